@@ -1,0 +1,166 @@
+"""params.yaml as typed settings: one model per stage, unknown keys refused, all problems in one message."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pocketaffect.errors import PocketAffectError
+from pocketaffect.files import read_yaml
+
+PARAMS_FILE: Final = Path("params.yaml")
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+
+class Section(BaseModel):
+    """Base of every section: frozen, no unknown keys, no silent conversions ("24" is not 24)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class SampleParams(Section):
+    """The generated sample of drawn faces."""
+
+    seed: Seed
+    train_images: Annotated[int, Field(ge=64)]
+    validation_images: Annotated[int, Field(ge=64)]
+
+
+class ValidateParams(Section):
+    """The data contract's limits."""
+
+    max_quarantine_fraction: Fraction
+    min_validation_per_class: Annotated[int, Field(ge=0)]
+
+
+class PreprocessParams(Section):
+    """Faces to uint8 shards."""
+
+    size: Annotated[int, Field(ge=32, le=512, multiple_of=16)]
+    margin: Annotated[float, Field(ge=0, le=1)]
+    workers: Annotated[int, Field(ge=1, le=256)]
+    shard_images: Count
+
+
+class ModelParams(Section):
+    """The network, apart from its input size (`preprocess.size`)."""
+
+    architecture: Literal["alexnet", "vgg", "mobilenet"]
+    width: Annotated[float, Field(ge=0.05, le=4)]
+    head: Literal["prototype", "plain"]
+
+
+class AugmentParams(Section):
+    """Random geometry of a training face."""
+
+    rotation_degrees: Annotated[float, Field(ge=0, le=180)]
+    shift: Annotated[float, Field(ge=0, le=0.5)]
+    flip: Fraction
+
+
+class TrainParams(Section):
+    """Optimisation and its determinism."""
+
+    seed: Seed
+    threads: Annotated[int, Field(ge=1, le=256)]
+    instructions: Literal["avx2", "native"]
+    accelerator: Literal["cpu", "gpu", "auto"]
+    epochs: Count
+    batch_size: Annotated[int, Field(ge=2)]
+    optimizer: Literal["adam", "adamw"]
+    learning_rate: Positive
+    weight_decay: NotNegative
+    warmup_epochs: NotNegative
+    class_weights: Literal["none", "balanced"]
+    expression_weight: NotNegative
+    va_weight: NotNegative
+    augment: AugmentParams
+
+
+class EvaluateParams(Section):
+    """Prediction over the validation split."""
+
+    batch_size: Count
+
+
+class ExportParams(Section):
+    """The Core ML file and the limits of its verification."""
+
+    author: Annotated[str, Field(min_length=1)]
+    licence: Annotated[str, Field(min_length=1)]
+    precision: Literal["fp32", "fp16", "int8"]
+    budget_bytes: Count
+    max_mean_probability_difference: Positive
+    min_agreement: Fraction
+    max_accuracy_drop: Fraction
+    max_rmse_rise: NotNegative
+
+
+class RegisterParams(Section):
+    """Where MLflow keeps the run and the version."""
+
+    model_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_. -]+$", min_length=1, max_length=250)]
+    experiment: Annotated[str, Field(min_length=1, max_length=250)]
+
+
+class Params(Section):
+    """All of params.yaml."""
+
+    sample: SampleParams
+    validate_: Annotated[ValidateParams, Field(alias="validate")]  # BaseModel owns the plain name
+    preprocess: PreprocessParams
+    model: ModelParams
+    train: TrainParams
+    evaluate: EvaluateParams
+    export: ExportParams
+    register_: Annotated[RegisterParams, Field(alias="register")]  # ABCMeta owns the plain name
+
+
+def load_params(path: Path = PARAMS_FILE) -> Params:
+    """Reads and checks params.yaml.
+
+    Raises:
+        PocketAffectError: The file is missing, is not YAML, or has problems, all of which are named.
+    """
+    if not path.is_file():
+        raise PocketAffectError(f"{path}: no such file", todo="run from the repository's root")
+    raw = read_yaml(path)
+    try:
+        return Params.model_validate(raw)
+    except ValidationError as error:
+        problems = [_describe(dict(problem)) for problem in error.errors()]
+        listed = "\n".join(f"  - {problem}" for problem in problems)
+        raise PocketAffectError(f"{path}: {len(problems)} problem(s)\n{listed}") from None
+
+
+def _describe(problem: dict[str, Any]) -> str:
+    """One line for one pydantic problem: dotted key, what is wrong, what was found, what to do."""
+    location: Sequence[str | int] = problem["loc"]
+    key = ".".join(str(part) for part in location)
+    if problem["type"] == "extra_forbidden":
+        known = _known_keys(location[:-1])
+        near = difflib.get_close_matches(str(location[-1]), known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
+        return f"{key}: unknown key; {hint}"
+    if problem["type"] == "missing":
+        return f"{key}: missing; add it (src/pocketaffect/config.py says what it may be)"
+    message = str(problem["msg"])
+    return f"{key}: {message[:1].lower()}{message[1:]}; found {problem['input']!r}"
+
+
+def _known_keys(location: Sequence[str | int]) -> list[str]:
+    """The keys that params.yaml may have below `location`."""
+    section: Any = Params
+    for part in location:
+        fields = {field.alias or name: field.annotation for name, field in section.model_fields.items()}
+        section = fields[str(part)]
+    return [field.alias or name for name, field in section.model_fields.items()]

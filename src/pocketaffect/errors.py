@@ -1,0 +1,29 @@
+"""The one error a user meets: what is wrong, what was found, what is allowed, what to do."""
+
+from __future__ import annotations
+
+
+class PocketAffectError(Exception):
+    """A problem that the user can mend; stages and the command line print it without a traceback.
+
+    Args:
+        problem: Which file, row or params.yaml key is wrong, and how.
+        found: What was found there.
+        allowed: What would have been accepted.
+        todo: The next thing for the user to do.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        found: object | None = None,
+        allowed: object | None = None,
+        todo: str | None = None,
+    ) -> None:
+        self.problem = problem
+        lines = [problem]
+        for name, value in (("found", found), ("allowed", allowed), ("do", todo)):
+            if value is not None:
+                lines.append(f"  {name + ':':<9}{value}")
+        super().__init__("\n".join(lines))

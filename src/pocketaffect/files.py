@@ -1,0 +1,85 @@
+"""Files and folders that appear whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pocketaffect.errors import PocketAffectError
+
+
+@contextmanager
+def write_atomically(target: Path) -> Iterator[Path]:
+    """Gives a temporary path beside `target` to write to, and moves it into place when the block ends well.
+
+    The path may become a file or a folder. When the block fails, what it wrote is removed and `target` stays as
+    it was.
+
+    Raises:
+        PocketAffectError: The disk is full, or the place cannot be written to.
+    """
+    draft = target.with_name(f".{target.name}.{os.getpid()}.draft")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield draft
+        if draft.is_dir() and target.exists():
+            shutil.rmtree(target)
+        draft.replace(target)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise PocketAffectError(
+                f"{target}: disk full",
+                found=f"{shutil.disk_usage(_existing(target)).free:,} bytes free",
+                todo="free some space (`dvc gc --workspace` removes old cached outputs), then repeat the command",
+            ) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise PocketAffectError(f"{target}: cannot be written", found=error.strerror) from error
+        raise
+    finally:
+        if draft.is_dir():
+            shutil.rmtree(draft, ignore_errors=True)
+        else:
+            draft.unlink(missing_ok=True)
+
+
+def write_json(target: Path, content: Any) -> None:
+    """Writes `content` as JSON with a fixed form (keys sorted, two spaces), so that equal content is equal bytes.
+
+    Raises:
+        ValueError: A number is NaN or infinite, which JSON has no form for.
+    """
+    text = json.dumps(content, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
+    with write_atomically(target) as draft:
+        draft.write_text(text + "\n", encoding="utf-8")
+
+
+def _existing(path: Path) -> Path:
+    return next(parent for parent in (path, *path.absolute().parents) if parent.exists())
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A mapping from a YAML 1.2 file, as DVC reads it: 1e-3 is a number, a repeated key is an error.
+
+    An empty mapping where the file is missing.
+
+    Raises:
+        PocketAffectError: The file is not readable as YAML, or holds no mapping.
+    """
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise PocketAffectError(f"{path}: not readable as YAML", found=" ".join(str(error).split())) from None
+    if not isinstance(content, dict):
+        raise PocketAffectError(f"{path}: no settings", found=type(content).__name__, allowed="keys with values")
+    return content

@@ -1,0 +1,40 @@
+"""The vocabulary of labels: expressions in AffectNet's order, the valence-arousal convention, "no label".
+
+Everything that orders classes or reads a label code takes it from here, so that a shard, a metric and a
+Core ML file cannot disagree about what index 5 means.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+EXPRESSIONS: Final = ("neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger", "contempt")
+"""Class names; a name's position is AffectNet's code 0..7 and the network's output index."""
+
+OTHER_EXPRESSIONS: Final = ("none", "uncertain", "non-face")
+"""AffectNet's codes 8, 9 and 10: annotated, but no class to learn."""
+
+MAX_EXPRESSION_CODE: Final = len(EXPRESSIONS) + len(OTHER_EXPRESSIONS) - 1
+
+NON_FACE_CODE: Final = 10
+
+VALENCE_AROUSAL: Final = ("valence", "arousal")
+"""Order of the two affect dimensions. Both lie in [-1, 1]: unpleasant to pleasant, calm to excited."""
+
+NO_VA_CODE: Final = -2.0
+"""What AffectNet writes for both dimensions where nobody annotated them."""
+
+NO_EXPRESSION: Final = -1
+"""Class index of a row without one of the eight expressions, in shards and batches. Missing VA is NaN."""
+
+CLASS_MEAN_VA: Final = (
+    (-0.03, -0.02),
+    (0.67, 0.08),
+    (-0.63, -0.27),
+    (0.18, 0.70),
+    (-0.12, 0.76),
+    (-0.68, 0.45),
+    (-0.43, 0.55),
+    (-0.51, 0.58),
+)
+"""Mean (valence, arousal) of each expression on AffectNet's validation set (see Hewitt & Gunes 2018)."""
