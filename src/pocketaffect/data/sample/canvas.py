@@ -1,0 +1,161 @@
+"""A drawing surface whose pixels are the same on every machine.
+
+Shapes are filled without anti-aliasing, in fixed-point coordinates, on an enlarged uint8 surface that is then
+averaged down in integers: smooth edges without one floating-point pixel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import cv2
+import numpy as np
+
+from pocketaffect.data.sample.curves import Points, rotation
+from pocketaffect.data.sample.identity import Colour
+
+OVERSAMPLING: Final = 3
+_FRACTION_BITS: Final = 4
+_NEUTRAL: Final = 128
+
+
+@dataclass(frozen=True)
+class Placement:
+    """How the face frame lies in the image.
+
+    Attributes:
+        center: The frame's origin in pixels.
+        scale: Pixels per unit.
+        roll: Tangent of half the head's tilt.
+        yaw: Head turn: features move by this share of the unit, the outline less (0 at the rim).
+        pitch: The same, downwards.
+        head_width: Half the head's width in units; depth falls to 0 there.
+    """
+
+    center: tuple[float, float]
+    scale: float
+    roll: float
+    yaw: float
+    pitch: float
+    head_width: float
+
+    def place(self, curve: Points) -> Points:
+        """Face frame to pixels."""
+        x, y = curve[:, 0], curve[:, 1]
+        across, along = x / self.head_width, y / 1.05
+        depth = np.maximum(1 - across * across, 0.0) * np.maximum(1 - along * along, 0.0)
+        x, y = x + self.yaw * depth, y + self.pitch * depth
+        cosine, sine = rotation(self.roll)
+        return np.stack(
+            [
+                (x * cosine - y * sine) * self.scale + self.center[0],
+                (x * sine + y * cosine) * self.scale + self.center[1],
+            ],
+            axis=1,
+        )
+
+
+class Canvas:
+    """An RGB image under work, with a placement for shapes given in the face frame.
+
+    Args:
+        background: uint8 RGB of shape (height, width, 3).
+        placement: Applied to every curve that is drawn; None takes curves in pixels.
+    """
+
+    def __init__(self, background: np.ndarray, placement: Placement | None = None) -> None:
+        self.height, self.width = background.shape[:2]
+        self.placement = placement
+        self._background = background
+        self._strokes: list[_Stroke] = []
+
+    def fill(self, colour: Colour, *contours: Points) -> None:
+        """Fills closed contours; where two overlap, a hole stays (even-odd rule)."""
+        self._strokes.append(_Stroke("pixels", colour, contours))
+
+    def shade(self, amount: int, *contours: Points, fine: bool = False) -> None:
+        """Lightens (amount up to 127) or darkens (down to -128) a region with soft rims.
+
+        A later region replaces an earlier one of the same softness where they overlap.
+        """
+        level = _NEUTRAL + amount
+        self._strokes.append(_Stroke("fine" if fine else "broad", (level, level, level), contours))
+
+    def finish(self) -> np.ndarray:
+        """The drawn image, uint8 RGB of shape (height, width, 3)."""
+        neutral = np.full((self.height, self.width), _NEUTRAL, dtype=np.uint8)
+        layers = {
+            "pixels": np.repeat(np.repeat(self._background, OVERSAMPLING, axis=0), OVERSAMPLING, axis=1),
+            "broad": neutral,
+            "fine": neutral.copy(),
+        }
+        for stroke, contours in zip(self._strokes, self._fixed_contours(), strict=True):
+            colour = stroke.colour if stroke.layer == "pixels" else stroke.colour[:1]
+            cv2.fillPoly(layers[stroke.layer], contours, colour, lineType=cv2.LINE_8, shift=_FRACTION_BITS)
+        unit = self.placement.scale if self.placement else self.height / 2
+        broad = max(1, int(unit * 0.09))
+        light = box_blur(box_blur(layers["broad"], broad), broad)
+        light += box_blur(layers["fine"], max(1, int(unit * 0.035))) - 2 * _NEUTRAL
+        # Shadows on skin are warm: red falls less than blue.
+        gain = 1024 + light[:, :, None] * np.array([7, 8, 8], dtype=np.int32)
+        clipped: np.ndarray = np.clip((_shrink(layers["pixels"]) * gain) >> 10, 0, 255).astype(np.uint8)
+        return clipped
+
+    def _fixed_contours(self) -> list[list[np.ndarray]]:
+        """All strokes' contours in fillPoly's fixed-point coordinates, placed in one go (ten times faster)."""
+        curves = [curve for stroke in self._strokes for curve in stroke.contours]
+        if not curves:
+            return []
+        placed = np.concatenate(curves)
+        if self.placement:
+            placed = self.placement.place(placed)
+        one = 1 << _FRACTION_BITS
+        # fillPoly's coordinates name pixel centres, ours their corners.
+        coarse = np.floor((placed - 0.5) * one + 0.5).astype(np.int32)
+        enlarged = np.floor((placed * OVERSAMPLING - 0.5) * one + 0.5).astype(np.int32)
+        contours, start = [], 0
+        for stroke in self._strokes:
+            source = enlarged if stroke.layer == "pixels" else coarse
+            parts = []
+            for curve in stroke.contours:
+                parts.append(source[start : start + len(curve)])
+                start += len(curve)
+            contours.append(parts)
+        return contours
+
+
+@dataclass(frozen=True)
+class _Stroke:
+    """A shape still to be painted."""
+
+    layer: str
+    colour: Colour
+    contours: tuple[Points, ...]
+
+
+def _shrink(enlarged: np.ndarray) -> np.ndarray:
+    """Mean of each OVERSAMPLING x OVERSAMPLING block, rounded, int32."""
+    total = np.zeros((enlarged.shape[0] // OVERSAMPLING, enlarged.shape[1], 3), dtype=np.uint16)
+    for row in range(OVERSAMPLING):
+        total += enlarged[row::OVERSAMPLING]
+    columns = total[:, ::OVERSAMPLING].astype(np.int32)
+    for column in range(1, OVERSAMPLING):
+        columns += total[:, column::OVERSAMPLING]
+    area = OVERSAMPLING * OVERSAMPLING
+    return (columns + area // 2) // area
+
+
+def box_blur(layer: np.ndarray, radius: int) -> np.ndarray:
+    """Mean over a square of 2 * radius + 1 pixels in integers; borders repeat. Any layer (h, w[, c]) to int32."""
+    side = 2 * radius + 1
+    blurred = layer.astype(np.int32)
+    for axis in (0, 1):
+        widths = [(0, 0)] * blurred.ndim
+        widths[axis] = (radius + 1, radius)
+        total = np.cumsum(np.pad(blurred, widths, mode="edge"), axis=axis, dtype=np.int32)
+        length = blurred.shape[axis]
+        upper, lower = [slice(None)] * blurred.ndim, [slice(None)] * blurred.ndim
+        upper[axis], lower[axis] = slice(side, side + length), slice(0, length)
+        blurred = (total[tuple(upper)] - total[tuple(lower)] + side // 2) // side
+    return blurred

@@ -1,0 +1,152 @@
+"""Writes the embedded sample: drawn faces in AffectNet's CSV layout, byte for byte the same everywhere."""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import shutil
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from pocketaffect.config import SampleParams
+from pocketaffect.data.sample import MARK
+from pocketaffect.data.sample.annotations import SPLITS, UNCERTAIN_CODE, Annotation, plan_labels, sample_annotation
+from pocketaffect.data.sample.bitmap import encode_bitmap
+from pocketaffect.data.sample.draws import Draws
+from pocketaffect.data.sample.portrait import Picture, draw_portrait, draw_scene
+from pocketaffect.errors import PocketAffectError
+
+IMAGE_FOLDER: Final = "Manually_Annotated_Images"
+HEADER: Final = "subDirectory_filePath,face_x,face_y,face_width,face_height,facial_landmarks,expression,valence,arousal"
+_SUBFOLDERS: Final = 16
+_NOTE: Final = """# Drawn faces, no photographs
+{train} training and {validation} validation pictures in AffectNet's CSV layout, made by `pocketaffect.data.sample` from
+facial action units with seed {seed}. They exercise the pipeline; a model trained on them knows drawings.
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row to draw.
+
+    Attributes:
+        split: Position in SPLITS.
+        index: Row of the split, from 0.
+        label: AffectNet's code 0..10.
+    """
+
+    split: int
+    index: int
+    label: int
+
+
+def generate_sample(root: Path, params: SampleParams, workers: int = 2) -> None:
+    """Draws the sample into a folder, which appears when it is complete; an older sample is replaced.
+
+    Writes SAMPLE.md, training.csv, validation.csv and Manually_Annotated_Images/<1..16>/<sha224 of the file>.bmp.
+
+    Args:
+        root: The folder to write.
+        params: Seed, and rows (of all codes) per split.
+        workers: Processes; bytes do not depend on it. With two or more, the calling script needs the usual
+            `if __name__ == "__main__"`.
+
+    Raises:
+        PocketAffectError: `root` holds something else than a sample, or cannot be written.
+    """
+    _refuse_foreign_folder(root)
+    partial_folder = root.with_name(f".{root.name}.partial")
+    replaced = root.with_name(f".{root.name}.replaced")
+    try:
+        for left_over in (partial_folder, replaced):
+            shutil.rmtree(left_over, ignore_errors=True)
+        for number in range(1, _SUBFOLDERS + 1):
+            (partial_folder / IMAGE_FOLDER / str(number)).mkdir(parents=True)
+        note = _NOTE.format(train=params.train_images, validation=params.validation_images, seed=params.seed)
+        (partial_folder / MARK).write_text(note, encoding="utf-8", newline="\n")
+        _write_splits(partial_folder, params, workers)
+        if root.exists():
+            root.replace(replaced)
+        partial_folder.replace(root)
+        shutil.rmtree(replaced, ignore_errors=True)
+    except OSError as error:
+        raise PocketAffectError(
+            f"{root}: the sample cannot be written",
+            found=error.strerror or str(error),
+            allowed=f"a writable folder with about 30 kB a picture free ({_count(params) * 30 // 1000} MB)",
+            todo="free space or fix permissions, then run again",
+        ) from error
+    finally:
+        shutil.rmtree(partial_folder, ignore_errors=True)
+
+
+def draw_row(seed: int, row: Row) -> tuple[Picture, Annotation]:
+    """Draws one row; nothing but seed and row decides the result."""
+    draws = Draws(seed, row.split, row.index)
+    annotation = sample_annotation(draws, row.label)
+    if annotation.units is None:
+        return draw_scene(draws), annotation
+    return draw_portrait(draws, annotation.units, poor=row.label == UNCERTAIN_CODE), annotation
+
+
+def _write_splits(root: Path, params: SampleParams, workers: int) -> None:
+    counts = (params.train_images, params.validation_images)
+    plans = [plan_labels(name, count, params.seed) for name, count in zip(SPLITS, counts, strict=True)]
+    rows = [Row(split, index, label) for split, plan in enumerate(plans) for index, label in enumerate(plan)]
+    lines = _write_rows(root, params.seed, rows, workers)
+    for split, name in enumerate(SPLITS):
+        kept = [line for row, line in zip(rows, lines, strict=True) if row.split == split]
+        (root / f"{name}.csv").write_text("\n".join([HEADER, *kept, ""]), encoding="utf-8", newline="\n")
+
+
+def _write_rows(root: Path, seed: int, rows: Sequence[Row], workers: int) -> list[str]:
+    """Draws and writes all rows' images; returns the CSV's lines in the rows' order."""
+    write = partial(_write_row, root, seed)
+    if workers <= 1:
+        return [write(row) for row in rows]
+    # A forked child may inherit locks that another library's threads hold; a spawned one starts clean.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        return list(pool.map(write, rows, chunksize=32))
+
+
+def _write_row(root: Path, seed: int, row: Row) -> str:
+    """Writes a row's image and returns its line of the CSV."""
+    picture, annotation = draw_row(seed, row)
+    content = encode_bitmap(picture.pixels)
+    digest = hashlib.sha224(content).hexdigest()
+    path = f"{int(digest[:4], 16) % _SUBFOLDERS + 1}/{digest}.bmp"
+    (root / IMAGE_FOLDER / path).write_bytes(content)
+    points = "" if picture.landmarks is None else ";".join(f"{value:.1f}" for value in picture.landmarks.ravel())
+    valence, arousal = (_number(value) for value in annotation.valence_arousal)
+    box = ",".join(str(value) for value in picture.box)
+    return f"{path},{box},{points},{annotation.label},{valence},{arousal}"
+
+
+def _number(value: float) -> str:
+    """AffectNet writes missing values as -2 and others with decimals."""
+    return "-2" if value == -2 else f"{value:.4f}"
+
+
+def _count(params: SampleParams) -> int:
+    return params.train_images + params.validation_images
+
+
+def _refuse_foreign_folder(root: Path) -> None:
+    """Only an older sample may be replaced: a folder of a user's own may not."""
+    ours = {IMAGE_FOLDER, MARK, *(f"{name}.csv" for name in SPLITS)}
+    if root.is_dir():
+        foreign = sorted(entry.name for entry in root.iterdir() if entry.name not in ours)
+    else:
+        foreign = [root.name] if root.exists() else []
+    if foreign:
+        raise PocketAffectError(
+            f"{root}: holds something else than a generated sample",
+            found=", ".join(foreign[:5]),
+            allowed=", ".join(sorted(ours)),
+            todo="move it away or name another folder",
+        )
