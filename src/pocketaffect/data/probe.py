@@ -1,0 +1,73 @@
+"""Looks at every image file once, in worker processes: does it decode, and how large is it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+CHUNK: Final = 256
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a file turned out to be; `problem` is empty when it is a usable image."""
+
+    width: int
+    height: int
+    problem: str
+
+
+def describe_path_problem(path: str) -> str:
+    """Why a listed path may not be opened, or an empty string.
+
+    A path must stay below the data folder: a list from elsewhere must not make us read other files.
+    """
+    parts = PurePosixPath(path.replace("\\", "/"))
+    if parts.name in ("", "?"):
+        return "empty path"
+    if "\x00" in path:
+        return "path holds a NUL byte"
+    if parts.is_absolute() or ".." in parts.parts or (len(path) > 1 and path[1] == ":"):
+        return "path leaves the data folder"
+    return ""
+
+
+def probe_images(root: Path, paths: Sequence[str], *, workers: int) -> list[Probe]:
+    """Decodes every file below `root`, in the order of `paths`, with `workers` processes.
+
+    Paths that leave the folder are never opened; their probe carries the reason.
+    """
+    chunks = [list(paths[start : start + CHUNK]) for start in range(0, len(paths), CHUNK)]
+    probe = partial(_probe_chunk, root)
+    if workers == 1 or len(chunks) <= 1:
+        return [result for chunk in chunks for result in probe(chunk)]
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        return [result for results in pool.map(probe, chunks) for result in results]
+
+
+def _probe_chunk(root: Path, paths: list[str]) -> list[Probe]:
+    resolved = root.resolve()
+    return [_probe(resolved, path) for path in paths]
+
+
+def _probe(root: Path, path: str) -> Probe:
+    from pocketaffect.data.images import ImageProblemError, read_image
+
+    problem = describe_path_problem(path)
+    if problem:
+        return Probe(0, 0, problem)
+    file = root / path
+    try:
+        if not file.resolve().is_relative_to(root):
+            return Probe(0, 0, "symbolic link leaves the data folder")
+        height, width = read_image(file).shape[:2]
+    except ImageProblemError as error:
+        return Probe(0, 0, str(error))
+    except OSError as error:
+        return Probe(0, 0, f"not readable: {error.strerror}")
+    return Probe(width, height, "")

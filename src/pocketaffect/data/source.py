@@ -1,0 +1,138 @@
+"""Which data set the pipeline reads: the one line of data.dvc, and what guards it.
+
+`data.dvc` imports a folder into `data/`: `sample`, which a stage draws, or the user's own copy. One way to point it
+elsewhere looks right and is not: `dvc add data` records the user's files but keeps `sample` as their origin, so that
+the next `dvc repro` puts the sample back over them. Nothing then shows it but DVC's cache, which still holds the
+list of the replaced files; `check_source` looks for it and refuses to go on.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from pocketaffect import paths
+from pocketaffect.data.layouts import LISTS
+from pocketaffect.data.sample import MARK
+from pocketaffect.errors import PocketAffectError
+from pocketaffect.files import read_yaml, write_atomically, write_json
+
+ACKNOWLEDGED: Final = paths.WORK / "acknowledged-data.json"
+
+
+@dataclass(frozen=True)
+class Source:
+    """What `data.dvc` says: where `data/` comes from, and whether DVC follows changes there."""
+
+    origin: str | None
+    """A path, or None for files that `dvc add` took as they were."""
+    frozen: bool
+
+    @property
+    def is_sample(self) -> bool:
+        """Whether the drawn sample is imported."""
+        return self.origin == str(paths.SAMPLE)
+
+
+def read_source(root: Path = Path()) -> Source:
+    """Reads data.dvc below `root`.
+
+    Raises:
+        PocketAffectError: It is missing or not what DVC writes.
+    """
+    file = root / paths.DATA_FILE
+    if not file.is_file():
+        raise PocketAffectError(f"{file}: no such file", todo="`pocketaffect data sample` writes it anew")
+    content = read_yaml(file)
+    origins = [str(item["path"]) for item in content.get("deps") or () if "path" in item]
+    return Source(origin=origins[0] if origins else None, frozen=bool(content.get("frozen", False)))
+
+
+def check_source(root: Path = Path()) -> str:
+    """Names the source for the log.
+
+    Raises:
+        PocketAffectError: The sample has replaced a user's data set.
+    """
+    source = read_source(root)
+    if not source.is_sample:
+        return source.origin or "files added by `dvc add data`"
+    replaced = sorted(set(_recorded_data_sets(root)) - _acknowledged(root))
+    if replaced:
+        raise PocketAffectError(
+            f"{paths.DATA_FILE}: the sample has replaced another data set in {paths.DATA}/ "
+            "(after `dvc add data` its origin still is the sample, and `dvc repro` imports from the origin)",
+            found=f"in DVC's cache: {', '.join(replaced)}",
+            allowed="an origin that is your copy, outside this folder",
+            todo="`pocketaffect data use PATH` if your data is meant (nothing is lost: the cache has the files), "
+            "`pocketaffect data sample` if the sample is meant",
+        )
+    return "the embedded sample of drawn faces"
+
+
+def use_folder(folder: Path, root: Path = Path()) -> str:
+    """Points data.dvc at `folder`, which must hold a known layout.
+
+    Returns:
+        The origin that was written.
+
+    Raises:
+        PocketAffectError: No such folder, no known layout in it, or it is `data/` itself.
+    """
+    folder = folder.expanduser()
+    missing = [item.name for item in LISTS if item.required and not (folder / item.name).is_file()]
+    if not folder.is_dir() or missing:
+        inside = sorted(entry.name for entry in folder.iterdir())[:8] if folder.is_dir() else []
+        raise PocketAffectError(
+            f"{folder}: not a data set",
+            found=(", ".join(inside) or "an empty folder") if folder.is_dir() else "no such folder",
+            allowed="a folder with training.csv, validation.csv and Manually_Annotated_Images/",
+            todo="give the folder that holds the two lists",
+        )
+    resolved = folder.resolve()
+    data = (root / paths.DATA).resolve()
+    if resolved == data or resolved.is_relative_to(data):
+        raise PocketAffectError(
+            f"{folder}: is {paths.DATA}/ itself, which DVC fills and empties",
+            allowed="a folder outside it",
+            todo="move your copy elsewhere and give that path",
+        )
+    sample = (root / paths.SAMPLE).resolve()
+    origin = str(paths.SAMPLE) if resolved == sample else str(resolved)
+    _write_origin(root, origin)
+    return origin
+
+
+def use_sample(root: Path = Path()) -> None:
+    """Points data.dvc back at the sample, and notes that what was used before is meant to be left."""
+    _write_origin(root, str(paths.SAMPLE))
+    known = sorted(_acknowledged(root) | set(_recorded_data_sets(root)))
+    write_json(root / ACKNOWLEDGED, known)
+
+
+def _write_origin(root: Path, origin: str) -> None:
+    """The minimal form; DVC fills in the hashes. Unfrozen, so that `dvc repro` follows changes at the origin."""
+    with write_atomically(root / paths.DATA_FILE) as draft:
+        draft.write_text(f"deps:\n- path: {json.dumps(origin)}\nouts:\n- path: {paths.DATA}\n", encoding="utf-8")
+
+
+def _recorded_data_sets(root: Path) -> Iterator[str]:
+    """Hashes of the folder listings in DVC's cache that are data sets, but not the sample."""
+    cache = root / ".dvc" / "cache" / "files" / "md5"
+    if not cache.is_dir():
+        return
+    for file in sorted(cache.glob("*/*.dir")):
+        try:
+            names = {entry["relpath"] for entry in json.loads(file.read_text(encoding="utf-8"))}
+        except (OSError, ValueError, KeyError, TypeError):  # not ours to judge
+            continue
+        if LISTS[0].name in names and MARK not in names:
+            yield file.parent.name + file.stem
+
+
+def _acknowledged(root: Path) -> set[str]:
+    file = root / ACKNOWLEDGED
+    return set(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else set()
