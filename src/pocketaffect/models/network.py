@@ -1,0 +1,172 @@
+"""One network, two heads: eight expression logits, and valence with arousal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import torch
+from torch import nn
+
+from pocketaffect.errors import PocketAffectError
+from pocketaffect.files import write_atomically, write_json
+from pocketaffect.labels import CLASS_MEAN_VA, EXPRESSIONS, VALENCE_AROUSAL
+from pocketaffect.models.paper import BACKBONES, POOLINGS
+
+WEIGHTS_FILE: Final = "model.safetensors"
+SPEC_FILE: Final = "model.json"
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """What is needed to build a network; its weights are the rest.
+
+    Attributes:
+        architecture: A key of `models.paper.BACKBONES`.
+        width: Multiplies every layer's channels.
+        size: Pixels a side of the input.
+        head: "prototype" or "plain", see `AffectNetwork`.
+    """
+
+    architecture: str
+    width: float
+    size: int
+    head: Literal["prototype", "plain"]
+
+
+class AffectNetwork(nn.Module):
+    """Faces to expression logits and valence-arousal.
+
+    VA is nearly a function of the expression on AffectNet, so the "prototype" head expects the classes' mean VA
+    under the predicted probabilities and learns a residual; "plain" is the paper's linear output. Both are held
+    within [-1, 1].
+
+    Args:
+        spec: The architecture.
+        mean: Channel means of training pixels in [0, 1]; inside the network, so that no caller can forget them.
+        deviation: Channel standard deviations likewise.
+        prototypes: float [8, 2], mean VA of each expression in the training data.
+    """
+
+    mean: torch.Tensor
+    deviation: torch.Tensor
+    prototypes: torch.Tensor
+
+    def __init__(
+        self,
+        spec: NetworkSpec,
+        *,
+        mean: Sequence[float] = (0.5, 0.5, 0.5),
+        deviation: Sequence[float] = (0.25, 0.25, 0.25),
+        prototypes: Sequence[Sequence[float]] = CLASS_MEAN_VA,
+    ) -> None:
+        super().__init__()
+        if spec.architecture not in BACKBONES:
+            raise PocketAffectError(
+                "params.yaml: model.architecture", found=spec.architecture, allowed=", ".join(BACKBONES)
+            )
+        if spec.size < 2**POOLINGS:
+            raise PocketAffectError(
+                "params.yaml: preprocess.size is too small for five poolings", found=spec.size, allowed="32 and more"
+            )
+        self.spec = spec
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(3, 1, 1))
+        self.register_buffer("deviation", torch.tensor(deviation, dtype=torch.float32).view(3, 1, 1))
+        self.register_buffer("prototypes", torch.tensor(prototypes, dtype=torch.float32))
+        self.backbone = BACKBONES[spec.architecture](spec.width, spec.size)
+        self.expression = nn.Linear(self.backbone.feature_dimension, len(EXPRESSIONS))
+        self.valence_arousal = nn.Linear(self.backbone.feature_dimension, len(VALENCE_AROUSAL))
+        if spec.head == "prototype":  # starts as the class lookup, learns away from it
+            nn.init.zeros_(self.valence_arousal.weight)
+            nn.init.zeros_(self.valence_arousal.bias)
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Predicts from float [n, 3, size, size], RGB in [0, 1].
+
+        Returns:
+            Logits [n, 8] and valence-arousal [n, 2].
+        """
+        features = self.backbone((images - self.mean) / self.deviation)
+        logits = self.expression(features)
+        valence_arousal = self.valence_arousal(features)
+        if self.spec.head == "prototype":
+            valence_arousal = valence_arousal + logits.softmax(dim=1) @ self.prototypes
+        return logits, valence_arousal.clamp(-1.0, 1.0)
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Numbers that a model file stores: weights, and batch normalisation's means and variances."""
+    state = module.state_dict()
+    return sum(tensor.numel() for name, tensor in state.items() if not name.endswith("num_batches_tracked"))
+
+
+def count_macs(module: nn.Module, size: int) -> int:
+    """Multiply-accumulates of the convolutions and dense layers for one image of `size` pixels a side."""
+    total = 0
+
+    def count(layer: nn.Module, _: object, output: torch.Tensor) -> None:
+        nonlocal total
+        if isinstance(layer, nn.Conv2d):
+            total += output[0].numel() * layer.weight[0].numel()
+        elif isinstance(layer, nn.Linear):
+            total += layer.weight.numel()
+
+    hooks = [layer.register_forward_hook(count) for layer in module.modules()]
+    was_training = module.training
+    try:
+        with torch.inference_mode():
+            module.eval()(torch.zeros(1, 3, size, size))
+    finally:
+        module.train(was_training)
+        for hook in hooks:
+            hook.remove()
+    return total
+
+
+def save_network(network: AffectNetwork, folder: Path) -> None:
+    """Writes `model.safetensors` and `model.json`; the same weights always give the same bytes."""
+    from safetensors.torch import save
+
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(network.state_dict().items())}
+    with write_atomically(folder / WEIGHTS_FILE) as draft:
+        draft.write_bytes(save(state))
+    write_json(
+        folder / SPEC_FILE,
+        {
+            **asdict(network.spec),
+            "parameters": count_parameters(network),
+            "macs": count_macs(network, network.spec.size),
+        },
+    )
+
+
+def load_network(folder: Path) -> AffectNetwork:
+    """Reads what `save_network` wrote, in evaluation mode. Weights only: nothing in the files is executed.
+
+    Raises:
+        PocketAffectError: A file is missing or damaged, or the weights are another architecture's.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        content: dict[str, Any] = json.loads((folder / SPEC_FILE).read_text(encoding="utf-8"))
+        spec = NetworkSpec(**{name: content[name] for name in NetworkSpec.__dataclass_fields__})
+        state = load_file(folder / WEIGHTS_FILE)
+    except FileNotFoundError as error:
+        raise PocketAffectError(f"{folder}: no trained model", found=str(error), todo="`dvc repro train`") from None
+    except (json.JSONDecodeError, KeyError, SafetensorError) as error:
+        raise PocketAffectError(f"{folder}: damaged model: {error!r}", todo="`dvc repro --force train`") from None
+    network = AffectNetwork(spec)
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise PocketAffectError(
+            f"{folder}: the weights are not of {spec}",
+            found=str(error).splitlines()[0],
+            todo="`dvc repro --force train`",
+        ) from None
+    return network.eval()

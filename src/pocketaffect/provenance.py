@@ -1,0 +1,52 @@
+"""Digests that name what a result was made of, for checkpoints and for a package's own metadata."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Final
+
+from pocketaffect import paths
+from pocketaffect.config import Params
+from pocketaffect.files import read_yaml
+
+PACKAGE: Final = Path(__file__).parent
+DECIDING_SOURCES: Final = ("arithmetic.py", "files.py", "labels.py", "coreml", "data", "models", "training")
+DECIDING_PARAMS: Final = ("validate", "preprocess", "model", "train", "export")
+
+
+def hash_sources(*parts: str) -> str:
+    """sha256 over this package's Python files below `parts` (files or folders), by relative name and content."""
+    digest = hashlib.sha256()
+    for part in parts:
+        place = PACKAGE / part
+        files = sorted(place.rglob("*.py")) if place.is_dir() else [place]
+        for file in files:
+            digest.update(file.relative_to(PACKAGE).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def describe_origin(params: Params) -> dict[str, str]:
+    """What decides a package's bytes, as its metadata: data, settings, source code.
+
+    No git commit and no run: the same inputs must give the same bytes in every clone and at every commit that
+    leaves these sources alone. The registry's version says commit and run, and finds itself by the package's hash.
+    """
+    settings = params.model_dump(by_alias=True, mode="json")
+    chosen = json.dumps({name: settings[name] for name in DECIDING_PARAMS}, sort_keys=True)
+    return {
+        "origin_data_md5": read_data_hash(Path()),
+        "origin_params_sha256": hashlib.sha256(chosen.encode()).hexdigest(),
+        "origin_sources_sha256": hash_sources(*DECIDING_SOURCES),
+    }
+
+
+def read_data_hash(root: Path) -> str:
+    """DVC's hash of the data folder that the stages read: dvc.lock's, before a first run data.dvc's, else "none"."""
+    for stage in (read_yaml(root / paths.LOCK_FILE).get("stages") or {}).values():
+        for dependency in stage.get("deps") or []:
+            if dependency.get("path") == str(paths.DATA) and "md5" in dependency:
+                return str(dependency["md5"])
+    outputs = read_yaml(root / paths.DATA_FILE).get("outs") or [{}]
+    return str(outputs[0].get("md5", "none"))

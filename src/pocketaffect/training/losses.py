@@ -1,0 +1,71 @@
+"""Losses that skip rows without a label, and the weights of rare classes."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.nn import functional
+
+from pocketaffect.errors import PocketAffectError
+from pocketaffect.labels import CLASS_MEAN_VA, EXPRESSIONS, NO_EXPRESSION
+
+
+def expression_loss(logits: torch.Tensor, expression: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
+    """Class-weighted cross-entropy over the rows that have a class; 0 when none has.
+
+    Args:
+        logits: float [n, 8].
+        expression: int64 [n], 0..7 or NO_EXPRESSION.
+        weight: float [8], or None for equal weights.
+    """
+    if bool((expression == NO_EXPRESSION).all()):
+        return logits.sum() * 0
+    return functional.cross_entropy(logits, expression, weight, ignore_index=NO_EXPRESSION)
+
+
+def valence_arousal_loss(prediction: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    """Mean squared error over the rows that have VA; 0 when none has.
+
+    Args:
+        prediction: float [n, 2].
+        truth: float [n, 2], NaN for no label.
+    """
+    labelled = ~truth.isnan().any(dim=1)
+    if not bool(labelled.any()):
+        return prediction.sum() * 0
+    return functional.mse_loss(prediction[labelled], truth[labelled])
+
+
+def balance_classes(expression: npt.NDArray[np.int64]) -> list[float]:
+    """Weights n / (8 * n_class), the paper's: every class counts alike in the loss.
+
+    Raises:
+        PocketAffectError: A class has no image.
+    """
+    counts = np.bincount(expression[expression != NO_EXPRESSION], minlength=len(EXPRESSIONS))
+    absent = [name for name, count in zip(EXPRESSIONS, counts, strict=True) if count == 0]
+    if absent:
+        raise PocketAffectError(
+            f"training split: no image of {', '.join(absent)}",
+            allowed="at least one of each expression when train.class_weights is balanced",
+            todo="add such images, or set train.class_weights: none in params.yaml",
+        )
+    return [float(counts.sum() / (len(EXPRESSIONS) * count)) for count in counts]
+
+
+def average_prototypes(
+    expression: npt.NDArray[np.int64], valence_arousal: npt.NDArray[np.float32]
+) -> list[tuple[float, float]]:
+    """Mean (valence, arousal) of each expression; AffectNet's own where the data has none.
+
+    Args:
+        expression: int64 [n].
+        valence_arousal: float32 [n, 2], NaN for no label.
+    """
+    labelled = ~np.isnan(valence_arousal).any(axis=1)
+    prototypes = []
+    for code, fallback in enumerate(CLASS_MEAN_VA):
+        rows = valence_arousal[labelled & (expression == code)].astype(np.float64)
+        prototypes.append((float(rows[:, 0].mean()), float(rows[:, 1].mean())) if len(rows) else fallback)
+    return prototypes

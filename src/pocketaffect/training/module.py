@@ -1,0 +1,154 @@
+"""The Lightning module: two tasks, one optimiser, its history and best weights kept in the checkpoint."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Final
+
+import pytorch_lightning as pl
+import torch
+from torchmetrics.functional import concordance_corrcoef, mean_squared_error
+from torchmetrics.functional.classification import multiclass_accuracy, multiclass_f1_score
+
+from pocketaffect.config import TrainParams
+from pocketaffect.data.batches import Batch
+from pocketaffect.errors import PocketAffectError
+from pocketaffect.labels import EXPRESSIONS, NO_EXPRESSION, VALENCE_AROUSAL
+from pocketaffect.models.network import AffectNetwork
+from pocketaffect.training.losses import expression_loss, valence_arousal_loss
+
+SCORE: Final = "score"
+"""What the kept epoch is chosen by: the mean of balanced accuracy and CCC, itself averaged over both dimensions."""
+
+
+class AffectModule(pl.LightningModule):
+    """Trains an `AffectNetwork`.
+
+    Attributes:
+        history: One dictionary of numbers for each finished epoch.
+        best: The state of the network after the epoch with the highest score.
+    """
+
+    def __init__(self, network: AffectNetwork, params: TrainParams, class_weights: list[float] | None) -> None:
+        super().__init__()
+        self.network = network.to(memory_format=torch.channels_last)
+        self.params = params
+        self.class_weights = None if class_weights is None else torch.tensor(class_weights)
+        self.history: list[dict[str, float]] = []
+        self.best: dict[str, torch.Tensor] = {}
+        self._train_losses: list[torch.Tensor] = []
+        self._outputs: list[tuple[torch.Tensor, ...]] = []
+
+    def on_train_epoch_start(self) -> None:
+        """Seeds dropout by (seed, epoch): an epoch after a resume is the epoch of an undisturbed run."""
+        torch.manual_seed(self.params.seed * 1_000_003 + self.current_epoch)
+
+    def _losses(self, logits: torch.Tensor, prediction: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, ...]:
+        weight = None if self.class_weights is None else self.class_weights.to(logits.device)
+        by_expression = expression_loss(logits, batch.expression, weight)
+        by_va = valence_arousal_loss(prediction, batch.valence_arousal)
+        total = self.params.expression_weight * by_expression + self.params.va_weight * by_va
+        return total, by_expression, by_va
+
+    def training_step(self, batch: Batch, batch_index: int) -> torch.Tensor:
+        """One step.
+
+        Raises:
+            PocketAffectError: The loss is not finite.
+        """
+        logits, prediction = self.network(batch.images)
+        losses = self._losses(logits, prediction, batch)
+        if not bool(torch.isfinite(losses[0])):
+            raise PocketAffectError(
+                f"training: loss is {float(losses[0])} in epoch {self.current_epoch + 1}, step {batch_index + 1}",
+                found=f"expression loss {float(losses[1])}, VA loss {float(losses[2])}",
+                todo="lower train.learning_rate in params.yaml",
+            )
+        self._train_losses.append(torch.stack(losses).detach())
+        return losses[0]
+
+    def validation_step(self, batch: Batch, batch_index: int) -> None:  # noqa: ARG002
+        """Keeps the batch's predictions for the end of the epoch."""
+        logits, prediction = self.network(batch.images)
+        self._outputs.append((logits, prediction, batch.expression, batch.valence_arousal))
+
+    def on_validation_epoch_end(self) -> None:
+        """Measures the epoch, remembers it, and keeps its weights if it is the best so far."""
+        logits, prediction, expression, truth = (torch.cat(part) for part in zip(*self._outputs, strict=True))
+        train = torch.stack(self._train_losses).double().mean(dim=0)
+        self._outputs.clear()
+        self._train_losses.clear()
+        batch = Batch(torch.empty(0), expression, truth)
+        total, by_expression, by_va = self._losses(logits, prediction, batch)
+        scores = _score(logits, prediction, expression, truth)
+        row = {
+            "epoch": float(self.current_epoch + 1),
+            "learning_rate": float(self.optimizers().param_groups[0]["lr"]),
+            "train_loss": float(train[0]),
+            "train_expression_loss": float(train[1]),
+            "train_va_loss": float(train[2]),
+            "validation_loss": float(total),
+            "validation_expression_loss": float(by_expression),
+            "validation_va_loss": float(by_va),
+            **scores,
+        }
+        if not self.history or row[SCORE] > max(past[SCORE] for past in self.history):
+            self.best = {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()}
+        self.history.append(row)
+        self.log_dict({SCORE: row[SCORE], "accuracy": row["accuracy"]}, prog_bar=True, logger=False)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """Adam or AdamW with a linear warm-up and a cosine decay to zero, step by step."""
+        params = self.params
+        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[params.optimizer]
+        # Normalisation and biases are not decayed: pulling them to zero only fights the data.
+        decayed = [weight for weight in self.network.parameters() if weight.ndim > 1]
+        kept = [weight for weight in self.network.parameters() if weight.ndim <= 1]
+        optimizer = kind(
+            [{"params": decayed, "weight_decay": params.weight_decay}, {"params": kept, "weight_decay": 0.0}],
+            lr=params.learning_rate,
+        )
+        steps = int(self.trainer.estimated_stepping_batches)
+        warmup = max(1, round(steps * params.warmup_epochs / params.epochs))
+
+        def scale(step: int) -> float:
+            if step < warmup:
+                return (step + 1) / warmup
+            return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, scale)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Puts history and best weights into the one file that a resume reads."""
+        checkpoint["history"] = self.history
+        checkpoint["best"] = self.best
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes them back."""
+        self.history = checkpoint["history"]
+        self.best = checkpoint["best"]
+
+
+def _score(
+    logits: torch.Tensor, prediction: torch.Tensor, expression: torch.Tensor, truth: torch.Tensor
+) -> dict[str, float]:
+    """The metrics that are followed while training; a task without labels in the split scores 0."""
+    has_class = expression != NO_EXPRESSION
+    has_va = ~truth.isnan().any(dim=1)
+    row = dict.fromkeys(("accuracy", "balanced_accuracy", "macro_f1"), 0.0)
+    if bool(has_class.any()):
+        guess, target = logits[has_class].argmax(dim=1), expression[has_class]
+        classes = len(EXPRESSIONS)
+        row["accuracy"] = float(multiclass_accuracy(guess, target, classes, average="micro"))
+        row["balanced_accuracy"] = float(multiclass_accuracy(guess, target, classes, average="macro"))
+        row["macro_f1"] = float(multiclass_f1_score(guess, target, classes, average="macro"))
+    concordance = [0.0, 0.0]
+    if int(has_va.sum()) > 1:
+        guess, target = prediction[has_va], truth[has_va]
+        concordance = [float(value) for value in concordance_corrcoef(guess, target).nan_to_num(0.0)]
+        for dimension, name in enumerate(VALENCE_AROUSAL):
+            row[f"rmse_{name}"] = float(mean_squared_error(guess[:, dimension], target[:, dimension], squared=False))
+            row[f"ccc_{name}"] = concordance[dimension]
+    row[SCORE] = (row["balanced_accuracy"] + sum(concordance) / 2) / 2
+    return row
