@@ -1,0 +1,237 @@
+"""Figures of a training and an evaluation, drawn without a display and byte-stable.
+
+Every figure is transparent with ink in `INK`, so that a page can show it on light and dark.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from pocketaffect.errors import PocketAffectError
+from pocketaffect.evaluation.evaluate import ClassRow, Evaluation
+from pocketaffect.evaluation.outputs import replace_files
+from pocketaffect.evaluation.tables import Labels, Predictions
+from pocketaffect.labels import EXPRESSIONS, VALENCE_AROUSAL
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+P = ParamSpec("P")
+
+INK: Final = "#24292f"
+GRID: Final = "#d0d7de"
+MODEL: Final = "#1f83c4"
+OTHER: Final = "#d55e00"
+FLOOR: Final = "#6e7781"
+
+_STYLE: Final = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.titlecolor": INK,
+    "axes.facecolor": "none",
+    "axes.axisbelow": True,
+    "figure.facecolor": "none",
+    "savefig.facecolor": "none",
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "legend.labelcolor": INK,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "pocketaffect",
+}
+
+_SPLITS: Final = {"train": "training", "training": "training", "val": "validation", "validation": "validation"}
+_SPLIT_COLOURS: Final = {"training": OTHER, "validation": MODEL, "": INK}
+
+
+def _style() -> AbstractContextManager[None]:
+    from matplotlib import rc_context
+
+    return rc_context(cast("Any", _STYLE))  # its stubs list every key as a literal
+
+
+def _styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Draws with `_STYLE`: matplotlib reads most of it when a title, legend or colour bar is made."""
+
+    @functools.wraps(draw)
+    def draw_styled(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        with _style():
+            figure = draw(*args, **kwargs)
+            # The layout moves labels at each of its first passes: settled here, every rendering is the same.
+            for _ in range(2):
+                figure.draw_without_rendering()
+            figure.set_layout_engine("none")
+            return figure
+
+    return draw_styled
+
+
+@_styled
+def draw_training_curves(history: Sequence[Mapping[str, float]], best_epoch: int | None = None) -> Figure:
+    """One panel per quantity, training and validation in the same one.
+
+    Args:
+        history: One mapping per epoch with `epoch` and any of `train_<name>`, `val_<name>`,
+            `validation_<name>` (also with a slash), or a plain name.
+        best_epoch: Marked by a line where given.
+
+    Raises:
+        PocketAffectError: No epoch, or one without `epoch`.
+    """
+    if not history or any("epoch" not in row for row in history):
+        raise PocketAffectError("training history: no epochs, or one without its number", found=len(history))
+    panels: dict[str, dict[str, str]] = {}
+    for key in dict.fromkeys(key for row in history for key in row if key != "epoch"):
+        split, name = _split_and_name(key)
+        panels.setdefault(name, {})[split] = key
+    columns = min(3, max(1, len(panels)))
+    rows = max(1, -(-len(panels) // columns))
+    figure, axes = _grid(rows, columns, (3.4 * columns, 2.5 * rows))
+    for axis, (name, keys) in zip(axes, panels.items(), strict=False):
+        for split, key in keys.items():
+            points = [(row["epoch"], row[key]) for row in history if key in row]
+            label = split or None
+            axis.plot(*zip(*points, strict=True), color=_SPLIT_COLOURS[split], label=label, marker="o", markersize=2.5)
+        if best_epoch is not None:
+            axis.axvline(best_epoch, color=FLOOR, linewidth=1, linestyle=":", label="kept epoch")
+        axis.set_title(_title(name))
+        axis.set_xlabel("epoch")
+        axis.locator_params(axis="x", integer=True)
+        axis.grid(visible=True)
+    handles = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    for axis in axes[len(panels) :]:
+        axis.remove()
+    if handles:
+        figure.legend(handles.values(), handles, loc="outside upper right", ncols=len(handles))
+    return figure
+
+
+@_styled
+def draw_confusion(confusion: npt.NDArray[np.int64]) -> Figure:
+    """Row-normalised confusion matrix, each cell with its share of the true class and its count."""
+    figure, (axis,) = _grid(1, 1, (7.2, 6.6))
+    support = confusion.sum(1, keepdims=True)
+    share = confusion / np.maximum(support, 1)
+    axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    for row, column in np.ndindex(confusion.shape):
+        colour = "white" if share[row, column] > 0.55 else "#24292e"
+        style: dict[str, Any] = {"ha": "center", "color": colour, "in_layout": False}
+        axis.text(column, row - 0.02, f"{share[row, column]:.0%}", va="bottom", fontsize=9, **style)
+        axis.text(column, row + 0.08, f"{confusion[row, column]}", va="top", fontsize=7, **style)
+    ticks = range(len(EXPRESSIONS))
+    axis.set_xticks(ticks, EXPRESSIONS, rotation=35, ha="right", rotation_mode="anchor")
+    axis.set_yticks(ticks, [f"{name} ({count})" for name, count in zip(EXPRESSIONS, support[:, 0], strict=True)])
+    axis.tick_params(length=0)
+    axis.spines[:].set_visible(False)
+    axis.set_xlabel("predicted")
+    axis.set_ylabel("true")
+    axis.set_title("Share of each true expression, above the number of faces")
+    return figure
+
+
+@_styled
+def draw_affect_scatter(predictions: Predictions, labels: Labels, evaluation: Evaluation) -> Figure:
+    """Prediction against truth, a panel per dimension, with identity and the constant floor."""
+    figure, axes = _grid(1, 2, (8.2, 4.4))
+    rows = labels.has_valence_arousal
+    for index, (axis, dimension) in enumerate(zip(axes, VALENCE_AROUSAL, strict=True)):
+        truth, guess = labels.valence_arousal[rows, index], predictions.valence_arousal[rows, index]
+        axis.plot([-1, 1], [-1, 1], color=INK, linewidth=1, label="prediction = truth", zorder=3)
+        axis.axhline(
+            evaluation.training_mean[index], color=OTHER, linewidth=1, linestyle="--", label="constant floor", zorder=3
+        )
+        alpha = float(np.clip(600 / max(len(truth), 1), 0.12, 0.6))
+        axis.scatter(
+            truth, guess, s=9, color=MODEL, alpha=alpha, linewidths=0, rasterized=True, label="a face", zorder=2
+        )
+        axis.set(xlim=(-1.05, 1.05), ylim=(-1.05, 1.05), aspect="equal", xlabel=f"true {dimension}")
+        axis.set_ylabel(f"predicted {dimension}")
+        axis.grid(visible=True)
+        floor = evaluation.floors["constant"][f"rmse_{dimension}"]
+        rmse, ccc = evaluation.metrics[f"rmse_{dimension}"], evaluation.metrics[f"ccc_{dimension}"]
+        axis.set_title(f"{_title(dimension)}: RMSE {rmse:.3f} (floor {floor:.3f}), CCC {ccc:.3f}", fontsize=9)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    return figure
+
+
+@_styled
+def draw_class_bars(per_class: Sequence[ClassRow]) -> Figure:
+    """Precision, recall and F1 of each expression, with its support."""
+    figure, (axis,) = _grid(1, 1, (8.2, 3.4))
+    place = np.arange(len(per_class))
+    for offset, (name, colour) in enumerate((("precision", MODEL), ("recall", OTHER), ("f1", FLOOR))):
+        values = [getattr(row, name) for row in per_class]
+        label = "F1" if name == "f1" else name
+        axis.bar(place + (offset - 1) * 0.27, values, width=0.25, color=colour, label=label)
+    axis.set_xticks(place, [f"{row.name}\nn = {row.support}" for row in per_class])
+    axis.tick_params(axis="x", length=0)
+    axis.set_ylim(0, 1)
+    axis.grid(visible=True, axis="y")
+    figure.legend(*axis.get_legend_handles_labels(), loc="outside upper right", ncols=3)
+    axis.set_title("Precision, recall and F1 per expression")
+    return figure
+
+
+def render_svg(figure: Figure) -> str:
+    """A figure as SVG text without date or software, for a page or a file."""
+    text = io.StringIO()
+    metadata = {"Date": None, "Creator": None, "Format": None, "Type": None}
+    with _style():
+        figure.savefig(text, format="svg", metadata=metadata, dpi=150)
+    return text.getvalue()
+
+
+def render_png(figure: Figure, dpi: int = 144) -> bytes:
+    """A figure as PNG on white, without date or software."""
+    data = io.BytesIO()
+    with _style():
+        figure.savefig(data, format="png", dpi=dpi, facecolor="white", metadata={"Software": None})
+    return data.getvalue()
+
+
+def write_figures(figures: Mapping[str, Figure], folder: Path) -> None:
+    """Writes `<name>.png` for each figure."""
+    replace_files(folder, {f"{name}.png": render_png(figure) for name, figure in figures.items()})
+
+
+def _grid(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:
+    """A figure of its own, apart from pyplot's global state."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(rows, columns, squeeze=False)
+    return figure, list(axes.flat)
+
+
+def _split_and_name(key: str) -> tuple[str, str]:
+    """`val_loss`, `validation/loss` -> ("validation", "loss"); `learning_rate` -> ("", "learning_rate")."""
+    head, _, tail = key.replace("/", "_").partition("_")
+    return (_SPLITS[head], tail) if head in _SPLITS and tail else ("", key)
+
+
+def _title(name: str) -> str:
+    words = name.replace("_", " ")
+    for short in ("rmse", "ccc", "auc", "f1"):
+        words = words.replace(short, short.upper())
+    return words[:1].upper() + words[1:]

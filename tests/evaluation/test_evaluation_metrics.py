@@ -1,0 +1,200 @@
+import warnings
+
+import krippendorff
+import numpy as np
+import pytest
+from evaluation_examples import PAPER_CONFUSION, certain, draw_rows, rows_of_confusion
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+from scipy import stats
+from sklearn import metrics as sk
+
+from pocketaffect.errors import PocketAffectError
+from pocketaffect.evaluation.metrics import expression_metrics, valence_arousal_metrics
+
+
+def concordance(x, y):
+    """Lin 1989 with population moments."""
+    return 2 * np.cov(x, y, bias=True)[0, 1] / (x.var() + y.var() + (x.mean() - y.mean()) ** 2)
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    return draw_rows()
+
+
+def test_expression_metrics_equal_scikit_learn_on_the_labelled_rows(drawn):
+    predictions, labels = drawn
+    found = expression_metrics(predictions.probabilities, labels.expression)
+    rows = labels.expression >= 0
+    true, scores = labels.expression[rows], predictions.probabilities[rows].astype(np.float64)
+    guess, binary = scores.argmax(1), np.eye(8)[true]
+    expected = {
+        "accuracy": sk.accuracy_score(true, guess),
+        "balanced_accuracy": sk.balanced_accuracy_score(true, guess),
+        "macro_f1": sk.f1_score(true, guess, average="macro"),
+        "kappa": sk.cohen_kappa_score(true, guess),
+        "auc": sk.roc_auc_score(binary, scores, average="macro"),
+        "aucpr": sk.average_precision_score(binary, scores, average="macro"),
+    }
+    assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-6)
+
+
+def test_krippendorff_alpha_equals_the_krippendorff_package(drawn):
+    predictions, labels = drawn
+    rows = labels.expression >= 0
+    pair = [labels.expression[rows], predictions.expression[rows]]
+    expected = krippendorff.alpha(reliability_data=pair, level_of_measurement="nominal")
+    found = expression_metrics(predictions.probabilities, labels.expression)["krippendorff_alpha"]
+    assert found == pytest.approx(expected, abs=1e-12)
+
+
+def test_ties_between_scores_are_ranked_as_scikit_learn_ranks_them():
+    rng = np.random.default_rng(3)
+    counts = rng.multinomial(4, np.full(8, 1 / 8), size=300)
+    scores = (counts / 4).astype(np.float32)
+    true = rng.integers(0, 8, 300)
+    found, binary = expression_metrics(scores, true), np.eye(8)[true]
+    assert found["auc"] == pytest.approx(sk.roc_auc_score(binary, scores, average="macro"), abs=1e-6)
+    assert found["aucpr"] == pytest.approx(sk.average_precision_score(binary, scores, average="macro"), abs=1e-6)
+
+
+def test_affect_metrics_equal_numpy_and_scipy_on_the_labelled_rows(drawn):
+    predictions, labels = drawn
+    found = valence_arousal_metrics(predictions.valence_arousal, labels.valence_arousal)
+    rows = ~np.isnan(labels.valence_arousal[:, 0])
+    expected = {}
+    for index, name in enumerate(("valence", "arousal")):
+        x = predictions.valence_arousal[rows, index].astype(np.float64)
+        y = labels.valence_arousal[rows, index].astype(np.float64)
+        expected[f"rmse_{name}"] = np.sqrt(np.mean((x - y) ** 2))
+        expected[f"corr_{name}"] = stats.pearsonr(x, y).statistic
+        expected[f"sagr_{name}"] = np.mean(np.sign(x) == np.sign(y))
+        expected[f"ccc_{name}"] = concordance(x, y)
+    assert found == pytest.approx(expected, abs=1e-12)
+
+
+def test_the_papers_confusion_matrix_gives_the_papers_figures():
+    true, predicted = rows_of_confusion(PAPER_CONFUSION)
+    found = expression_metrics(certain(predicted), true)
+    assert found["accuracy"] == pytest.approx(0.578, abs=5e-4)
+    assert round(found["kappa"], 2) == 0.52
+    assert round(found["krippendorff_alpha"], 2) == 0.52
+    assert round(found["macro_f1"], 2) == 0.58
+
+
+def test_a_constant_prediction_scores_zero_and_never_nan():
+    true = np.arange(8).repeat(5)
+    found = expression_metrics(certain(np.full(40, 3)), true)
+    assert found["kappa"] == pytest.approx(0, abs=1e-7)
+    assert found["auc"] == pytest.approx(0.5)
+    assert found["accuracy"] == found["balanced_accuracy"] == pytest.approx(1 / 8)
+    truth = np.linspace(-1, 1, 40, dtype=np.float32)[:, None].repeat(2, axis=1)
+    affect = valence_arousal_metrics(np.full((40, 2), 0.1, np.float32), truth)
+    assert all(affect[f"{name}_{dimension}"] == 0 for name in ("ccc", "corr") for dimension in ("valence", "arousal"))
+
+
+def test_constant_truth_met_exactly_is_no_concordance():
+    same = np.full((9, 2), 0.3, np.float32)
+    found = valence_arousal_metrics(same, same)
+    assert found["rmse_valence"] == found["ccc_valence"] == found["corr_valence"] == 0
+
+
+@pytest.mark.parametrize("present", [1, 2, 7])
+def test_absent_classes_pull_macro_means_down_and_warn_of_nothing(present):
+    true = np.arange(present).repeat(6)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = expression_metrics(certain(true), true)
+    share = present / 8
+    assert found["accuracy"] == 1
+    assert found["macro_f1"] == found["balanced_accuracy"] == found["aucpr"] == pytest.approx(share)
+    assert found["auc"] == pytest.approx(0.5 if present == 1 else share + (1 - share) / 2)
+    assert found["kappa"] == found["krippendorff_alpha"] == (0 if present == 1 else 1)
+
+
+def test_an_almost_constant_prediction_over_many_rows_keeps_its_correlation():
+    # torchmetrics gives NaN here in float32: one row in 20,000 differs.
+    truth = np.zeros((20_000, 2), np.float32)
+    truth[7] = 0.5
+    found = valence_arousal_metrics(np.where(truth > 0, 0.2, 0.1).astype(np.float32), truth)
+    assert found["corr_valence"] == pytest.approx(1)
+
+
+def test_zero_is_a_sign_of_its_own():
+    truth = np.array([[0.0, 0.5], [0.0, -0.5], [-0.0, 0.0]], np.float32)
+    guess = np.array([[0.1, 0.1], [0.0, 0.1], [0.0, -0.1]], np.float32)
+    found = valence_arousal_metrics(guess, truth)
+    assert found["sagr_valence"] == pytest.approx(2 / 3)
+    assert found["sagr_arousal"] == pytest.approx(1 / 3)
+
+
+def test_probabilities_of_half_precision_are_accepted():
+    scores = draw_rows(50)[0].probabilities.astype(np.float16).astype(np.float32)
+    assert 0 <= expression_metrics(scores, np.arange(50) % 8)["auc"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: expression_metrics(certain([0, 1]), np.array([-1, -1])), "no row has one of the eight"),
+        (lambda: expression_metrics(certain([0, 1]), np.array([0, 8])), "row 1"),
+        (lambda: expression_metrics(certain([0, 1]), np.array([0.0, 1.0])), "int64"),
+        (lambda: expression_metrics(certain([0, 1]), np.array([0, 1, 2])), "2 and 3 rows"),
+        (lambda: expression_metrics(certain([0]) * np.float32(5), np.array([0])), r"in \[0, 1\]"),
+        (lambda: expression_metrics(certain([0]) * np.float32(0.5), np.array([0])), "not logits"),
+        (lambda: expression_metrics(certain([0]) * np.float32(np.nan), np.array([0])), "finite"),
+        (lambda: expression_metrics(np.ones((3, 7)) / 7, np.array([0, 0, 0])), r"\[n, 8\]"),
+        (lambda: valence_arousal_metrics(np.zeros((2, 2)), np.full((2, 2), np.nan)), "no row has them"),
+        (lambda: valence_arousal_metrics(np.zeros((1, 2)), np.array([[0.1, np.nan]])), "both NaN"),
+        (lambda: valence_arousal_metrics(np.zeros((1, 2)), np.array([[-2.0, -2.0]])), r"in \[-1, 1\]"),
+        (lambda: valence_arousal_metrics(np.array([[np.inf, 0]]), np.zeros((1, 2))), "finite"),
+    ],
+)
+def test_impossible_input_is_refused_by_name(call, message):
+    with pytest.raises(PocketAffectError, match=message):
+        call()
+
+
+rows = st.integers(1, 30)
+finite = st.floats(-1, 1, width=32)
+affect_pairs = rows.flatmap(lambda n: st.tuples(*[npst.arrays(np.float32, (n, 2), elements=finite) for _ in range(2)]))
+expressions = rows.flatmap(
+    lambda n: st.tuples(
+        npst.arrays(np.float64, (n, 8), elements=st.floats(0.01, 1)),
+        npst.arrays(np.int64, n, elements=st.integers(-1, 7)),
+    )
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(pair=affect_pairs, seed=st.integers(0, 99))
+def test_affect_metrics_stay_in_range_and_ignore_row_order(pair, seed):
+    guess, truth = pair
+    found = valence_arousal_metrics(guess, truth)
+    order = np.random.default_rng(seed).permutation(len(guess))
+    assert valence_arousal_metrics(guess[order], truth[order]) == pytest.approx(found, abs=1e-9)
+    for dimension in ("valence", "arousal"):
+        ccc, corr = found[f"ccc_{dimension}"], found[f"corr_{dimension}"]
+        assert abs(ccc) <= abs(corr) + 1e-9 <= 1 + 2e-9
+        assert 0 <= found[f"sagr_{dimension}"] <= 1
+        assert 0 <= found[f"rmse_{dimension}"] <= 2
+    swapped = valence_arousal_metrics(truth, guess)
+    assert swapped["ccc_valence"] == pytest.approx(found["ccc_valence"], abs=1e-12)
+
+
+@settings(max_examples=40, deadline=None)
+@given(case=expressions, seed=st.integers(0, 99))
+def test_expression_metrics_stay_in_range_and_ignore_row_order_and_unlabelled_rows(case, seed):
+    scores, true = case
+    scores /= scores.sum(1, keepdims=True)
+    if (true == -1).all():
+        true[0] = 0
+    found = expression_metrics(scores, true)
+    assert all(-1 <= value <= 1 for value in found.values())
+    assert all(found[name] >= 0 for name in ("accuracy", "balanced_accuracy", "macro_f1", "auc", "aucpr"))
+    order = np.random.default_rng(seed).permutation(len(true))
+    assert expression_metrics(scores[order], true[order]) == pytest.approx(found, abs=1e-6)
+    kept = true >= 0
+    assert expression_metrics(scores[kept], true[kept]) == pytest.approx(found, abs=1e-6)

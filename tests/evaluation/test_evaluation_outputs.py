@@ -1,0 +1,234 @@
+import csv
+import json
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from evaluation_examples import certain, draw_rows
+
+from pocketaffect.errors import PocketAffectError
+from pocketaffect.evaluation import plots
+from pocketaffect.evaluation.evaluate import evaluate_predictions
+from pocketaffect.evaluation.outputs import write_evaluation
+from pocketaffect.evaluation.report import summary_table, write_report
+from pocketaffect.evaluation.tables import Labels, Predictions
+from pocketaffect.labels import EXPRESSIONS
+
+HISTORY = [
+    {"epoch": epoch, "train_loss": 2 / (epoch + 1), "val_loss": 2.2 / (epoch + 1), "val_accuracy": epoch / 10}
+    for epoch in range(4)
+]
+
+
+@pytest.fixture(scope="module")
+def judged():
+    predictions, labels = draw_rows(300)
+    _, training = draw_rows(600, seed=1)
+    return evaluate_predictions(predictions, labels, training), predictions, labels
+
+
+@pytest.fixture(scope="module")
+def folder(judged, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("evaluation") / "new"
+    write_evaluation(*judged, folder, paths=[f"faces/{index}.png" for index in range(300)])
+    return folder
+
+
+def read_csv(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_metrics_file_is_flat_rounded_and_complete(judged, folder):
+    written = json.loads((folder / "metrics.json").read_text())
+    assert written == {name: round(value, 6) for name, value in judged[0].metrics.items()}
+    assert len(written) == 15
+    assert json.loads((folder / "floors.json").read_text()).keys() == {"constant", "class_lookup", "oracle"}
+
+
+def test_evaluation_as_dict_is_plain_json(judged):
+    content = judged[0].to_dict()
+    assert json.loads(json.dumps(content, allow_nan=False)) == content
+
+
+def test_confusion_table_counts_to_the_confusion_matrix(judged, folder):
+    counted = np.zeros((8, 8), int)
+    for row in read_csv(folder / "confusion.csv"):
+        counted[EXPRESSIONS.index(row["actual"]), EXPRESSIONS.index(row["predicted"])] += 1
+    assert (counted == judged[0].confusion).all()
+
+
+@pytest.mark.parametrize(("index", "name"), enumerate(("valence", "arousal")))
+def test_scatter_tables_hold_the_labelled_rows(judged, folder, index, name):
+    _, predictions, labels = judged
+    found = np.array([[float(row["truth"]), float(row["prediction"])] for row in read_csv(folder / f"{name}.csv")])
+    rows = labels.has_valence_arousal
+    expected = np.stack([labels.valence_arousal[rows, index], predictions.valence_arousal[rows, index]], axis=1)
+    np.testing.assert_allclose(found, expected, atol=5e-7)
+
+
+def test_predictions_table_keeps_every_row_exactly(judged, folder):
+    _, predictions, labels = judged
+    table = pq.read_table(folder / "predictions.parquet")
+    assert table["path"].to_pylist() == [f"faces/{index}.png" for index in range(300)]
+    scores = np.stack([table[f"p_{name}"].to_numpy() for name in EXPRESSIONS], axis=1)
+    assert (scores == predictions.probabilities).all()
+    expected = [EXPRESSIONS[index] if index >= 0 else None for index in labels.expression]
+    assert table["expression"].to_pylist() == expected
+    assert table["valence"].null_count == int(np.isnan(labels.valence_arousal[:, 0]).sum())
+
+
+def test_the_same_evaluation_is_written_in_the_same_bytes(judged, folder, tmp_path):
+    write_evaluation(*judged, tmp_path, paths=[f"faces/{index}.png" for index in range(300)])
+    for path in folder.iterdir():
+        assert path.read_bytes() == (tmp_path / path.name).read_bytes(), path.name
+
+
+def test_a_failed_write_leaves_the_last_good_files_alone(judged, folder):
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(PocketAffectError, match="paths"):
+        write_evaluation(*judged, folder, paths=["only one"])
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_folder_that_cannot_be_made_is_named(judged, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises((PocketAffectError, OSError), match="file"):
+        write_evaluation(*judged, tmp_path / "file" / "metrics")
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
+def test_an_absent_class_leaves_empty_fields_and_no_nan(tmp_path):
+    true = np.arange(7).repeat(4)
+    labels = Labels(true, np.zeros((28, 2), np.float32))
+    predictions = Predictions(certain(true), np.zeros((28, 2), np.float32))
+    evaluation = evaluate_predictions(predictions, labels, labels)
+    write_evaluation(evaluation, predictions, labels, tmp_path)
+    contempt = read_csv(tmp_path / "per_class.csv")[7]
+    assert contempt["support"] == "0"
+    assert contempt["f1"] == "0.000000"
+    assert contempt["error_valence"] == ""
+    write_report(tmp_path / "report.html", evaluation, predictions, labels)
+    page = (tmp_path / "report.html").read_text()
+    assert "1 of 8 expressions have no face here" in page
+    assert "nan" not in re.sub(r"<svg.*?</svg>|<style.*?</style>", "", page, flags=re.S).lower()
+
+
+FIGURES = {
+    "training": lambda _: plots.draw_training_curves(HISTORY, best_epoch=2),
+    "confusion": lambda judged: plots.draw_confusion(judged[0].confusion),
+    "affect": lambda judged: plots.draw_affect_scatter(judged[1], judged[2], judged[0]),
+    "classes": lambda judged: plots.draw_class_bars(judged[0].per_class),
+}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_figures_repeat_byte_for_byte_and_every_text_lies_inside(judged, name):
+    figure = FIGURES[name](judged)
+    svg = plots.render_svg(figure)
+    assert svg == plots.render_svg(FIGURES[name](judged))
+    assert "<dc:date>" not in svg
+    assert plots.render_png(figure, dpi=50) == plots.render_png(FIGURES[name](judged), dpi=50)
+    figure.canvas.draw()
+    for axis in figure.axes:
+        ticks = (*axis.xaxis.get_major_ticks(), *axis.yaxis.get_major_ticks())
+        texts = [*axis.texts, axis._left_title, axis.xaxis.label, axis.yaxis.label]
+        texts += [tick.label1 for tick in ticks if axis.viewLim.padded(1e-9).contains(*tick_place(axis, tick))]
+        for text in filter(lambda text: text.get_text(), texts):
+            box = text.get_window_extent()
+            assert figure.bbox.contains(*box.min), text
+            assert figure.bbox.contains(*box.max), text
+
+
+def tick_place(axis, tick):
+    """A point of the view at the tick's position, so that ticks beyond the view can be told."""
+    x, y = axis.viewLim.min
+    return (tick.get_loc(), y) if tick in axis.xaxis.get_major_ticks() else (x, tick.get_loc())
+
+
+def test_history_without_epochs_is_refused():
+    with pytest.raises(PocketAffectError, match="epoch"):
+        plots.draw_training_curves([{"train_loss": 1.0}])
+    with pytest.raises(PocketAffectError, match="no epochs"):
+        plots.draw_training_curves([])
+
+
+class Links(HTMLParser):
+    """Addresses that a page would load, ids, and elements."""
+
+    def __init__(self):
+        super().__init__()
+        self.addresses, self.ids, self.tags = [], [], set()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        for name, value in attrs:
+            if name in ("src", "href", "xlink:href", "srcset", "action", "data"):
+                self.addresses.append(value)
+            if name == "id":
+                self.ids.append(value)
+
+
+def test_the_report_needs_no_network_and_no_script_and_escapes_what_it_is_told(judged, tmp_path):
+    facts = {"Model": "<script>alert(1)</script>"}
+    write_report(tmp_path / "report.html", *judged, history=HISTORY, best_epoch=2, facts=facts)
+    page = (tmp_path / "report.html").read_text()
+    links = Links()
+    links.feed(page)
+    assert all(address.startswith(("#", "data:image/png")) for address in links.addresses)
+    assert "script" not in links.tags
+    assert len(links.ids) == len(set(links.ids))
+    assert {address[1:] for address in links.addresses if address.startswith("#")} <= set(links.ids)
+    assert "&lt;script&gt;" in page
+    assert page.count("<svg") == 4
+    assert "AffectNet validation, not this data" in page
+    assert f"{judged[0].metrics['ccc_arousal']:.3f}" in page
+    assert "prefers-color-scheme: dark" in page
+
+
+def test_the_summary_shows_each_metric_beside_its_floors(judged):
+    lines = summary_table(judged[0].metrics, judged[0].floors).splitlines()
+    assert lines[0].split() == ["model", "constant", "class", "lookup", "oracle"]
+    shown = {line[:14].strip(): line[14:].split() for line in lines[1:]}
+    assert list(shown) == ["Accuracy", "Macro F1", "RMSE valence", "RMSE arousal", "CCC valence", "CCC arousal"]
+    assert shown["Accuracy"][2:] == ["n/a", "n/a"]
+    floors = judged[0].floors
+    assert shown["RMSE valence"] == [
+        f"{row['rmse_valence']:.3f}" for row in (judged[0].metrics, *(floors[name] for name in floors))
+    ]
+
+
+DVC_PLOTS = """
+plots:
+  - Confusion: {template: confusion_normalized, x: predicted, y: {confusion.csv: actual}}
+  - Valence: {template: scatter, x: truth, y: {valence.csv: prediction}}
+  - Arousal: {template: scatter, x: truth, y: {arousal.csv: prediction}}
+metrics: [metrics.json]
+"""
+
+
+@pytest.mark.slow
+def test_dvc_renders_the_tables_as_plots_and_reads_the_metrics(folder, tmp_path):
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "dvc.yaml").write_text(DVC_PLOTS)
+
+    def dvc(*arguments):
+        command = [sys.executable, "-m", "dvc", *arguments]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+
+    dvc("init", "--no-scm", "--quiet")
+    shown = json.loads(dvc("plots", "show", "--json"))
+    assert "errors" not in shown
+    assert shown["data"].keys() == {"Confusion", "Valence", "Arousal"}
+    for plots_of_name in shown["data"].values():
+        assert plots_of_name[0]["content"]["data"]["values"]
+    dvc("plots", "show", "-o", "page")
+    page = (tmp_path / "page" / "index.html").read_text()
+    assert all(name in page for name in ("Confusion", "Valence", "Arousal"))
+    metrics = json.loads(dvc("metrics", "show", "--json"))
+    assert metrics[""]["data"]["metrics.json"]["data"] == json.loads((tmp_path / "metrics.json").read_text())
