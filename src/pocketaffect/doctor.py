@@ -1,0 +1,275 @@
+"""What is wrong with a checkout, found in under a second and without importing a heavy package."""
+
+from __future__ import annotations
+
+import configparser
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal
+
+from pocketaffect.config import PARAMS_FILE, load_params
+from pocketaffect.errors import PocketAffectError
+from pocketaffect.registry.database import DATABASE, STORE, find_problem
+from pocketaffect.registry.lineage import DATA_FILE, read_yaml
+from pocketaffect.telemetry import TELEMETRY_OFF
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
+
+Status = Literal["ok", "warning", "problem"]
+
+GIGABYTE: Final = 10**9
+DISK_WARNING: Final = 10 * GIGABYTE
+DISK_PROBLEM: Final = 1 * GIGABYTE
+LEFTOVER_WARNING: Final = 1 * GIGABYTE
+PYTHONS: Final = ((3, 11), (3, 14))
+"""First supported version and first one that is not, as in pyproject.toml."""
+
+WORK: Final = Path(".work")
+SHOWN: Final = 4
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at."""
+
+    name: str
+    status: Status
+    detail: str
+    todo: str = ""
+    """What to do; empty for what is ok."""
+
+
+def examine(root: Path) -> list[Finding]:
+    """Looks at the repository at `root` and this environment; changes nothing and never raises."""
+    checks: tuple[tuple[str, Callable[[Path], Iterator[Finding]]], ...] = (
+        ("python", _examine_python),
+        ("packages", _examine_packages),
+        ("programs", _examine_programs),
+        ("params.yaml", _examine_params),
+        ("data", _examine_data),
+        ("store", _examine_store),
+        ("disk", _examine_disk),
+        ("telemetry", _examine_telemetry),
+        ("leftovers", _examine_leftovers),
+    )
+    findings: list[Finding] = []
+    for name, check in checks:
+        try:
+            findings.extend(check(root))
+        except Exception as error:  # a doctor that dies of what it finds helps nobody
+            todo = "mend what the message names, then run pocketaffect doctor again"
+            findings.append(Finding(name, "problem", f"{type(error).__name__}: {error}", todo))
+    return findings
+
+
+def _examine_python(_root: Path) -> Iterator[Finding]:
+    first, end = PYTHONS
+    running = f"{platform.python_version()} at {sys.executable}"
+    if first <= sys.version_info[:2] < end:
+        yield Finding("python", "ok", running)
+    else:
+        wanted = f"needs {first[0]}.{first[1]} to {end[0]}.{end[1] - 1}"
+        yield Finding("python", "problem", f"{running}; {wanted}", "install one of these, delete .venv, make setup")
+
+
+def _examine_packages(root: Path) -> Iterator[Finding]:
+    from packaging.utils import canonicalize_name
+
+    lock = root / "requirements.lock"
+    if not lock.is_file():
+        yield Finding("packages", "warning", f"{lock}: no such file", "git checkout requirements.lock")
+        return
+    installed = {canonicalize_name(found.name): found.version for found in distributions() if found.name}
+    missing, different = [], []
+    requirements = _locked_requirements(lock)
+    for requirement in requirements:
+        version = installed.get(canonicalize_name(requirement.name))
+        if version is None:
+            missing.append(requirement.name)
+        elif not requirement.specifier.contains(version, prereleases=True):
+            different.append(f"{requirement.name} {version} (lock: {requirement.specifier})")
+    if missing:
+        yield Finding("packages", "problem", f"not installed: {_listed(missing)}", "make setup")
+    if different:
+        detail = f"other versions than requirements.lock: {_listed(different)}"
+        yield Finding("packages", "warning", detail, "make setup (results may differ until then)")
+    if not missing and not different:
+        yield Finding("packages", "ok", f"all {len(requirements)} as in requirements.lock")
+
+
+def _locked_requirements(lock: Path) -> list[Requirement]:
+    """The lock's requirements for this Python and system; hashes, comments and options are passed over."""
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    requirements = []
+    for line in lock.read_text(encoding="utf-8").splitlines():
+        if not line or line[0] in " \t#-":
+            continue
+        try:
+            requirement = Requirement(line.split("#")[0].rstrip(" \\"))
+        except InvalidRequirement:
+            continue
+        if requirement.marker is None or requirement.marker.evaluate():
+            requirements.append(requirement)
+    return requirements
+
+
+def _examine_programs(root: Path) -> Iterator[Finding]:
+    if shutil.which("git") is None:
+        yield Finding("git", "problem", "not found on PATH", "install git: dvc and the lineage of runs need it")
+    elif not _is_git_repository(root):
+        todo = "clone the repository, or git init && git add . && git commit"
+        yield Finding("git", "warning", "not a git repository: runs will carry no commit", todo)
+    else:
+        yield Finding("git", "ok", str(shutil.which("git")))
+    beside = Path(sys.executable).parent / "dvc"
+    dvc = shutil.which("dvc") or (str(beside) if beside.is_file() else None)
+    if dvc is None:
+        yield Finding("dvc", "problem", "not found on PATH or beside Python", "make setup, then use .venv/bin/dvc")
+    elif not (root / ".dvc").is_dir():
+        yield Finding("dvc", "problem", f"{root / '.dvc'}: no such folder", "run from the repository's root")
+    else:
+        yield Finding("dvc", "ok", dvc)
+
+
+def _examine_params(root: Path) -> Iterator[Finding]:
+    try:
+        load_params(root / PARAMS_FILE)
+    except PocketAffectError as error:
+        yield Finding("params.yaml", "problem", str(error), "correct params.yaml, or git checkout params.yaml")
+    else:
+        yield Finding("params.yaml", "ok", "every key known, every value allowed")
+
+
+def _examine_data(root: Path) -> Iterator[Finding]:
+    data_file = read_yaml(root / DATA_FILE)
+    back = "pocketaffect data sample, or pocketaffect data use PATH"
+    if not data_file.get("outs"):
+        yield Finding("data", "problem", f"{root / DATA_FILE}: missing or without an output", back)
+        return
+    out = data_file["outs"][0]
+    dep = (data_file.get("deps") or [{}])[0]
+    if "path" not in dep:
+        detail = f"{DATA_FILE} was written by dvc add: it no longer says where the data comes from"
+        yield Finding("data", "warning", detail, back)
+        return
+    yield _examine_source(root, str(dep["path"]), produced="md5" not in dep or dep["path"] == "sample")
+    if data_file.get("frozen"):
+        detail = f"{DATA_FILE} is frozen: dvc repro does not follow changes of {dep['path']}"
+        yield Finding("data", "warning", detail, "dvc unfreeze data.dvc")
+    if "md5" in dep and "md5" in out and dep["md5"] != out["md5"]:
+        detail = (
+            f"the data folder was replaced with dvc add, but {DATA_FILE} still imports {dep['path']}: "
+            "the next dvc repro would put that back"
+        )
+        yield Finding("data", "problem", detail, "pocketaffect data use PATH, with the folder you added")
+
+
+def _examine_source(root: Path, source: str, *, produced: bool) -> Finding:
+    """The folder that data.dvc imports; the sample's is made by the pipeline and may not exist yet."""
+    what = "the generated sample" if source == "sample" else source
+    if "://" in source:
+        return Finding("data", "ok", f"{source} (remote, not looked at)")
+    place = root / source
+    if place.is_dir() and not any(place.iterdir()):
+        return Finding("data", "problem", f"{place}: empty", "fill it, or pocketaffect data use PATH")
+    if place.exists():
+        return Finding("data", "ok", f"imports {what}")
+    if produced and source == "sample":
+        return Finding("data", "ok", f"imports {what}; dvc repro makes it")
+    return Finding("data", "problem", f"{place}: no such file or folder", "pocketaffect data use PATH")
+
+
+def _examine_store(root: Path) -> Iterator[Finding]:
+    address = os.environ.get("MLFLOW_TRACKING_URI", "").strip()
+    if address:
+        yield Finding("store", "ok", "MLFLOW_TRACKING_URI is set and wins over mlruns/")
+        return
+    problem = find_problem(root, to_write=False)
+    database = root / STORE / DATABASE
+    if problem is not None:
+        detail = f"{problem.problem}; found: {problem.found}; allowed: {problem.allowed}"
+        yield Finding("store", "problem", detail, problem.todo)
+    elif database.exists():
+        yield Finding("store", "ok", f"{STORE / DATABASE}, {database.stat().st_size / 1e6:.1f} MB")
+    else:
+        yield Finding("store", "ok", "none yet; the first registration makes it")
+
+
+def _examine_disk(root: Path) -> Iterator[Finding]:
+    free = shutil.disk_usage(root).free
+    detail = f"{free / GIGABYTE:.1f} GB free"
+    todo = "free space: dvc gc --workspace, delete .work, empty pip's and uv's caches"
+    if free < DISK_PROBLEM:
+        yield Finding("disk", "problem", detail, todo)
+    elif free < DISK_WARNING:
+        yield Finding("disk", "warning", detail, todo)
+    else:
+        yield Finding("disk", "ok", detail)
+
+
+def _examine_telemetry(root: Path) -> Iterator[Finding]:
+    on = [name for name, value in TELEMETRY_OFF.items() if os.environ.get(name, "").lower() != value]
+    config = _dvc_config(root)
+    sends = [key for key in ("analytics", "check_update") if config.get(key, "true").lower() not in ("false", "0")]
+    if on:
+        settings = " ".join(f"{name}={TELEMETRY_OFF[name]}" for name in on)
+        yield Finding("telemetry", "warning", f"not switched off: {_listed(on)}", f"export {settings}")
+    if sends:
+        todo = "; ".join(f"dvc config core.{key} false" for key in sends)
+        keys = ", ".join(f"core.{key}" for key in sends)
+        yield Finding("telemetry", "warning", f".dvc/config leaves {keys} on, for dvc called by hand", todo)
+    if not on and not sends:
+        yield Finding("telemetry", "ok", "off in every package, and in .dvc/config")
+
+
+def _examine_leftovers(root: Path) -> Iterator[Finding]:
+    files = [file.stat() for file in (root / WORK).rglob("*") if file.is_file()]
+    if not files:
+        yield Finding("leftovers", "ok", f"none in {WORK}")
+        return
+    size = sum(file.st_size for file in files)
+    days = (time.time() - max(file.st_mtime for file in files)) / 86400
+    detail = f"{len(files)} files, {size / 1e6:.1f} MB in {WORK}, last written {max(days, 0):.1f} days ago"
+    if size > LEFTOVER_WARNING:
+        todo = f"rm -r {WORK} when no run is to be resumed (dvc repro resumes from it)"
+        yield Finding("leftovers", "warning", detail, todo)
+    else:
+        yield Finding("leftovers", "ok", f"{detail}; dvc repro resumes from it")
+
+
+def _is_git_repository(root: Path) -> bool:
+    command = ["git", "-C", str(root), "rev-parse", "--git-dir"]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def _dvc_config(root: Path) -> dict[str, str]:
+    """DVC's [core] settings; the local file wins over the committed one."""
+    settings: dict[str, str] = {}
+    for name in ("config", "config.local"):
+        parser = configparser.ConfigParser(interpolation=None)
+        try:
+            parser.read_string(_without_indent(root / ".dvc" / name))
+        except (OSError, configparser.Error):
+            continue
+        if parser.has_section("core"):
+            settings.update(parser["core"])
+    return settings
+
+
+def _without_indent(path: Path) -> str:
+    return "\n".join(line.strip() for line in path.read_text(encoding="utf-8").splitlines())
+
+
+def _listed(names: list[str]) -> str:
+    more = len(names) - SHOWN
+    return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,1 @@
+"""MLflow's store, the lineage of a run, and the versions of a model."""

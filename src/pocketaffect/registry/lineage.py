@@ -1,0 +1,187 @@
+"""What a result was made from: commit, data, settings, environment, machine."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import subprocess
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Final
+
+from pocketaffect.errors import PocketAffectError
+
+NO_GIT: Final = "no git"
+NO_COMMIT: Final = "no commit"
+NONE: Final = "none"
+DATA_FILE: Final = "data.dvc"
+LOCK_FILE: Final = "dvc.lock"
+
+MAX_TAG: Final = 2000
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """Origin of a run. Text that could not be found out is "none"; without git, `commit` is "no git"."""
+
+    commit: str
+    dirty: bool
+    """Whether files that decide the result differ from the commit (see `collect_lineage`)."""
+    dirty_paths: tuple[str, ...]
+    data_md5: str
+    """DVC's hash of the data folder (ends with .dir)."""
+    data_source: str
+    """Where data.dvc imports from: `sample`, or the user's path."""
+    dvc_lock_sha256: str
+    params_sha256: str
+    requirements_sha256: str
+    package_version: str
+    python_version: str
+    torch_version: str
+    coremltools_version: str
+    platform: str
+    cpu: str
+    """Instruction set that PyTorch's kernels use in this process, such as AVX2."""
+
+    def to_tags(self) -> dict[str, str]:
+        """The lineage as MLflow tags; the commit also under the name that MLflow's pages show."""
+        paths = ", ".join(self.dirty_paths)
+        tags = {
+            "git.commit": self.commit,
+            "git.dirty": str(self.dirty).lower(),
+            "git.dirty_paths": paths if len(paths) <= MAX_TAG else paths[: MAX_TAG - 1] + "…",
+            "data.md5": self.data_md5,
+            "data.source": self.data_source,
+            "dvc_lock.sha256": self.dvc_lock_sha256,
+            "params.sha256": self.params_sha256,
+            "requirements.sha256": self.requirements_sha256,
+            "version.pocketaffect": self.package_version,
+            "version.python": self.python_version,
+            "version.torch": self.torch_version,
+            "version.coremltools": self.coremltools_version,
+            "machine.platform": self.platform,
+            "machine.cpu": self.cpu,
+        }
+        if self.commit not in (NO_GIT, NO_COMMIT):
+            tags["mlflow.source.git.commit"] = self.commit
+        return tags
+
+
+def collect_lineage(root: Path) -> Lineage:
+    """Reads the lineage of the repository at `root`; works without git and before the first `dvc repro`.
+
+    Dirty means that a tracked file was changed or an unignored one was added. Files that the pipeline itself
+    writes do not count: dvc.lock and the outputs it lists (metrics and plots kept in git), which are new after
+    every run that gave something new. Their content is covered by the hash of dvc.lock.
+
+    The data hash is the one dvc.lock holds for the data folder, since the stages read that; before a first run
+    it is data.dvc's.
+
+    Raises:
+        PocketAffectError: data.dvc or dvc.lock is not readable as YAML.
+    """
+    data_file, lock = read_yaml(root / DATA_FILE), read_yaml(root / LOCK_FILE)
+    commit, dirty_paths = _read_git(root, pipeline_outputs=_outputs(lock))
+    return Lineage(
+        commit=commit,
+        dirty=bool(dirty_paths),
+        dirty_paths=dirty_paths,
+        data_md5=_data_md5(data_file, lock),
+        data_source=str(_first(data_file, "deps").get("path", NONE)),
+        dvc_lock_sha256=_sha256(root / LOCK_FILE),
+        params_sha256=_sha256(root / "params.yaml"),
+        requirements_sha256=_sha256(root / "requirements.lock"),
+        package_version=_version("pocketaffect"),
+        python_version=platform.python_version(),
+        torch_version=_version("torch"),
+        coremltools_version=_version("coremltools"),
+        platform=f"{platform.system()} {platform.machine()}",
+        cpu=_cpu_capability(),
+    )
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A mapping from one of DVC's files; empty where the file is missing.
+
+    Raises:
+        PocketAffectError: The file is not readable as YAML.
+    """
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (YAMLError, UnicodeDecodeError) as error:
+        todo = f"git checkout {path.name}, or resolve the merge conflict in it"
+        raise PocketAffectError(
+            f"{path}: not readable as YAML", found=" ".join(str(error).split()), todo=todo
+        ) from None
+    return content if isinstance(content, dict) else {}
+
+
+def _first(dvc_file: dict[str, Any], key: str) -> dict[str, Any]:
+    entries = dvc_file.get(key) or [{}]
+    return entries[0] if isinstance(entries, list) and isinstance(entries[0], dict) else {}
+
+
+def _data_md5(data_file: dict[str, Any], lock: dict[str, Any]) -> str:
+    out = _first(data_file, "outs")
+    for stage in (lock.get("stages") or {}).values():
+        for dep in stage.get("deps") or []:
+            if dep.get("path") == out.get("path", "data") and "md5" in dep:
+                return str(dep["md5"])
+    return str(out.get("md5", NONE))
+
+
+def _outputs(lock: dict[str, Any]) -> frozenset[str]:
+    stages = (lock.get("stages") or {}).values()
+    return frozenset(str(out["path"]) for stage in stages for out in stage.get("outs") or [] if "path" in out)
+
+
+def _read_git(root: Path, *, pipeline_outputs: frozenset[str]) -> tuple[str, tuple[str, ...]]:
+    """The commit and the paths (relative to `root`) that differ from it."""
+    if _git(root, "rev-parse", "--is-inside-work-tree") != "true\n":
+        return NO_GIT, ()
+    commit = (_git(root, "rev-parse", "--verify", "--quiet", "HEAD") or NO_COMMIT).strip()
+    prefix = (_git(root, "rev-parse", "--show-prefix") or "").strip()
+    status = _git(root, "status", "--porcelain", "-z", "--untracked-files=all", "--no-renames", "--", ".") or ""
+    changed = {entry[3:].removeprefix(prefix) for entry in status.split("\0") if entry}
+    written = {LOCK_FILE} | pipeline_outputs
+    return commit, tuple(sorted(path for path in changed if not _is_written(path, written)))
+
+
+def _is_written(path: str, written: set[str]) -> bool:
+    """Whether the path is one of the pipeline's outputs or lies in one."""
+    parts = path.split("/")
+    return any("/".join(parts[:depth]) in written for depth in range(1, len(parts) + 1))
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    """Git's answer; None where git is missing or refuses."""
+    try:
+        # No optional locks: a status beside the user's own git must not make theirs fail.
+        command = ["git", "--no-optional-locks", "-C", str(root), *arguments]
+        done = subprocess.run(command, capture_output=True, check=False, encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else NONE
+
+
+def _version(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return NONE
+
+
+def _cpu_capability() -> str:
+    import torch
+
+    return str(torch.backends.cpu.get_cpu_capability())

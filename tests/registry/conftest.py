@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from registry_parts import make_package
+
+from pocketaffect.registry.lineage import Lineage
+from pocketaffect.registry.store import Store, open_store
+from pocketaffect.telemetry import disable_telemetry
+
+disable_telemetry()
+
+
+@pytest.fixture(autouse=True)
+def _no_server(monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.delenv("MLFLOW_REGISTRY_URI", raising=False)
+
+
+@pytest.fixture(scope="session")
+def store_template(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("template")
+    open_store(root)
+    return root / "mlruns"
+
+
+@pytest.fixture
+def root(store_template, tmp_path) -> Path:
+    """A repository whose store exists: a copy, since making one costs seconds."""
+    root = tmp_path / "repository"
+    shutil.copytree(store_template, root / "mlruns")
+    return root
+
+
+@pytest.fixture
+def store(root) -> Store:
+    return open_store(root)
+
+
+@pytest.fixture
+def lineage() -> Lineage:
+    return Lineage(
+        commit="a" * 40,
+        dirty=False,
+        dirty_paths=(),
+        data_md5="b" * 32 + ".dir",
+        data_source="sample",
+        dvc_lock_sha256="c" * 64,
+        params_sha256="d" * 64,
+        requirements_sha256="e" * 64,
+        package_version="0.1.0",
+        python_version="3.11.7",
+        torch_version="2.15.0",
+        coremltools_version="9.0",
+        platform="Linux x86_64",
+        cpu="AVX2",
+    )
+
+
+@pytest.fixture
+def package(tmp_path) -> Path:
+    """Files laid out as a .mlpackage; the registry keeps bytes and does not read them."""
+    return make_package(tmp_path / "affect.mlpackage", b"weights")
