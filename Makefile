@@ -1,0 +1,61 @@
+# `make repro` and `make test` work on a fresh machine with Python 3.11-3.13, git and make; they set up what they need.
+PYTHON ?= python3
+BIN := .venv/bin
+# Telemetry is off for every tool, also for those that start before our own code could switch it off.
+export DO_NOT_TRACK := 1
+export MLFLOW_DISABLE_TELEMETRY := true
+export DVC_NO_ANALYTICS := 1
+# The stages' `python` is the environment's.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+UV := $(shell sed -n 's/^uv==\([^ ;]*\).*/\1/p' requirements.lock)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup repro summary test test-all lint format types doctor lock clean
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(BIN)/.ready ## make .venv from requirements.lock
+
+$(BIN)/.ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+	  { echo "error: $$($(PYTHON) --version) found, Python 3.11 to 3.13 needed; do: make setup PYTHON=python3.11" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV)
+	$(BIN)/uv pip sync --quiet --require-hashes --python $(BIN)/python requirements.lock
+	$(BIN)/uv pip install --quiet --no-deps --no-build-isolation --python $(BIN)/python --editable .
+	@touch $@
+
+repro: setup ## run the whole pipeline, end with a registered Core ML file and a summary
+	$(BIN)/dvc repro
+	@$(BIN)/pocketaffect summary
+
+summary: setup ## show what the last run made
+	@$(BIN)/pocketaffect summary
+
+test: setup ## the fast tests
+	$(BIN)/pytest
+
+test-all: setup ## all tests
+	$(BIN)/pytest -m ''
+
+lint: setup ## style and common mistakes
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: setup ## mend what can be mended by itself
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: setup ## strict type check
+	$(BIN)/mypy
+
+doctor: setup ## look for what could be wrong here
+	@$(BIN)/pocketaffect doctor
+
+lock: setup ## resolve requirements.lock anew from pyproject.toml
+	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-header --quiet --output-file requirements.lock
+
+clean: ## remove the environment and what runs left behind; not mlruns
+	rm -rf .venv .work out sample data dvc_plots

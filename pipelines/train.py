@@ -1,0 +1,18 @@
+"""Trains the network; a killed run goes on from its last finished epoch."""
+
+from pocketaffect import paths
+from pocketaffect.arithmetic import pin_arithmetic
+from pocketaffect.config import Params
+from pocketaffect.stage import run_stage
+
+
+def main(params: Params) -> None:
+    """out/shards/ to out/model/: weights, architecture, history."""
+    pin_arithmetic(threads=params.train.threads, instructions=params.train.instructions)
+    from pocketaffect.training.fit import train_network
+
+    train_network(paths.SHARDS, params.model, params.train, work=paths.WORK / "train", target=paths.MODEL)
+
+
+if __name__ == "__main__":
+    run_stage("train", main)

@@ -1,0 +1,72 @@
+"""What the last `dvc repro` made, on one screen."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pocketaffect import paths
+from pocketaffect.config import load_params
+from pocketaffect.data.source import check_source
+from pocketaffect.errors import PocketAffectError
+
+
+def summarise(root: Path) -> str:
+    """Metrics beside their floors, bytes against the budget, verification, version, and where to look next.
+
+    Raises:
+        PocketAffectError: The pipeline has not run.
+    """
+    from pocketaffect.evaluation.report import summary_table
+
+    params = load_params(root / "params.yaml")
+    metrics = _read(root / paths.EVALUATION / "metrics.json")
+    floors = _read(root / paths.EVALUATION / "floors.json")
+    verification = _read(root / paths.VERIFICATION)
+    size, budget = verification["package_bytes"], params.export.budget_bytes
+    shipped = verification["shipped"]
+    verdict = "passed" if verification["passed"] else "FAILED"
+    facts = [
+        ("data", check_source(root)),
+        ("package", f"{root / paths.PACKAGE}: {size:,} bytes of {budget:,} ({size / budget:.0%} of the budget)"),
+        (
+            "verified",
+            f"{verdict}, {len(verification['checks'])} checks on {verification['images']:,} images; "
+            f"agreement with PyTorch {shipped['agreement']:.3f}, "
+            f"mean probability difference {shipped['mean_probability']:.1e}",
+        ),
+        ("", "(executed by our interpreter, not on a device)"),
+        ("registry", _describe_version(root)),
+    ]
+    following = [
+        ("open", f"{root / paths.EVALUATION / 'report.html'}"),
+        ("plots", ".venv/bin/dvc plots show"),
+        ("runs", ".venv/bin/mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db"),
+        ("your data", ".venv/bin/pocketaffect data use PATH && .venv/bin/dvc repro"),
+    ]
+    lines = ["", summary_table(metrics, floors), ""]
+    lines += [f"{name:<10}{text}" for name, text in facts]
+    lines += ["", *(f"{name:<10}{text}" for name, text in following), ""]
+    return "\n".join(lines)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise PocketAffectError(f"{file}: not there yet", todo="`dvc repro`") from None
+    return content
+
+
+def _describe_version(root: Path) -> str:
+    from pocketaffect.registry.store import open_store
+    from pocketaffect.registry.versions import find_version
+
+    registered = _read(root / paths.REGISTERED)
+    name, digest = registered["model_name"], registered["package_sha256"]
+    version = find_version(open_store(root), name, digest)
+    if version is None:
+        return f"{name} {digest[:12]} is not in this store; `dvc repro --force --single-item register` puts it there"
+    aliases = ", ".join(version.aliases)
+    return f"{name} version {version.version}{f' ({aliases})' if aliases else ''}, sha256 {digest[:12]}…"
