@@ -1,5 +1,7 @@
 """Trains the network; a killed run goes on from its last finished epoch."""
 
+import sys
+
 from pocketaffect import paths
 from pocketaffect.arithmetic import pin_arithmetic
 from pocketaffect.config import Params
@@ -11,7 +13,14 @@ def main(params: Params) -> None:
     pin_arithmetic(threads=params.train.threads, instructions=params.train.instructions)
     from pocketaffect.training.fit import train_network
 
-    train_network(paths.SHARDS, params.model, params.train, work=paths.WORK / "train", target=paths.MODEL)
+    train_network(
+        paths.SHARDS,
+        params.model,
+        params.train,
+        work=paths.WORK / "train",
+        target=paths.MODEL,
+        progress=sys.stderr.isatty(),
+    )
 
 
 if __name__ == "__main__":

@@ -57,6 +57,7 @@ class ModelParams(Section):
     architecture: Literal["alexnet", "vgg", "mobilenet"]
     width: Annotated[float, Field(ge=0.05, le=4)]
     head: Literal["prototype", "plain"]
+    dropout: Annotated[float, Field(ge=0, le=1.5)]
 
 
 class AugmentParams(Section):

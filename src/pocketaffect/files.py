@@ -25,11 +25,14 @@ def write_atomically(target: Path) -> Iterator[Path]:
         PocketAffectError: The disk is full, or the place cannot be written to.
     """
     draft = target.with_name(f".{target.name}.{os.getpid()}.draft")
+    old = target.with_name(f".{target.name}.{os.getpid()}.old")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        _remove(draft)  # of a killed process that had this number
         yield draft
-        if draft.is_dir() and target.exists():
-            shutil.rmtree(target)
+        if target.is_dir():  # cannot be replaced in one step: moved aside, which takes no time, then removed
+            _remove(old)
+            target.replace(old)
         draft.replace(target)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -38,14 +41,21 @@ def write_atomically(target: Path) -> Iterator[Path]:
                 found=f"{shutil.disk_usage(_existing(target)).free:,} bytes free",
                 todo="free some space (`dvc gc --workspace` removes old cached outputs), then repeat the command",
             ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise PocketAffectError(f"{target}: cannot be written", found=error.strerror) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.EFBIG):
+            raise PocketAffectError(f"{target}: cannot be written", found=error) from error
         raise
     finally:
-        if draft.is_dir():
-            shutil.rmtree(draft, ignore_errors=True)
-        else:
-            draft.unlink(missing_ok=True)
+        if old.exists() and not target.exists():
+            old.replace(target)
+        _remove(draft)
+        _remove(old)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_json(target: Path, content: Any) -> None:

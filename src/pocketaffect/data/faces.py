@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import cv2
 import numpy as np
 
 from pocketaffect.data.images import RGB
+
+MAX_SIDE: Final = 4096
+"""Larger squares are cut from a smaller copy of the image: a panorama's, padded, would not fit into memory."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,11 @@ def crop_face(image: RGB, box: FaceBox | None, *, margin: float, size: int) -> R
     height, width = image.shape[:2]
     if box is None:
         box = FaceBox(0, 0, width, height)
-    side = max(1, round(max(box.width, box.height) * (1 + 2 * margin)))
+    if max(box.width, box.height) * (1 + 2 * margin) > MAX_SIDE:
+        image, box = _shrink(image, box, MAX_SIDE / (max(box.width, box.height) * (1 + 2 * margin)))
+        height, width = image.shape[:2]
+    # From 2 pixels on, a square whose centre lies on the image also shares pixels with it.
+    side = max(2, round(max(box.width, box.height) * (1 + 2 * margin)))
     left = round(box.x + box.width / 2 - side / 2)
     top = round(box.y + box.height / 2 - side / 2)
     inside = image[max(0, top) : max(0, top + side), max(0, left) : max(0, left + side)]
@@ -51,3 +59,11 @@ def crop_face(image: RGB, box: FaceBox | None, *, margin: float, size: int) -> R
     # Averaging over areas when shrinking keeps what a plain bilinear sample would alias.
     method = cv2.INTER_AREA if side >= size else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(inside, (size, size), interpolation=method), dtype=np.uint8)
+
+
+def _shrink(image: RGB, box: FaceBox, factor: float) -> tuple[RGB, FaceBox]:
+    height, width = image.shape[:2]
+    smaller = (max(1, round(width * factor)), max(1, round(height * factor)))
+    across, down = smaller[0] / width, smaller[1] / height
+    small = np.asarray(cv2.resize(image, smaller, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    return small, FaceBox(box.x * across, box.y * down, box.width * across, box.height * down)

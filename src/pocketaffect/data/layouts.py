@@ -7,7 +7,9 @@ for the automatic list). Some copies have no header line, a byte-order mark or W
 
 from __future__ import annotations
 
+import codecs
 import io
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -31,7 +33,7 @@ CSV_COLUMNS: Final = (
 )
 BOX_COLUMNS: Final = ("face_x", "face_y", "face_width", "face_height")
 NUMBER_COLUMNS: Final = (*BOX_COLUMNS, "expression", "valence", "arousal")
-BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+LINE_END: Final = re.compile(rb"\r\n|\r|\n")
 
 
 @dataclass(frozen=True)
@@ -93,52 +95,74 @@ def read_annotations(root: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 def _read_list(file: Path, item: AnnotationList) -> tuple[pd.DataFrame, pd.DataFrame]:
     import pandas as pd
 
-    content = file.read_bytes().removeprefix(BYTE_ORDER_MARK)
+    content = file.read_bytes().removeprefix(codecs.BOM_UTF8)
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise PocketAffectError(
+            f"{file}: not readable as CSV", found="UTF-16", allowed="UTF-8", todo="save it as UTF-8"
+        )
     if not content.strip():
         raise PocketAffectError(f"{file}: no rows", found="an empty file", allowed="AffectNet's columns")
-    names, headed = _column_names(file, content)
-    raw, broken = _split_columns(file, content, names, headed=headed)
+    names, start = _read_header(file, content)
+    raw, broken = _split_columns(file, content[start:], names)
+    above = len(LINE_END.findall(content, 0, start))
     if len(raw) == 0:
-        raise PocketAffectError(f"{file}: no rows", found="a header line alone", allowed="at least one image")
-    rows = pd.DataFrame({"list": item.name, "line": raw["line"], "split": item.split})
-    path = raw["subDirectory_filePath"].str.strip()
-    rows["path"] = item.image_folder + "/" + path.where(path != "", "?")
+        first = f"; line {broken[0][0] + above}: {broken[0][1][:80]!r}" if broken else ""
+        raise PocketAffectError(
+            f"{file}: no rows",
+            found=f"{len(broken)} line(s) without the {len(names)} columns{first}" if broken else "a header line alone",
+            allowed="at least one image",
+        )
+    rows = pd.DataFrame({"list": item.name, "line": raw["line"] + above, "split": item.split})
+    path = _clean(raw["subDirectory_filePath"])
+    # Two spellings of one path must not pass as two images.
+    tidy = path.str.replace(r"/(\.?/)+", "/", regex=True).str.removeprefix("./")
+    rows["path"] = item.image_folder + "/" + tidy.where(tidy != "", "?")
     for name in NUMBER_COLUMNS:
-        rows[name] = pd.to_numeric(raw[name].str.strip(), errors="coerce").astype("float64")
+        rows[name] = pd.to_numeric(_clean(raw[name]), errors="coerce").astype("float64")
         rows[f"{name}_text"] = raw[name]
     rows["subDirectory_filePath"] = path
-    rows["facial_landmarks"] = raw["facial_landmarks"]
-    unsplit = pd.DataFrame(broken, columns=["line", "text"])
+    rows["facial_landmarks"] = _clean(raw["facial_landmarks"])
+    unsplit = pd.DataFrame(broken, columns=["line", "text"]).astype({"line": "int64"})
+    unsplit["line"] += above
     unsplit.insert(0, "list", item.name)
     return rows, unsplit
 
 
-def _column_names(file: Path, content: bytes) -> tuple[list[str], bool]:
-    """Names from the header line; AffectNet's own order, and False, where there is none."""
-    first = content.split(b"\n", 1)[0].decode("utf-8", "replace").strip()
+def _clean(text: pd.Series[str]) -> pd.Series[str]:
+    return text.str.strip().str.strip('"').str.strip()
+
+
+def _read_header(file: Path, content: bytes) -> tuple[list[str], int]:
+    """The column names, and where the rows start; AffectNet's own order where there is no header line."""
+    end = LINE_END.search(content, len(content) - len(content.lstrip()))
+    first = content[: end.start() if end else None].decode("utf-8", "replace").strip()
     names = [name.strip().strip('"') for name in first.split(",")]
     if CSV_COLUMNS[0] not in names and "expression" not in names:
         if len(names) == len(CSV_COLUMNS):
-            return list(CSV_COLUMNS), False
+            return list(CSV_COLUMNS), 0
         raise PocketAffectError(
-            f"{file}, line 1: neither a header nor a row",
+            f"{file}, first line: neither a header nor a row",
             found=f"{len(names)} column(s): {first[:80]!r}",
             allowed=f"a header with {', '.join(CSV_COLUMNS)}; or rows of these {len(CSV_COLUMNS)} columns",
         )
-    missing = [name for name in CSV_COLUMNS if name not in names]
-    if missing:
-        raise PocketAffectError(
-            f"{file}: column(s) missing: {', '.join(missing)}",
-            found=", ".join(names),
-            allowed=", ".join(CSV_COLUMNS),
-        )
-    return names, True
+    for problem, wrong in (
+        ("missing", [name for name in CSV_COLUMNS if name not in names]),
+        ("given twice", [name for name in CSV_COLUMNS if names.count(name) > 1]),
+    ):
+        if wrong:
+            raise PocketAffectError(
+                f"{file}: column(s) {problem}: {', '.join(wrong)}",
+                found=", ".join(names),
+                allowed=", ".join(CSV_COLUMNS),
+            )
+    return names, end.end() if end else len(content)
 
 
-def _split_columns(
-    file: Path, content: bytes, names: list[str], *, headed: bool
-) -> tuple[pd.DataFrame, list[tuple[int, str]]]:
-    """The table as text with a `line` column, and the lines that do not have these columns."""
+def _split_columns(file: Path, content: bytes, names: list[str]) -> tuple[pd.DataFrame, list[tuple[int, str]]]:
+    """The table as text with a `line` column from 1, and the lines that do not have these columns.
+
+    Lines without any value are no rows. A quote does not join lines: one that is never closed would swallow them.
+    """
     import pandas as pd
     import pyarrow as pa
     import pyarrow.csv
@@ -146,7 +170,7 @@ def _split_columns(
     broken: list[tuple[int, str]] = []
 
     def keep_broken(row: pyarrow.csv.InvalidRow) -> str:
-        broken.append((int(row.number), str(row.text)[:500]))
+        broken.append((int(row.number), str(row.text)))
         return "skip"
 
     def parse(data: bytes) -> pa.Table:
@@ -154,10 +178,10 @@ def _split_columns(
         return pyarrow.csv.read_csv(
             io.BytesIO(data),
             # Arrow numbers the rows for keep_broken only when it reads in one thread.
-            read_options=pyarrow.csv.ReadOptions(
-                column_names=names, skip_rows=1 if headed else 0, use_threads=False, block_size=1 << 24
+            read_options=pyarrow.csv.ReadOptions(column_names=names, use_threads=False, block_size=1 << 24),
+            parse_options=pyarrow.csv.ParseOptions(
+                quote_char=False, invalid_row_handler=keep_broken, ignore_empty_lines=False
             ),
-            parse_options=pyarrow.csv.ParseOptions(invalid_row_handler=keep_broken, ignore_empty_lines=False),
             convert_options=pyarrow.csv.ConvertOptions(
                 column_types={name: pa.string() for name in names},
                 include_columns=list(CSV_COLUMNS),
@@ -166,6 +190,8 @@ def _split_columns(
             ),
         )
 
+    if not content:  # Arrow calls this an error
+        return pd.DataFrame(columns=[*CSV_COLUMNS, "line"]), []
     try:
         try:
             table = parse(content)
@@ -174,9 +200,9 @@ def _split_columns(
     except pa.ArrowInvalid as error:
         raise PocketAffectError(f"{file}: not readable as CSV", found=str(error)) from None
     frame = table.to_pandas().astype("str")
-    first = 2 if headed else 1
-    total = len(frame) + len(broken)
     bad = {number for number, _ in broken}
-    frame["line"] = pd.array([line for line in range(first, first + total) if line not in bad], dtype="int64")
+    lines = (line for line in range(1, 1 + len(frame) + len(broken)) if line not in bad)
+    frame["line"] = pd.array(list(lines), dtype="int64")
     blank = (frame[list(CSV_COLUMNS)] == "").all(axis=1)
-    return frame[~blank].reset_index(drop=True), broken
+    kept = [(number, text[:500]) for number, text in broken if text.strip()]
+    return frame[~blank].reset_index(drop=True), kept

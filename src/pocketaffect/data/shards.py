@@ -84,9 +84,16 @@ def write_shards(
         The summary: image counts, dropped rows by reason, the training pixels' mean and standard deviation.
 
     Raises:
-        PocketAffectError: An image cannot be read any more, or the disk is full.
+        PocketAffectError: A split without a usable face, an image that cannot be read any more, or a full disk.
     """
     rows, dropped = _choose_rows(manifest)
+    for split in SPLITS:
+        if not (rows["split"] == split).any():
+            raise PocketAffectError(
+                f"{split} split: no usable face",
+                found=f"{int((manifest['split'] == split).sum())} rows, none with a face and a label",
+                todo=f"see {source} and the rules in out/manifest/contract.json",
+            )
     jobs, places = _plan(rows, shard_images)
     with write_atomically(target) as draft:
         draft.mkdir()
@@ -179,8 +186,19 @@ def _map(write: partial[PixelSums], jobs: Sequence[Job], workers: int) -> Iterab
     if workers == 1 or len(jobs) == 1:
         yield from map(write, jobs)
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    import cv2
+
+    settings = (cv2.ipp.useIPP(),)
+    with ProcessPoolExecutor(workers, get_context("spawn"), _settle_worker, settings) as pool:
         yield from pool.map(write, jobs)
+
+
+def _settle_worker(use_ipp: bool) -> None:
+    """One thread, since there is a worker for each core; the parent's choice of arithmetic, so that bytes agree."""
+    import cv2
+
+    cv2.setNumThreads(1)
+    cv2.ipp.setUseIPP(use_ipp)
 
 
 @dataclass(frozen=True)
@@ -206,7 +224,9 @@ def _write_shard(source: Path, target: Path, size: int, margin: float, job: Job)
                 f"{source / path}: {error}", todo="the data changed after validation; repeat `dvc repro`"
             ) from None
     with write_atomically(target / job.name) as draft, draft.open("wb") as stream:
-        np.lib.format.write_array(stream, faces, allow_pickle=False)
+        # Not numpy's write_array: on a full disk its error does not say so.
+        np.lib.format.write_array_header_1_0(stream, np.lib.format.header_data_from_array_1_0(faces))
+        stream.write(faces.data)
     total, squares = [0, 0, 0], [0, 0, 0]
     for face in faces:
         wide = face.reshape(-1, 3).astype(np.int64)

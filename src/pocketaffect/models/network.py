@@ -6,11 +6,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 import torch
+from pydantic import Field
 from torch import nn
 
+from pocketaffect.config import ModelParams
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.files import write_atomically, write_json
 from pocketaffect.labels import CLASS_MEAN_VA, EXPRESSIONS, VALENCE_AROUSAL
@@ -29,12 +31,14 @@ class NetworkSpec:
         width: Multiplies every layer's channels.
         size: Pixels a side of the input.
         head: "prototype" or "plain", see `AffectNetwork`.
+        dropout: Multiplies the architecture's dropout rates.
     """
 
     architecture: str
     width: float
     size: int
     head: Literal["prototype", "plain"]
+    dropout: float = 1.0
 
 
 class AffectNetwork(nn.Module):
@@ -76,7 +80,7 @@ class AffectNetwork(nn.Module):
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(3, 1, 1))
         self.register_buffer("deviation", torch.tensor(deviation, dtype=torch.float32).view(3, 1, 1))
         self.register_buffer("prototypes", torch.tensor(prototypes, dtype=torch.float32))
-        self.backbone = BACKBONES[spec.architecture](spec.width, spec.size)
+        self.backbone = BACKBONES[spec.architecture](spec.width, spec.size, spec.dropout)
         self.expression = nn.Linear(self.backbone.feature_dimension, len(EXPRESSIONS))
         self.valence_arousal = nn.Linear(self.backbone.feature_dimension, len(VALENCE_AROUSAL))
         if spec.head == "prototype":  # starts as the class lookup, learns away from it
@@ -143,30 +147,46 @@ def save_network(network: AffectNetwork, folder: Path) -> None:
     )
 
 
+class _Description(ModelParams):
+    """What model.json must say to build a network, within the limits of params.yaml."""
+
+    size: Annotated[int, Field(ge=2**POOLINGS, le=512)]
+
+
 def load_network(folder: Path) -> AffectNetwork:
     """Reads what `save_network` wrote, in evaluation mode. Weights only: nothing in the files is executed.
 
     Raises:
-        PocketAffectError: A file is missing or damaged, or the weights are another architecture's.
+        PocketAffectError: A file is missing or damaged, or the weights are another network's.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
-        content: dict[str, Any] = json.loads((folder / SPEC_FILE).read_text(encoding="utf-8"))
-        spec = NetworkSpec(**{name: content[name] for name in NetworkSpec.__dataclass_fields__})
+        content = json.loads((folder / SPEC_FILE).read_text(encoding="utf-8"))
+        described = _Description(**{name: content[name] for name in NetworkSpec.__dataclass_fields__})
         state = load_file(folder / WEIGHTS_FILE)
     except FileNotFoundError as error:
         raise PocketAffectError(f"{folder}: no trained model", found=str(error), todo="`dvc repro train`") from None
-    except (json.JSONDecodeError, KeyError, SafetensorError) as error:
-        raise PocketAffectError(f"{folder}: damaged model: {error!r}", todo="`dvc repro --force train`") from None
+    except (ValueError, KeyError, TypeError, SafetensorError) as error:
+        problem = " ".join(str(error).split()) or repr(error)
+        raise _damaged(folder, f"{type(error).__name__}: {problem}") from None
+    spec = NetworkSpec(**described.model_dump())
+    broken = [name for name, tensor in state.items() if not bool(torch.isfinite(tensor).all())]
+    if broken:
+        raise _damaged(folder, f"numbers that are not finite in {', '.join(broken)}")
     network = AffectNetwork(spec)
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
+        first = " ".join(str(error).splitlines()[1:2]).strip()  # line 0 only says that there are differences
         raise PocketAffectError(
             f"{folder}: the weights are not of {spec}",
-            found=str(error).splitlines()[0],
+            found=f"{first[:200]}…" if len(first) > 200 else first,
             todo="`dvc repro --force train`",
         ) from None
     return network.eval()
+
+
+def _damaged(folder: Path, found: str) -> PocketAffectError:
+    return PocketAffectError(f"{folder}: damaged model", found=found, todo="`dvc repro --force train`")

@@ -23,6 +23,7 @@ from pocketaffect.errors import PocketAffectError
 from pocketaffect.files import write_atomically
 from pocketaffect.models.network import AffectNetwork, NetworkSpec, count_parameters, save_network
 from pocketaffect.provenance import hash_sources
+from pocketaffect.training.checkpoint import CHECKPOINT_STEM, AtomicCheckpointIO, find_checkpoint
 from pocketaffect.training.losses import average_prototypes, balance_classes
 from pocketaffect.training.module import AffectModule
 
@@ -54,6 +55,20 @@ class FaceData(pl.LightningDataModule):
         return ordered_batches(self.validation, VALIDATION_BATCH)
 
 
+class EpochLines(Callback):
+    """One line for each epoch, where a progress bar would fill a log file."""
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Logs what was just measured."""
+        row = pl_module.history[-1]
+        logger.info(
+            "epoch %d/%d: loss %.3f, accuracy %.3f, CCC %.3f / %.3f",
+            trainer.current_epoch + 1,
+            trainer.max_epochs,
+            *(row[name] for name in ("train_loss", "accuracy", "ccc_valence", "ccc_arousal")),
+        )
+
+
 def train_network(
     shards: Path, model: ModelParams, params: TrainParams, *, work: Path, target: Path, progress: bool = True
 ) -> list[dict[str, float]]:
@@ -70,14 +85,17 @@ def train_network(
     """
     summary = read_summary(shards)
     train, validation = open_split(shards, "train"), open_split(shards, "validation")
+    if not len(validation):
+        raise PocketAffectError(f"{shards}: no validation image", todo="add validation images with a label")
     if len(train) < params.batch_size:
         raise PocketAffectError(
             "params.yaml: train.batch_size is larger than the training split",
             found=f"{params.batch_size} against {len(train)} images",
+            allowed=f"2 to {len(train)}",
             todo="lower train.batch_size",
         )
     torch.manual_seed(params.seed)
-    spec = NetworkSpec(model.architecture, model.width, int(summary["size"]), model.head)
+    spec = NetworkSpec(model.architecture, model.width, int(summary["size"]), model.head, model.dropout)
     network = AffectNetwork(
         spec,
         mean=summary["pixel_mean"],
@@ -127,14 +145,14 @@ def _fit(module: AffectModule, data: FaceData, params: TrainParams, checkpoints:
     # The best weights are inside the checkpoint too, so that one atomic file is all there is to resume from.
     keep_last = ModelCheckpoint(
         dirpath=checkpoints,
-        filename="last",
+        filename=CHECKPOINT_STEM,
         save_top_k=1,
         save_on_train_epoch_end=True,
         enable_version_counter=False,
     )
     callbacks: list[Callback] = [keep_last]
-    if progress:
-        callbacks.append(TQDMProgressBar(refresh_rate=20))
+    callbacks.append(TQDMProgressBar(refresh_rate=20) if progress else EpochLines())
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # its import sets INFO: advice and adverts
     with warnings.catch_warnings():
         # Lightning's advice on worker processes and log intervals does not fit memory-mapped shards.
         warnings.filterwarnings("ignore", module="pytorch_lightning")
@@ -145,18 +163,20 @@ def _fit(module: AffectModule, data: FaceData, params: TrainParams, checkpoints:
             deterministic=True,
             logger=False,
             callbacks=callbacks,
+            plugins=[AtomicCheckpointIO()],
             enable_progress_bar=progress,
             enable_model_summary=False,
             num_sanity_val_steps=0,
             reload_dataloaders_every_n_epochs=1,
             default_root_dir=checkpoints,
         )
-        last = checkpoints / "last.ckpt"
-        if last.is_file():
+        last = find_checkpoint(checkpoints)
+        if last is not None:
             logger.info("going on from %s", last)
-        trainer.fit(module, datamodule=data, ckpt_path=last if last.is_file() else None, weights_only=True)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+        try:
+            trainer.fit(module, datamodule=data, ckpt_path=last, weights_only=True)
+        except SystemExit:  # Lightning's answer to Ctrl-C, and with status 0 to a polite kill
+            raise KeyboardInterrupt from None
     if len(module.history) != params.epochs:
         raise RuntimeError(f"{len(module.history)} epochs were trained, {params.epochs} wanted")
 

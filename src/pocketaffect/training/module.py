@@ -50,6 +50,16 @@ class AffectModule(pl.LightningModule):
         total = self.params.expression_weight * by_expression + self.params.va_weight * by_va
         return total, by_expression, by_va
 
+    def _check_finite(self, losses: tuple[torch.Tensor, ...], place: str) -> None:
+        if not bool(torch.isfinite(losses[0])):
+            total, by_expression, by_va = (float(loss.detach()) for loss in losses)
+            raise PocketAffectError(
+                f"training: loss is {total} in epoch {self.current_epoch + 1}, {place}",
+                found=f"expression loss {by_expression}, VA loss {by_va}",
+                allowed="a finite number",
+                todo="lower train.learning_rate in params.yaml",
+            )
+
     def training_step(self, batch: Batch, batch_index: int) -> torch.Tensor:
         """One step.
 
@@ -58,12 +68,7 @@ class AffectModule(pl.LightningModule):
         """
         logits, prediction = self.network(batch.images)
         losses = self._losses(logits, prediction, batch)
-        if not bool(torch.isfinite(losses[0])):
-            raise PocketAffectError(
-                f"training: loss is {float(losses[0])} in epoch {self.current_epoch + 1}, step {batch_index + 1}",
-                found=f"expression loss {float(losses[1])}, VA loss {float(losses[2])}",
-                todo="lower train.learning_rate in params.yaml",
-            )
+        self._check_finite(losses, f"step {batch_index + 1}")
         self._train_losses.append(torch.stack(losses).detach())
         return losses[0]
 
@@ -73,13 +78,19 @@ class AffectModule(pl.LightningModule):
         self._outputs.append((logits, prediction, batch.expression, batch.valence_arousal))
 
     def on_validation_epoch_end(self) -> None:
-        """Measures the epoch, remembers it, and keeps its weights if it is the best so far."""
+        """Measures the epoch, remembers it, and keeps its weights if it is the best so far.
+
+        Raises:
+            PocketAffectError: The loss is not finite.
+        """
         logits, prediction, expression, truth = (torch.cat(part) for part in zip(*self._outputs, strict=True))
         train = torch.stack(self._train_losses).double().mean(dim=0)
         self._outputs.clear()
         self._train_losses.clear()
         batch = Batch(torch.empty(0), expression, truth)
-        total, by_expression, by_va = self._losses(logits, prediction, batch)
+        losses = self._losses(logits, prediction, batch)
+        self._check_finite(losses, "validation")
+        total, by_expression, by_va = losses
         scores = _score(logits, prediction, expression, truth)
         row = {
             "epoch": float(self.current_epoch + 1),
@@ -149,6 +160,6 @@ def _score(
         concordance = [float(value) for value in concordance_corrcoef(guess, target).nan_to_num(0.0)]
         for dimension, name in enumerate(VALENCE_AROUSAL):
             row[f"rmse_{name}"] = float(mean_squared_error(guess[:, dimension], target[:, dimension], squared=False))
-            row[f"ccc_{name}"] = concordance[dimension]
+    row.update({f"ccc_{name}": value for name, value in zip(VALENCE_AROUSAL, concordance, strict=True)})
     row[SCORE] = (row["balanced_accuracy"] + sum(concordance) / 2) / 2
     return row

@@ -1,0 +1,278 @@
+from __future__ import annotations
+
+import csv
+import itertools
+import os
+import pickle
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from training_parts import MODEL, TRAIN, Workplace
+
+from pocketaffect.config import ModelParams, TrainParams
+from pocketaffect.errors import PocketAffectError
+
+
+@pytest.fixture
+def make_workplace(tmp_path) -> Callable[..., Workplace]:
+    numbers = itertools.count()
+    return lambda **shards: Workplace(tmp_path / str(next(numbers)), **shards)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """An undisturbed training of the default settings."""
+    place = Workplace(tmp_path_factory.mktemp("undisturbed"))
+    place.run()
+    return place
+
+
+def read_history(folder: Path) -> list[dict[str, float]]:
+    with (folder / "history.csv").open(newline="") as stream:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(stream)]
+
+
+def kill_when(process, condition: Callable[[], bool], how: signal.Signals = signal.SIGKILL) -> None:
+    """Waits until `condition` holds and sends the signal.
+
+    Checking it takes no time beside an epoch.
+    """
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert process.is_alive(), "the training ended before it could be stopped"
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    os.kill(process.pid, how)
+
+
+def test_the_loss_falls_and_both_tasks_are_learnt(make_workplace):
+    place = make_workplace()
+    place.run(epochs=8)
+    history = read_history(place.model)
+    assert [row["epoch"] for row in history] == list(range(1, 9))
+    assert history[-1]["train_loss"] < 0.6 * history[0]["train_loss"]
+    best = max(history, key=lambda row: row["score"])
+    assert best["accuracy"] > 0.6  # chance is 0.125
+    assert best["ccc_valence"] > 0.6
+
+
+def test_the_kept_network_is_the_one_of_the_best_epoch(undisturbed):
+    import torch
+
+    from pocketaffect.data.shards import open_split
+    from pocketaffect.models.network import load_network
+
+    history = read_history(undisturbed.model)
+    best = max(history, key=lambda row: row["score"])
+    split = open_split(undisturbed.folder / "shards", "validation")
+    pixels = torch.from_numpy(split.images()).permute(0, 3, 1, 2).float() / 255
+    with torch.inference_mode():
+        logits, valence_arousal = load_network(undisturbed.model)(pixels)
+    accuracy = float(np.mean(logits.argmax(dim=1).numpy() == split.expression))
+    rmse = np.sqrt(np.mean((valence_arousal.numpy() - split.valence_arousal) ** 2, axis=0))
+    assert accuracy == pytest.approx(best["accuracy"], abs=1e-5)
+    assert rmse.tolist() == pytest.approx([best["rmse_valence"], best["rmse_arousal"]], abs=1e-4)
+
+
+def test_the_same_training_in_a_fresh_process_gives_the_same_bytes(undisturbed, make_workplace):
+    again = make_workplace()
+    again.run_fresh()
+    assert again.results() == undisturbed.results()
+    assert set(again.results()) == {"history.csv", "model.json", "model.safetensors"}
+
+
+def test_nothing_is_left_in_the_work_folder(undisturbed):
+    assert list((undisturbed.folder / "work").iterdir()) == []
+
+
+@pytest.mark.parametrize("after", [1, 2, 3])
+def test_a_training_killed_after_an_epoch_ends_with_the_undisturbed_bytes(after, undisturbed, make_workplace):
+    place = make_workplace()
+    process = place.start()
+    written: set[int] = set()
+
+    def epochs_done() -> bool:
+        file = place.checkpoint()
+        if file is not None:
+            written.add(file.stat().st_mtime_ns)
+        return len(written) >= after
+
+    kill_when(process, epochs_done)
+    assert place.finish(process)[0] == -signal.SIGKILL
+    assert not place.model.exists()
+    log = place.run()
+    assert "going on from" in log
+    assert place.results() == undisturbed.results()
+
+
+def test_a_training_killed_in_the_middle_of_an_epoch_ends_with_the_undisturbed_bytes(make_workplace):
+    settings = {"epochs": 2, "model": {"architecture": "alexnet", "width": 0.5}}  # Gaussian dropout, long epochs
+    whole, place = make_workplace(train=320), make_workplace(train=320)
+    whole.run(**settings)
+    process = place.start(**settings)
+    ready: list[float] = []
+
+    def is_mid_epoch() -> bool:
+        if not ready and place.checkpoint() is not None:
+            ready.append(time.monotonic())
+        return bool(ready) and time.monotonic() > ready[0] + 0.05
+
+    kill_when(process, is_mid_epoch)
+    assert place.finish(process)[0] == -signal.SIGKILL
+    assert not place.model.exists()
+    assert "going on from" in place.run(**settings)
+    assert place.results() == whole.results()
+
+
+@pytest.mark.parametrize(
+    ("how", "status"), [(signal.SIGINT, "KeyboardInterrupt"), (signal.SIGTERM, "KeyboardInterrupt")]
+)
+def test_an_interrupted_training_stops_with_a_usable_checkpoint(how, status, undisturbed, make_workplace):
+    place = make_workplace()
+    process = place.start()
+    kill_when(process, lambda: place.checkpoint() is not None, how)
+    code, log = place.finish(process)
+    assert code != 0
+    assert status in log
+    assert not place.model.exists()
+    assert "going on from" in place.run()
+    assert place.results() == undisturbed.results()
+
+
+def stop_after_first_epoch(place, **settings) -> Path:
+    process = place.start(**settings)
+    kill_when(process, lambda: place.checkpoint() is not None)
+    place.finish(process)
+    checkpoint = place.checkpoint()
+    assert checkpoint is not None
+    return checkpoint
+
+
+def test_a_changed_setting_starts_afresh_and_frees_the_old_checkpoint(undisturbed, make_workplace):
+    place = make_workplace()
+    old = stop_after_first_epoch(place, learning_rate=0.02)
+    log = place.run()
+    assert "going on" not in log
+    assert not old.exists()
+    assert place.results() == undisturbed.results()
+
+
+class Payload:
+    """Touches a file when it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = str(mark)
+
+    def __reduce__(self):
+        return (os.mkdir, (self.mark,))
+
+
+def save(content: object, file: Path) -> None:
+    import torch
+
+    torch.save(content, file)
+
+
+DAMAGES: dict[str, Callable[[Path, Path], object]] = {
+    "truncated": lambda file, _: file.write_bytes(file.read_bytes()[: file.stat().st_size // 2]),
+    "empty": lambda file, _: file.write_bytes(b""),
+    "garbage": lambda file, _: file.write_bytes(os.urandom(5000)),
+    "plain pickle with code": lambda file, mark: file.write_bytes(pickle.dumps(Payload(mark))),
+    "torch file with code": lambda file, mark: save({"history": Payload(mark)}, file),
+    "torch file of something else": lambda file, _: save({"epoch": 1}, file),
+    "torch file with a list": lambda file, _: save([1, 2], file),
+}
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory) -> bytes:
+    return stop_after_first_epoch(Workplace(tmp_path_factory.mktemp("stopped"))).read_bytes()
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_is_refused_without_executing_anything(damage, checkpoint, tmp_path, caplog):
+    from pocketaffect.training.checkpoint import find_checkpoint
+
+    file, mark = tmp_path / "last.ckpt", tmp_path / "executed"
+    file.write_bytes(checkpoint)
+    assert find_checkpoint(tmp_path) == file
+    DAMAGES[damage](file, mark)
+    assert find_checkpoint(tmp_path) is None
+    assert "last.ckpt is not usable" in caplog.text
+    assert "starting afresh" in caplog.text
+    assert not mark.exists()
+    assert not file.exists()
+
+
+def test_a_training_with_a_damaged_checkpoint_starts_afresh(undisturbed, make_workplace):
+    place = make_workplace()
+    file = stop_after_first_epoch(place)
+    DAMAGES["plain pickle with code"](file, place.folder / "executed")
+    log = place.run()
+    assert "starting afresh" in log
+    assert "going on from" not in log
+    assert not (place.folder / "executed").exists()
+    assert place.results() == undisturbed.results()
+
+
+def fail(place, **settings) -> str:
+    status, log = place.finish(place.start(**settings))
+    assert status != 0
+    assert "PocketAffectError" in log
+    assert not place.model.exists()
+    return log
+
+
+def test_a_loss_that_is_not_finite_says_when_and_what_to_do(make_workplace):
+    log = fail(make_workplace(), learning_rate=1e30, optimizer="adam", warmup_epochs=0)
+    assert "loss is" in log
+    assert "in epoch 1" in log
+    assert "lower train.learning_rate" in log
+
+
+def test_a_batch_larger_than_the_training_split_is_refused(make_workplace):
+    log = fail(make_workplace(train=24), batch_size=25)
+    assert "train.batch_size is larger than the training split" in log
+    assert "25 against 24 images" in log
+    assert "2 to 24" in log
+
+
+def test_a_batch_of_the_whole_training_split_trains(make_workplace):
+    place = make_workplace(train=24)
+    place.run(batch_size=24, epochs=1)
+    assert len(read_history(place.model)) == 1
+
+
+def test_missing_shards_name_the_stage_that_makes_them(tmp_path):
+    from pocketaffect.training.fit import train_network
+
+    with pytest.raises(PocketAffectError, match="dvc repro preprocess"):
+        train_network(
+            tmp_path / "none", ModelParams(**MODEL), TrainParams(**TRAIN), work=tmp_path / "w", target=tmp_path / "m"
+        )
+
+
+def test_a_split_without_validation_images_is_refused(make_workplace):
+    place = make_workplace()
+    index = pd.read_parquet(place.folder / "shards" / "index.parquet")
+    index[index["split"] == "train"].to_parquet(place.folder / "shards" / "index.parquet", index=False)
+    assert "no validation image" in fail(place)
+
+
+def test_a_class_without_images_is_named(make_workplace):
+    log = fail(make_workplace(train=7), batch_size=4)
+    assert "no image of contempt" in log
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", ["alexnet", "vgg"])
+def test_every_network_trains_to_the_same_bytes_twice(architecture, make_workplace):
+    places = [make_workplace(), make_workplace()]
+    for place in places:
+        place.run(model={"architecture": architecture, "head": "plain"}, epochs=2)
+    assert places[0].results() == places[1].results()

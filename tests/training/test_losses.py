@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import log_softmax
+from sklearn.metrics import mean_squared_error
+from sklearn.utils.class_weight import compute_class_weight
+
+from pocketaffect.errors import PocketAffectError
+from pocketaffect.labels import CLASS_MEAN_VA, EXPRESSIONS, NO_EXPRESSION
+from pocketaffect.training.losses import (
+    average_prototypes,
+    balance_classes,
+    expression_loss,
+    valence_arousal_loss,
+)
+
+CLASSES = len(EXPRESSIONS)
+
+
+@st.composite
+def batches(draw):
+    rows = draw(st.integers(1, 12))
+    generator = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    expression = generator.integers(NO_EXPRESSION, CLASSES, rows)
+    truth = generator.uniform(-1, 1, (rows, 2))
+    truth[generator.random(rows) < draw(st.sampled_from([0.0, 0.3, 1.0]))] = np.nan
+    return generator.normal(0, draw(st.sampled_from([0.1, 3.0, 50.0])), (rows, CLASSES)), expression, truth
+
+
+def reference_expression_loss(logits, expression, weight):
+    rows = expression >= 0
+    if not rows.any():
+        return 0.0
+    chosen = -log_softmax(logits[rows], axis=1)[np.arange(rows.sum()), expression[rows]]
+    return float(np.average(chosen, weights=weight[expression[rows]]))
+
+
+@settings(max_examples=80, deadline=None)
+@given(batch=batches(), weighted=st.booleans())
+def test_expression_loss_is_the_weighted_mean_of_log_losses_over_labelled_rows(batch, weighted):
+    logits, expression, _ = batch
+    weight = np.linspace(0.2, 3, CLASSES) if weighted else np.ones(CLASSES)
+    loss = expression_loss(torch.tensor(logits), torch.tensor(expression), torch.tensor(weight) if weighted else None)
+    assert float(loss) == pytest.approx(reference_expression_loss(logits, expression, weight), rel=1e-9, abs=1e-12)
+
+
+@settings(max_examples=80, deadline=None)
+@given(batch=batches())
+def test_va_loss_is_the_mean_squared_error_over_labelled_rows(batch):
+    logits, _, truth = batch
+    prediction = np.tanh(logits[:, :2])
+    rows = ~np.isnan(truth).any(axis=1)
+    expected = mean_squared_error(truth[rows], prediction[rows]) if rows.any() else 0.0
+    assert float(valence_arousal_loss(torch.tensor(prediction), torch.tensor(truth))) == pytest.approx(expected)
+
+
+def test_a_row_with_one_of_two_dimensions_has_no_va_label():
+    truth = torch.tensor([[0.5, torch.nan], [1.0, 0.0]])
+    assert float(valence_arousal_loss(torch.zeros(2, 2), truth)) == 0.5
+
+
+def test_a_batch_without_any_label_gives_zero_and_finite_gradients():
+    logits = torch.randn(4, CLASSES, requires_grad=True)
+    prediction = torch.randn(4, 2, requires_grad=True)
+    by_expression = expression_loss(logits, torch.full((4,), NO_EXPRESSION), torch.ones(CLASSES))
+    by_va = valence_arousal_loss(prediction, torch.full((4, 2), torch.nan))
+    assert float(by_expression.detach()) == float(by_va.detach()) == 0
+    (by_expression + by_va).backward()
+    assert float(logits.grad.abs().sum()) == float(prediction.grad.abs().sum()) == 0
+
+
+def test_rows_without_a_label_get_no_gradient():
+    logits = torch.randn(4, CLASSES, requires_grad=True)
+    prediction = torch.randn(4, 2, requires_grad=True)
+    truth = torch.tensor([[0.1, 0.2], [torch.nan, torch.nan], [0.3, 0.4], [torch.nan, torch.nan]])
+    loss = expression_loss(logits, torch.tensor([0, 1, NO_EXPRESSION, NO_EXPRESSION]), None)
+    (loss + valence_arousal_loss(prediction, truth)).backward()
+    assert (logits.grad.abs().sum(dim=1) > 0).tolist() == [True, True, False, False]
+    assert (prediction.grad.abs().sum(dim=1) > 0).tolist() == [True, False, True, False]
+    assert bool(torch.isfinite(prediction.grad).all())
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(NO_EXPRESSION, CLASSES - 1), max_size=200))
+def test_balanced_weights_are_sklearns(drawn):
+    expression = np.array([*drawn, *range(CLASSES)], dtype=np.int64)
+    labelled = expression[expression != NO_EXPRESSION]
+    expected = compute_class_weight("balanced", classes=np.arange(CLASSES), y=labelled)
+    assert balance_classes(expression) == pytest.approx(expected.tolist())
+
+
+def test_balanced_weights_make_every_class_count_alike():
+    expression = np.repeat(np.arange(CLASSES), [1, 2, 3, 50, 5, 6, 7, 400])
+    totals = np.bincount(expression) * np.array(balance_classes(expression))
+    assert totals == pytest.approx([len(expression) / CLASSES] * CLASSES)
+
+
+def test_balancing_names_the_classes_without_an_image():
+    expression = np.array([0, 1, 2, 4, 5, 6, NO_EXPRESSION], dtype=np.int64)
+    with pytest.raises(PocketAffectError, match="no image of surprise, contempt") as caught:
+        balance_classes(expression)
+    assert "train.class_weights: none" in str(caught.value)
+
+
+def test_balancing_a_split_without_any_class_names_them_all():
+    with pytest.raises(PocketAffectError, match=", ".join(EXPRESSIONS)):
+        balance_classes(np.full(5, NO_EXPRESSION, dtype=np.int64))
+
+
+def test_prototypes_are_the_means_of_the_rows_that_have_both_labels():
+    generator = np.random.default_rng(0)
+    expression = generator.integers(NO_EXPRESSION, CLASSES, 500)
+    truth = generator.uniform(-1, 1, (500, 2)).astype(np.float32)
+    truth[::7] = np.nan
+    truth[3, 0] = np.nan
+    prototypes = average_prototypes(expression, truth)
+    for code in range(CLASSES):
+        rows = truth[(expression == code) & ~np.isnan(truth).any(axis=1)]
+        assert prototypes[code] == pytest.approx(rows.astype(np.float64).mean(axis=0).tolist())
+
+
+def test_a_class_without_va_takes_affectnets_prototype():
+    expression = np.array([0, 0, 1], dtype=np.int64)
+    truth = np.array([[0.5, -0.5], [0.25, 0.5], [np.nan, np.nan]], dtype=np.float32)
+    assert average_prototypes(expression, truth) == [(0.375, 0.0), *CLASS_MEAN_VA[1:]]
