@@ -154,8 +154,8 @@ def _describe(problem: dict[str, Any]) -> str:
         return f"{key}: unknown key; {hint}"
     if problem["type"] == "missing":
         return f"{key}: missing; add it (src/pocketaffect/config.py says what it may be)"
-    message = str(problem["msg"])
-    return f"{key}: {message[:1].lower()}{message[1:]}; found {problem['input']!r}"
+    message = "needs keys of its own" if problem["type"] == "model_type" else str(problem["msg"])
+    return f"{key}: {message[:1].lower()}{message[1:]}; found {repr(problem['input'])[:80]}"
 
 
 def _known_keys(location: Sequence[str | int]) -> list[str]:

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from pocketaffect.config import PARAMS_FILE, load_params
 from pocketaffect.errors import PocketAffectError
+from pocketaffect.files import read_yaml
+from pocketaffect.paths import DATA_FILE, WORK
 from pocketaffect.registry.database import DATABASE, STORE, find_problem
-from pocketaffect.registry.lineage import DATA_FILE, read_yaml
 from pocketaffect.telemetry import TELEMETRY_OFF
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ LEFTOVER_WARNING: Final = 1 * GIGABYTE
 PYTHONS: Final = ((3, 11), (3, 14))
 """First supported version and first one that is not, as in pyproject.toml."""
 
-WORK: Final = Path(".work")
 SHOWN: Final = 4
 
 

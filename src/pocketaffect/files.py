@@ -88,8 +88,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
         content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise PocketAffectError(f"{path}: not readable as YAML", found=" ".join(str(error).split())) from None
+    except OSError as error:
+        raise PocketAffectError(f"{path}: not readable", found=error.strerror) from None
+    except (YAMLError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, or a date like 2018-99-99
+        found = " ".join(str(error).replace(' in "<unicode string>"', "").split())
+        raise PocketAffectError(f"{path}: not readable as YAML", found=found) from None
     if not isinstance(content, dict):
-        raise PocketAffectError(f"{path}: no settings", found=type(content).__name__, allowed="keys with values")
+        found = "nothing" if content is None else type(content).__name__
+        raise PocketAffectError(f"{path}: no settings", found=found, allowed="keys with values")
     return content

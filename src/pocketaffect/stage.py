@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from typing import NoReturn
 
 from pocketaffect.config import Params, load_params
 from pocketaffect.errors import PocketAffectError
@@ -15,10 +16,14 @@ from pocketaffect.telemetry import disable_telemetry
 
 
 def run_stage(name: str, main: Callable[[Params], None]) -> None:
-    """Calls `main` with the settings of params.yaml, and ends the process with 1 on a problem, 2 on bad settings.
+    """Calls `main` with the settings of params.yaml.
 
     DVC removes a stage's outputs before it runs the stage. When the stage fails, the last good ones are brought
     back from DVC's cache, so that a bad input costs nothing.
+
+    Raises:
+        SystemExit: 1 on a problem, 2 on bad settings, 130 on Ctrl-C, each after a message.
+        Exception: A mistake in this program comes through as it is, with its traceback.
     """
     disable_telemetry()
     logging.basicConfig(level=logging.INFO, format=f"{name}: %(message)s", stream=sys.stderr)
@@ -27,23 +32,36 @@ def run_stage(name: str, main: Callable[[Params], None]) -> None:
     try:
         params = load_params()
     except PocketAffectError as error:
-        _fail(name, error, code=2)
+        _fail(name, f"error in stage {name}: {error}", code=2)
     try:
         main(params)
     except PocketAffectError as error:
-        _fail(name, error, code=1)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        _fail(name, f"error in stage {name}: {error}", code=1)
+    except KeyboardInterrupt:
+        _fail(name, f"stage {name} was interrupted\n  {'do:':<9}`dvc repro` goes on", code=130)
+    except Exception as error:
+        if not isinstance(error, OSError) or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            _bring_back_outputs(name)
             raise
-        _fail(name, PocketAffectError(f"disk full: {error}", todo="free some space, then `dvc repro` again"), code=1)
+        full = PocketAffectError(f"disk full: {error}", todo="free some space, then `dvc repro` again")
+        _fail(name, f"error in stage {name}: {full}", code=1)
 
 
-def _fail(name: str, error: PocketAffectError, *, code: int) -> None:
-    print(f"\nerror in stage {name}: {error}", file=sys.stderr)
-    if os.environ.get("DVC_STAGE") == name:
-        restored = subprocess.run(
-            [sys.executable, "-m", "dvc", "checkout", "--quiet", "--force", name], capture_output=True, check=False
-        )
-        if restored.returncode == 0:
-            print("  kept:    the last good outputs of this stage are back in place", file=sys.stderr)
+def _fail(name: str, message: str, *, code: int) -> NoReturn:
+    print(f"\n{message}", file=sys.stderr, flush=True)
+    _bring_back_outputs(name)
     raise SystemExit(code)
+
+
+def _bring_back_outputs(name: str) -> None:
+    """Checks the stage's outputs out of DVC's cache, as dvc.lock names them; nothing where DVC did not start it.
+
+    DVC gives its lock free while a stage's command runs, so that the command may call it.
+    """
+    if os.environ.get("DVC_STAGE") != name:
+        return
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", "checkout", "--quiet", "--force", name], capture_output=True, check=False
+    )
+    if done.returncode == 0:
+        print("  kept:    the last good outputs of this stage are back in place", file=sys.stderr, flush=True)

@@ -18,7 +18,7 @@ def summarise(root: Path) -> str:
     Raises:
         PocketAffectError: The pipeline has not run.
     """
-    from pocketaffect.evaluation.report import summary_table
+    from pocketaffect.evaluation.summary_table import summary_table
 
     params = load_params(root / "params.yaml")
     metrics = _read(root / paths.EVALUATION / "metrics.json")

@@ -15,7 +15,8 @@ from pocketaffect.errors import PocketAffectError
 from pocketaffect.evaluation import plots
 from pocketaffect.evaluation.evaluate import evaluate_predictions
 from pocketaffect.evaluation.outputs import write_evaluation
-from pocketaffect.evaluation.report import summary_table, write_report
+from pocketaffect.evaluation.report import write_report
+from pocketaffect.evaluation.summary_table import summary_table
 from pocketaffect.evaluation.tables import Labels, Predictions
 from pocketaffect.labels import EXPRESSIONS
 

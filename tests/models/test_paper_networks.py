@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -156,7 +158,7 @@ def test_a_narrower_network_never_multiplies_more(architecture, pair):
 @pytest.mark.parametrize("architecture", BACKBONES)
 def test_halving_the_width_more_than_halves_the_parameters(architecture):
     sizes = [count_parameters(build(architecture, width, 64)) for width in (1.0, 0.5, 0.25, 0.125)]
-    assert all(2 * smaller < larger for larger, smaller in zip(sizes, sizes[1:], strict=False))
+    assert all(2 * smaller < larger for larger, smaller in itertools.pairwise(sizes))
 
 
 @given(channels=st.integers(1, 4096), width=st.floats(0.01, 8))

@@ -19,22 +19,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pocketaffect.config import load_params
+
 SIZE = 32
-MODEL = {"architecture": "mobilenet", "width": 0.1, "head": "prototype", "dropout": 0.0}
-TRAIN = {
-    "seed": 7,
+_PARAMS = load_params(Path(__file__).parents[2] / "params.yaml").model_dump(by_alias=True)
+MODEL = _PARAMS["model"] | {"architecture": "mobilenet", "width": 0.1, "dropout": 0.5}
+TRAIN = _PARAMS["train"] | {
     "threads": 1,
-    "instructions": "avx2",
     "accelerator": "cpu",
     "epochs": 3,
     "batch_size": 16,
     "optimizer": "adamw",
     "learning_rate": 0.01,
-    "weight_decay": 0.01,
     "warmup_epochs": 1,
     "class_weights": "balanced",
-    "expression_weight": 1.0,
-    "va_weight": 1.0,
     "augment": {"rotation_degrees": 5, "shift": 0.02, "flip": 0.5},
 }
 

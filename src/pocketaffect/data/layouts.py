@@ -18,7 +18,6 @@ from pocketaffect.errors import PocketAffectError
 
 if TYPE_CHECKING:
     import pandas as pd
-    import pyarrow as pa
 
 CSV_COLUMNS: Final = (
     "subDirectory_filePath",
@@ -173,10 +172,15 @@ def _split_columns(file: Path, content: bytes, names: list[str]) -> tuple[pd.Dat
         broken.append((int(row.number), str(row.text)))
         return "skip"
 
-    def parse(data: bytes) -> pa.Table:
-        broken.clear()
-        return pyarrow.csv.read_csv(
-            io.BytesIO(data),
+    if not content:  # Arrow calls this an error
+        return pd.DataFrame(columns=[*CSV_COLUMNS, "line"]), []
+    try:
+        pa.array([content], pa.large_binary()).cast(pa.large_string())
+    except pa.ArrowInvalid:  # bytes that are no UTF-8: keep the rows, show the bytes as U+FFFD
+        content = content.decode("utf-8", "replace").encode()
+    try:
+        table = pyarrow.csv.read_csv(
+            io.BytesIO(content),
             # Arrow numbers the rows for keep_broken only when it reads in one thread.
             read_options=pyarrow.csv.ReadOptions(column_names=names, use_threads=False, block_size=1 << 24),
             parse_options=pyarrow.csv.ParseOptions(
@@ -189,14 +193,6 @@ def _split_columns(file: Path, content: bytes, names: list[str]) -> tuple[pd.Dat
                 null_values=[],
             ),
         )
-
-    if not content:  # Arrow calls this an error
-        return pd.DataFrame(columns=[*CSV_COLUMNS, "line"]), []
-    try:
-        try:
-            table = parse(content)
-        except pa.ArrowInvalid:  # bytes that are no UTF-8: keep the rows, show the bytes as U+FFFD
-            table = parse(content.decode("utf-8", "replace").encode())
     except pa.ArrowInvalid as error:
         raise PocketAffectError(f"{file}: not readable as CSV", found=str(error)) from None
     frame = table.to_pandas().astype("str")

@@ -9,7 +9,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Final
 
 CHUNK: Final = 256
@@ -32,13 +32,13 @@ def describe_path_problem(path: str) -> str:
     A path must stay below the data folder: a list from elsewhere must not make us read other files. The same
     goes for paths in Windows' spelling.
     """
-    parts = PurePosixPath(path.replace("\\", "/"))
-    if parts.name in ("", "?"):
-        return "empty path"
+    parts = path.replace("\\", "/").split("/")
     if "\x00" in path:
         return "path holds a NUL byte"
-    if parts.is_absolute() or ".." in parts.parts or (len(path) > 1 and path[1] == ":"):
+    if (parts[0] == "" and len(parts) > 1) or ".." in parts or path[1:2] == ":":
         return "path leaves the data folder"
+    if parts[-1] in ("", ".", "?"):
+        return "path without a file name"
     return ""
 
 

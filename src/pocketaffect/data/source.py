@@ -47,7 +47,15 @@ def read_source(root: Path = Path()) -> Source:
     if not file.is_file():
         raise PocketAffectError(f"{file}: no such file", todo="`pocketaffect data sample` writes it anew")
     content = read_yaml(file)
-    origins = [str(item["path"]) for item in content.get("deps") or () if "path" in item]
+    try:
+        origins = [str(item["path"]) for item in content.get("deps") or []]
+    except (TypeError, KeyError):
+        raise PocketAffectError(
+            f"{file}: not what DVC writes",
+            found=f"deps: {content['deps']}",
+            allowed="a list with one `path`",
+            todo="`pocketaffect data use PATH` or `pocketaffect data sample` writes it anew",
+        ) from None
     return Source(origin=origins[0] if origins else None, frozen=bool(content.get("frozen", False)))
 
 
@@ -80,7 +88,7 @@ def use_folder(folder: Path, root: Path = Path()) -> str:
         The origin that was written.
 
     Raises:
-        PocketAffectError: No such folder, no known layout in it, or it is `data/` itself.
+        PocketAffectError: No such folder, no known layout in it, it overlaps `data/`, or `root` has no pipeline.
     """
     folder = folder.expanduser()
     missing = [item.name for item in LISTS if item.required and not (folder / item.name).is_file()]
@@ -94,10 +102,10 @@ def use_folder(folder: Path, root: Path = Path()) -> str:
         )
     resolved = folder.resolve()
     data = (root / paths.DATA).resolve()
-    if resolved == data or resolved.is_relative_to(data):
+    if resolved.is_relative_to(data) or data.is_relative_to(resolved):
         raise PocketAffectError(
-            f"{folder}: is {paths.DATA}/ itself, which DVC fills and empties",
-            allowed="a folder outside it",
+            f"{folder}: is, is in or holds {paths.DATA}/, which DVC fills and empties",
+            allowed="a folder apart from it",
             todo="move your copy elsewhere and give that path",
         )
     sample = (root / paths.SAMPLE).resolve()
@@ -115,8 +123,13 @@ def use_sample(root: Path = Path()) -> None:
 
 def _write_origin(root: Path, origin: str) -> None:
     """The minimal form; DVC fills in the hashes. Unfrozen, so that `dvc repro` follows changes at the origin."""
+    if not (root / "dvc.yaml").is_file():
+        raise PocketAffectError(
+            f"{root.absolute()}: no pipeline here", found="no dvc.yaml", todo="run from the repository's root"
+        )
     with write_atomically(root / paths.DATA_FILE) as draft:
-        draft.write_text(f"deps:\n- path: {json.dumps(origin)}\nouts:\n- path: {paths.DATA}\n", encoding="utf-8")
+        quoted = json.dumps(origin, ensure_ascii=False)
+        draft.write_text(f"deps:\n- path: {quoted}\nouts:\n- path: {paths.DATA}\n", encoding="utf-8")
 
 
 def _recorded_data_sets(root: Path) -> Iterator[str]:

@@ -1,11 +1,10 @@
-"""One self-contained HTML page about one evaluation, and its plain-text summary for a terminal."""
+"""One self-contained HTML page about one evaluation."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
 
 from pocketaffect.evaluation.baselines import FLOOR_TITLES
 from pocketaffect.evaluation.evaluate import Evaluation
@@ -20,44 +19,8 @@ from pocketaffect.evaluation.plots import (
     draw_training_curves,
     render_svg,
 )
+from pocketaffect.evaluation.summary_table import METRIC_TITLES, format_number
 from pocketaffect.evaluation.tables import Labels, Predictions
-
-METRIC_TITLES: Final = {
-    "accuracy": "Accuracy",
-    "balanced_accuracy": "Balanced accuracy",
-    "macro_f1": "Macro F1",
-    "kappa": "Cohen's kappa",
-    "krippendorff_alpha": "Krippendorff's alpha",
-    "auc": "AUC, macro",
-    "aucpr": "AUCPR, macro",
-    "rmse_valence": "RMSE valence ↓",
-    "rmse_arousal": "RMSE arousal ↓",
-    "corr_valence": "CORR valence",
-    "corr_arousal": "CORR arousal",
-    "sagr_valence": "SAGR valence",
-    "sagr_arousal": "SAGR arousal",
-    "ccc_valence": "CCC valence",
-    "ccc_arousal": "CCC arousal",
-}
-
-_SUMMARY: Final = ("accuracy", "macro_f1", "rmse_valence", "rmse_arousal", "ccc_valence", "ccc_arousal")
-_NONE: Final = "n/a"
-
-
-def summary_table(metrics: Mapping[str, float], floors: Mapping[str, Mapping[str, float]]) -> str:
-    """The metrics that decide, beside their floor rows, as plain text.
-
-    Args:
-        metrics: Of the model, with at least accuracy, macro_f1 and RMSE and CCC per dimension.
-        floors: Floor row -> metrics, as `Evaluation.floors` or floors.json give them.
-    """
-    columns = {"model": metrics, **{name.replace("_", " "): row for name, row in floors.items()}}
-    titles = {name: METRIC_TITLES[name].replace(" ↓", "") for name in _SUMMARY}
-    width = max(len(title) for title in titles.values())
-    lines = [" " * width + "".join(f"  {name:>12}" for name in columns)]
-    for name, title in titles.items():
-        lines.append(f"{title:<{width}}" + "".join(f"  {_number(row.get(name)):>12}" for row in columns.values()))
-    return "\n".join(lines)
 
 
 def write_report(
@@ -103,7 +66,7 @@ def write_report(
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["number"] = _number
+    environment.filters["number"] = format_number
     page = environment.get_template("report.html.jinja").render(
         title=title,
         facts=dict(facts or {}),
@@ -115,10 +78,6 @@ def write_report(
         figures=[(name, _inline_svg(svg, index)) for index, (name, svg) in enumerate(figures)],
     )
     replace_files(path.parent, {path.name: page.encode()})
-
-
-def _number(value: float | None) -> str:
-    return _NONE if value is None else f"{value:.3f}"
 
 
 def _inline_svg(svg: str, index: int) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Final, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, ValidationError
 from torch import nn
 
 from pocketaffect.config import ModelParams
@@ -168,9 +168,11 @@ def load_network(folder: Path) -> AffectNetwork:
         state = load_file(folder / WEIGHTS_FILE)
     except FileNotFoundError as error:
         raise PocketAffectError(f"{folder}: no trained model", found=str(error), todo="`dvc repro train`") from None
+    except ValidationError as error:
+        problems = [f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()]
+        raise _damaged(folder, f"in {SPEC_FILE}, {'; '.join(problems)}") from None
     except (ValueError, KeyError, TypeError, SafetensorError) as error:
-        problem = " ".join(str(error).split()) or repr(error)
-        raise _damaged(folder, f"{type(error).__name__}: {problem}") from None
+        raise _damaged(folder, f"{type(error).__name__}: {error}") from None
     spec = NetworkSpec(**described.model_dump())
     broken = [name for name, tensor in state.items() if not bool(torch.isfinite(tensor).all())]
     if broken:

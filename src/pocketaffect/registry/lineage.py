@@ -10,13 +10,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
-from pocketaffect.errors import PocketAffectError
+from pocketaffect import paths
+from pocketaffect.files import read_yaml
+from pocketaffect.provenance import read_data_hash
 
 NO_GIT: Final = "no git"
 NO_COMMIT: Final = "no commit"
 NONE: Final = "none"
-DATA_FILE: Final = "data.dvc"
-LOCK_FILE: Final = "dvc.lock"
 
 MAX_TAG: Final = 2000
 
@@ -81,15 +81,15 @@ def collect_lineage(root: Path) -> Lineage:
     Raises:
         PocketAffectError: data.dvc or dvc.lock is not readable as YAML.
     """
-    data_file, lock = read_yaml(root / DATA_FILE), read_yaml(root / LOCK_FILE)
+    data_file, lock = read_yaml(root / paths.DATA_FILE), read_yaml(root / paths.LOCK_FILE)
     commit, dirty_paths = _read_git(root, pipeline_outputs=_outputs(lock))
     return Lineage(
         commit=commit,
         dirty=bool(dirty_paths),
         dirty_paths=dirty_paths,
-        data_md5=_data_md5(data_file, lock),
+        data_md5=read_data_hash(root),
         data_source=str(_first(data_file, "deps").get("path", NONE)),
-        dvc_lock_sha256=_sha256(root / LOCK_FILE),
+        dvc_lock_sha256=_sha256(root / paths.LOCK_FILE),
         params_sha256=_sha256(root / "params.yaml"),
         requirements_sha256=_sha256(root / "requirements.lock"),
         package_version=_version("pocketaffect"),
@@ -101,39 +101,9 @@ def collect_lineage(root: Path) -> Lineage:
     )
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """A mapping from one of DVC's files; empty where the file is missing.
-
-    Raises:
-        PocketAffectError: The file is not readable as YAML.
-    """
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
-    try:
-        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (YAMLError, UnicodeDecodeError) as error:
-        todo = f"git checkout {path.name}, or resolve the merge conflict in it"
-        raise PocketAffectError(
-            f"{path}: not readable as YAML", found=" ".join(str(error).split()), todo=todo
-        ) from None
-    return content if isinstance(content, dict) else {}
-
-
 def _first(dvc_file: dict[str, Any], key: str) -> dict[str, Any]:
     entries = dvc_file.get(key) or [{}]
     return entries[0] if isinstance(entries, list) and isinstance(entries[0], dict) else {}
-
-
-def _data_md5(data_file: dict[str, Any], lock: dict[str, Any]) -> str:
-    out = _first(data_file, "outs")
-    for stage in (lock.get("stages") or {}).values():
-        for dep in stage.get("deps") or []:
-            if dep.get("path") == out.get("path", "data") and "md5" in dep:
-                return str(dep["md5"])
-    return str(out.get("md5", NONE))
 
 
 def _outputs(lock: dict[str, Any]) -> frozenset[str]:
@@ -149,7 +119,7 @@ def _read_git(root: Path, *, pipeline_outputs: frozenset[str]) -> tuple[str, tup
     prefix = (_git(root, "rev-parse", "--show-prefix") or "").strip()
     status = _git(root, "status", "--porcelain", "-z", "--untracked-files=all", "--no-renames", "--", ".") or ""
     changed = {entry[3:].removeprefix(prefix) for entry in status.split("\0") if entry}
-    written = {LOCK_FILE} | pipeline_outputs
+    written = {str(paths.LOCK_FILE)} | pipeline_outputs
     return commit, tuple(sorted(path for path in changed if not _is_written(path, written)))
 
 

@@ -39,10 +39,6 @@ class AffectModule(pl.LightningModule):
         self._train_losses: list[torch.Tensor] = []
         self._outputs: list[tuple[torch.Tensor, ...]] = []
 
-    def on_train_epoch_start(self) -> None:
-        """Seeds dropout by (seed, epoch): an epoch after a resume is the epoch of an undisturbed run."""
-        torch.manual_seed(self.params.seed * 1_000_003 + self.current_epoch)
-
     def _losses(self, logits: torch.Tensor, prediction: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, ...]:
         weight = None if self.class_weights is None else self.class_weights.to(logits.device)
         by_expression = expression_loss(logits, batch.expression, weight)
@@ -66,6 +62,9 @@ class AffectModule(pl.LightningModule):
         Raises:
             PocketAffectError: The loss is not finite.
         """
+        # Dropout's noise hangs on (seed, step) alone, so that a step after a resume is the step of an undisturbed
+        # run. Not in a hook of the epoch: Lightning leaves those out in the epoch that it resumes with.
+        torch.manual_seed(self.params.seed * 1_000_003 + self.global_step)
         logits, prediction = self.network(batch.images)
         losses = self._losses(logits, prediction, batch)
         self._check_finite(losses, f"step {batch_index + 1}")

@@ -1,0 +1,233 @@
+"""The whole pipeline for real, in a small copy of this repository: `pytest -m slow tests/pipeline`."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from repository_copy import RepositoryCopy
+
+pytestmark = pytest.mark.slow
+
+# Everything that a run makes outside git, DVC's cache and MLflow's store.
+MADE = ("out", "sample", "data", "data.dvc", "dvc.lock")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> RepositoryCopy:
+    """A copy in which the pipeline has run once, undisturbed."""
+    copy = RepositoryCopy.make(tmp_path_factory.mktemp("whole") / "copy")
+    copy.repro()
+    return copy
+
+
+@pytest.fixture
+def spoilt(whole, tmp_path) -> RepositoryCopy:
+    """A copy of it to spoil."""
+    return whole.duplicate(tmp_path / "copy")
+
+
+def test_the_pipeline_makes_every_output(whole):
+    made = whole.hashes("out")
+    assert {name for name in made if "PocketAffect.mlpackage" not in name} >= {
+        "out/manifest/manifest.parquet",
+        "out/manifest/quarantine.parquet",
+        "out/manifest/contract.json",
+        "out/shards/shards.json",
+        "out/shards/index.parquet",
+        "out/model/model.safetensors",
+        "out/model/model.json",
+        "out/model/history.csv",
+        "out/evaluation/metrics.json",
+        "out/evaluation/floors.json",
+        "out/evaluation/report.html",
+        "out/export/verification.json",
+        "out/registered.json",
+    }
+    assert "out/export/PocketAffect.mlpackage/Manifest.json" in made
+    assert not any("draft" in name for name in made)
+    verification = json.loads((whole.folder / "out/export/verification.json").read_text())
+    assert verification["passed"]
+    assert [path.name for path in (whole.folder / ".work").rglob("*.ckpt")] == []
+
+
+def test_the_version_is_registered_as_candidate_with_its_bytes_and_lineage(whole):
+    code = (
+        "import json; from pathlib import Path; from pocketaffect.registry.store import open_store\n"
+        "client = open_store(Path()).client()\n"
+        "version, = client.search_model_versions('')\n"
+        "run = client.get_run(version.run_id)\n"
+        "candidate = client.get_model_version_by_alias(version.name, 'candidate')\n"
+        "print(json.dumps([version.version, candidate.version, version.tags, run.data.metrics, run.data.params]))"
+    )
+    done = whole.run("python", "-c", code)
+    assert done.returncode == 0, done.stderr
+    version, candidate, tags, metrics, params = json.loads(done.stdout.splitlines()[-1])
+    assert int(version) == int(candidate) == 1
+    registered = json.loads((whole.folder / "out/registered.json").read_text())
+    assert registered["package_sha256"] in tags.values()
+    measured = json.loads((whole.folder / "out/evaluation/metrics.json").read_text())
+    assert metrics["accuracy"] == pytest.approx(measured["accuracy"])
+    assert params["model.architecture"] == "alexnet"
+
+
+def test_the_summary_shows_the_run(whole):
+    done = whole.run("pocketaffect", "summary")
+    assert done.returncode == 0, done.stderr
+    assert "pocketaffect version 1 (candidate)" in done.stdout
+    assert "passed" in done.stdout
+    assert "CCC arousal" in done.stdout
+
+
+def test_dvc_shows_metrics_and_plots(whole):
+    metrics = whole.run("dvc", "metrics", "show", "--json")
+    assert "accuracy" in metrics.stdout
+    plots = whole.run("dvc", "plots", "show", "--json")
+    content = json.loads(plots.stdout)
+    assert "errors" not in content
+    assert len(content["data"]) >= 5
+
+
+def test_a_second_run_changes_nothing(whole):
+    before = whole.hashes(*MADE)
+    printed = whole.repro()
+    assert "Running stage" not in printed
+    assert "up to date" in printed
+    assert whole.hashes(*MADE) == before
+    assert "modified" not in whole.run("dvc", "status").stdout
+
+
+def test_a_run_killed_in_preprocess_and_in_train_ends_with_the_undisturbed_bytes(whole, tmp_path):
+    copy = RepositoryCopy.make(tmp_path / "copy")
+    copy.repro_and_kill(lambda: copy.found("out/.shards.*.draft/*"))
+    assert not (copy.folder / "out/shards").exists()
+    copy.repro_and_kill(lambda: copy.found(".work/train/*/last.ckpt"))
+    assert not (copy.folder / "out/model").exists()
+    printed = copy.repro()
+    assert "going on from" in printed
+    assert copy.hashes("out") == whole.hashes("out")
+
+
+def refuse(copy: RepositoryCopy, *command: str, keeps: tuple[str, ...] = ("out",)) -> str:
+    """Runs a command that must fail and leave the outputs alone; what it printed."""
+    before = copy.hashes(*keeps)
+    done = copy.run(*command)
+    assert done.returncode != 0
+    printed = done.stdout + done.stderr
+    assert "Traceback" not in printed
+    assert copy.hashes(*keeps) == before
+    return printed
+
+
+def use_copy_of_data(copy: RepositoryCopy, folder: Path) -> Path:
+    """Points the pipeline at a copy of the sample that stands outside the repository."""
+    shutil.copytree(copy.folder / "sample", folder)
+    for path in folder.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    done = copy.run("pocketaffect", "data", "use", str(folder))
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_a_data_folder_that_is_gone_is_named(spoilt, tmp_path):
+    folder = use_copy_of_data(spoilt, tmp_path / "affectnet")
+    shutil.rmtree(folder)
+    printed = refuse(spoilt, "dvc", "repro", keeps=("out", "data"))
+    assert str(folder) in printed
+    assert "does not exist" in printed
+
+
+def test_a_folder_without_the_lists_is_refused_by_data_use(spoilt, tmp_path):
+    (tmp_path / "empty").mkdir()
+    before = spoilt.hashes("data.dvc")
+    printed = refuse(spoilt, "pocketaffect", "data", "use", str(tmp_path / "empty"))
+    assert "found:   an empty folder" in printed
+    assert "training.csv" in printed
+    assert spoilt.hashes("data.dvc") == before
+
+
+def test_a_list_without_its_columns_is_named_with_what_is_missing(spoilt, tmp_path):
+    file = use_copy_of_data(spoilt, tmp_path / "affectnet") / "training.csv"
+    file.write_text(file.read_text().replace("valence", "pleasure", 1))
+    printed = refuse(spoilt, "dvc", "repro")
+    assert "training.csv: column(s) missing: valence" in printed
+    assert "pleasure" in printed
+    assert "allowed:" in printed
+    assert "kept:" in printed
+
+
+def test_too_many_unreadable_images_stop_with_rule_count_and_examples(spoilt, tmp_path):
+    folder = use_copy_of_data(spoilt, tmp_path / "affectnet")
+    for image in sorted((folder / "Manually_Annotated_Images").rglob("*.*"))[::20]:
+        image.write_bytes(b"not an image")
+    printed = refuse(spoilt, "dvc", "repro")
+    assert "image_readable" in printed
+    assert "validate.max_quarantine_fraction" in printed
+    assert ".csv line " in printed
+    assert (spoilt.folder / ".work/validate/quarantine.csv").is_file()
+
+
+def test_too_many_labels_that_are_not_numbers_stop_with_rule_and_value(spoilt, tmp_path):
+    file = use_copy_of_data(spoilt, tmp_path / "affectnet") / "training.csv"
+    header, *rows = file.read_text().splitlines()
+    rows[::10] = [",".join([*row.split(",")[:-2], "nan", "7.5"]) for row in rows[::10]]
+    file.write_text("\n".join([header, *rows]) + "\n")
+    printed = refuse(spoilt, "dvc", "repro")
+    assert "valence_in_range" in printed
+    assert "nan" in printed
+    assert "do:" in printed
+
+
+def test_a_few_bad_rows_are_quarantined_and_the_run_goes_on(spoilt, tmp_path):
+    file = use_copy_of_data(spoilt, tmp_path / "affectnet") / "training.csv"
+    header, *rows = file.read_text().splitlines()
+    rows[0] = ",".join([*rows[0].split(",")[:-1], "nan"])
+    file.write_text("\n".join([header, *rows]) + "\n")
+    spoilt.repro("validate")
+    contract = json.loads((spoilt.folder / "out/manifest/contract.json").read_text())
+    assert contract["quarantined"] >= 1
+
+
+def test_a_misspelt_setting_is_named_with_the_nearest_known_one(spoilt):
+    params = spoilt.folder / "params.yaml"
+    params.write_text(params.read_text().replace("\n  learning_rate:", "\n  learning_rat:"))
+    printed = refuse(spoilt, "dvc", "repro")
+    assert "train.learning_rat: unknown key; did you mean 'learning_rate'?" in printed
+    assert "exited with 2" in printed
+    assert "kept:" in printed
+
+
+def test_a_store_in_mlflows_old_format_is_refused(spoilt):
+    store = spoilt.folder / "mlruns"
+    shutil.rmtree(store)
+    (store / "0").mkdir(parents=True)
+    (store / "0" / "meta.yaml").write_text("experiment_id: '0'\nname: Default\nlifecycle_stage: active\n")
+    printed = refuse(spoilt, "dvc", "repro", "--force", "--single-item", "register", keeps=("out", "mlruns"))
+    assert "mlruns" in printed
+    assert "old file format" in printed
+    assert "do:" in printed
+    assert "kept:" in printed
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small file system, which takes root")
+def test_a_full_disk_is_named_and_keeps_the_outputs(spoilt, tmp_path):
+    import subprocess
+
+    small = tmp_path / "small"
+    small.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "none", str(small)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("no mounts here")
+    try:
+        shutil.rmtree(spoilt.folder / ".work")
+        (spoilt.folder / ".work").symlink_to(small)
+        spoilt.edit_params({"train": {"seed": 1}, "model": {"width": 1.0}})
+        printed = refuse(spoilt, "dvc", "repro")
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+    assert "disk full" in printed
+    assert "free" in printed
+    assert "kept:" in printed

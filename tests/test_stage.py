@@ -1,0 +1,203 @@
+"""The stage runner in a real DVC repository: what a failure prints, its status, and that outputs survive it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+SCRIPT = """
+import errno, time
+from pathlib import Path
+from pocketaffect.errors import PocketAffectError
+from pocketaffect.stage import run_stage
+
+def main(params):
+    text = Path("in").read_text()
+    Path("out").mkdir(exist_ok=True)
+    Path("out/value").write_text(text)
+    if "refuse" in text:
+        raise PocketAffectError("in: not wanted", found=text.strip(), allowed="anything else", todo="mend it")
+    if "full" in text:
+        raise OSError(errno.ENOSPC, "No space left on device", "out/value")
+    if "bug" in text:
+        print({}["no such key"])
+    if "missing file" in text:
+        Path("nowhere").read_text()
+    if "wait" in text:
+        Path("started").touch()
+        time.sleep(60)
+
+run_stage("one", main)
+"""
+PIPELINE = """
+stages:
+  one:
+    cmd: python stage.py
+    deps: [in]
+    params: [train]
+    outs: [out]
+  two:
+    cmd: cp out/value two
+    deps: [out]
+    outs: [two]
+"""
+
+
+def dvc(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "dvc", *arguments], cwd=folder, env=environment(), capture_output=True, text=True
+    )
+
+
+def environment() -> dict[str, str]:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return os.environ | {"PATH": path, "DVC_NO_ANALYTICS": "1"}
+
+
+@pytest.fixture(scope="module")
+def good_repository(tmp_path_factory) -> Path:
+    """A DVC repository without git whose stages have run once."""
+    folder = tmp_path_factory.mktemp("repository")
+    assert dvc(folder, "init", "--no-scm", "--quiet").returncode == 0
+    (folder / "stage.py").write_text(SCRIPT)
+    (folder / "dvc.yaml").write_text(PIPELINE)
+    (folder / "in").write_text("good\n")
+    shutil.copy(ROOT / "params.yaml", folder)
+    done = dvc(folder, "repro")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture
+def repository(good_repository, tmp_path) -> Path:
+    """A copy to spoil."""
+    return Path(shutil.copytree(good_repository, tmp_path / "repository"))
+
+
+def outputs(folder: Path) -> list[str]:
+    return [(folder / name).read_text() for name in ("out/value", "two")]
+
+
+KEPT = "kept:    the last good outputs of this stage are back in place"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "refuse",
+            "error in stage one: in: not wanted\n  found:   refuse\n  allowed: anything else\n  do:      mend it",
+        ),
+        ("full", "error in stage one: disk full: [Errno 28] No space left on device: 'out/value'"),
+    ],
+    ids=["refused", "disk full"],
+)
+def test_a_failing_stage_says_why_and_its_last_good_outputs_come_back(text, message, repository):
+    (repository / "in").write_text(f"{text}\n")
+    done = dvc(repository, "repro")
+    assert done.returncode != 0
+    assert message in done.stderr
+    assert "exited with 1" in done.stderr
+    assert KEPT in done.stderr
+    assert "Traceback" not in done.stderr
+    assert outputs(repository) == ["good\n", "good\n"]
+
+
+def test_after_a_failure_the_stage_still_counts_as_changed_and_runs_when_mended(repository):
+    (repository / "in").write_text("refuse\n")
+    assert dvc(repository, "repro").returncode != 0
+    assert dvc(repository, "repro").returncode != 0
+    (repository / "in").write_text("better\n")
+    assert dvc(repository, "repro").returncode == 0
+    assert outputs(repository) == ["better\n", "better\n"]
+
+
+def test_a_first_failure_claims_no_outputs(repository):
+    (repository / "dvc.lock").unlink()
+    shutil.rmtree(repository / "out")
+    (repository / "in").write_text("refuse\n")
+    done = dvc(repository, "repro", "one")
+    assert "in: not wanted" in done.stderr
+    assert "kept" not in done.stderr
+
+
+def test_bad_settings_end_with_two_and_keep_the_outputs(repository):
+    params = repository / "params.yaml"
+    params.write_text(params.read_text().replace("\n  epochs:", "\n  epochz:"))
+    done = dvc(repository, "repro")
+    assert "train.epochz: unknown key; did you mean 'epochs'?" in done.stderr
+    assert "exited with 2" in done.stderr
+    assert KEPT in done.stderr
+    assert outputs(repository) == ["good\n", "good\n"]
+
+
+@pytest.mark.parametrize(("text", "message"), [("bug", "KeyError: 'no such key'"), ("missing file", "nowhere")])
+def test_a_mistake_in_the_program_shows_its_traceback_and_keeps_the_outputs(text, message, repository):
+    (repository / "in").write_text(f"{text}\n")
+    done = dvc(repository, "repro")
+    assert done.returncode != 0
+    assert "Traceback (most recent call last)" in done.stderr
+    assert message in done.stderr
+    assert KEPT in done.stderr
+    assert outputs(repository) == ["good\n", "good\n"]
+
+
+def test_ctrl_c_stops_with_a_short_message_and_keeps_the_outputs(repository):
+    (repository / "in").write_text("wait\n")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dvc", "repro"],
+        cwd=repository,
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 60
+    while not (repository / "started").exists():
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to the whole group
+    log = process.communicate(timeout=60)[1]
+    assert process.returncode != 0
+    assert "stage one was interrupted" in log
+    assert "exited with 130" in log
+    assert "Traceback" not in log
+    assert KEPT in log
+    assert outputs(repository) == ["good\n", "good\n"]
+
+
+def run_alone(folder: Path, code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
+
+
+def test_outside_dvc_a_failure_ends_with_one_and_touches_nothing(repository):
+    (repository / "in").write_text("refuse\n")
+    done = run_alone(repository, SCRIPT)
+    assert done.returncode == 1
+    assert "do:      mend it" in done.stderr
+    assert "kept" not in done.stderr
+
+
+def test_without_params_yaml_a_stage_ends_with_two(tmp_path):
+    done = run_alone(tmp_path, "from pocketaffect.stage import run_stage; run_stage('one', print)")
+    assert done.returncode == 2
+    assert "params.yaml: no such file" in done.stderr
+    assert "run from the repository's root" in done.stderr
+
+
+def test_a_stage_switches_telemetry_off(repository):
+    code = (
+        "import os; from pocketaffect.stage import run_stage\n"
+        "run_stage('x', lambda params: print(os.environ['DO_NOT_TRACK'], os.environ['DVC_NO_ANALYTICS']))"
+    )
+    assert run_alone(repository, code).stdout.split() == ["true", "1"]
