@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import json
 import os
 import shutil
@@ -28,7 +29,7 @@ def write_atomically(target: Path) -> Iterator[Path]:
     old = target.with_name(f".{target.name}.{os.getpid()}.old")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        _remove(draft)  # of a killed process that had this number
+        _remove_abandoned(target)
         yield draft
         if target.is_dir():  # cannot be replaced in one step: moved aside, which takes no time, then removed
             _remove(old)
@@ -49,6 +50,24 @@ def write_atomically(target: Path) -> Iterator[Path]:
             old.replace(target)
         _remove(draft)
         _remove(old)
+
+
+def _remove_abandoned(target: Path) -> None:
+    """Frees the space of drafts whose process was killed, and of one that had our number."""
+    for draft in target.parent.glob(f".{glob.escape(target.name)}.*.draft"):
+        number = draft.name.removesuffix(".draft").rpartition(".")[2]
+        if number == str(os.getpid()) or (number.isdecimal() and not _is_running(int(number))):
+            _remove(draft)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
 
 
 def _remove(path: Path) -> None:
