@@ -17,7 +17,7 @@ def main(params: Params) -> None:
         paths.SHARDS,
         params.model,
         params.train,
-        work=paths.WORK / "train",
+        work=paths.CHECKPOINTS,
         target=paths.MODEL,
         progress=sys.stderr.isatty(),
     )

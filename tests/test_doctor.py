@@ -57,7 +57,7 @@ def test_a_healthy_repository_has_no_findings(root):
     names = {finding.name for finding in examine(root)}
     assert names == {
         *("python", "packages", "git", "dvc", "params.yaml", "data", "store"),
-        *("disk", "telemetry", "leftovers"),
+        *("disk", "telemetry", "checkpoints"),
     }
 
 
@@ -200,13 +200,13 @@ def test_the_local_dvc_config_wins(root):
     assert "core.analytics" in only_bad(root).detail
 
 
-def test_leftovers_are_counted_and_large_ones_warned_of(root, monkeypatch):
+def test_checkpoints_are_counted_and_large_ones_warned_of(root, monkeypatch):
     (root / ".work" / "train").mkdir(parents=True)
     (root / ".work" / "train" / "last.ckpt").write_bytes(b"x" * 2_000_000)
-    finding = next(finding for finding in examine(root) if finding.name == "leftovers")
+    finding = next(finding for finding in examine(root) if finding.name == "checkpoints")
     assert finding.status == "ok"
-    assert finding.detail.startswith("1 files, 2.0 MB")
-    monkeypatch.setattr(doctor, "LEFTOVER_WARNING", 1_000_000)
+    assert finding.detail.startswith("2.0 MB of an interrupted training")
+    monkeypatch.setattr(doctor, "CHECKPOINT_WARNING", 1_000_000)
     assert only_bad(root).todo.startswith("rm -r .work")
 
 

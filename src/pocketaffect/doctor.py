@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from pocketaffect.config import PARAMS_FILE, load_params
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.files import read_yaml
-from pocketaffect.paths import DATA_FILE, WORK
+from pocketaffect.paths import CHECKPOINTS, DATA_FILE
 from pocketaffect.registry.database import DATABASE, STORE, find_problem
 from pocketaffect.telemetry import TELEMETRY_OFF
 
@@ -30,7 +30,7 @@ Status = Literal["ok", "warning", "problem"]
 GIGABYTE: Final = 10**9
 DISK_WARNING: Final = 10 * GIGABYTE
 DISK_PROBLEM: Final = 1 * GIGABYTE
-LEFTOVER_WARNING: Final = 1 * GIGABYTE
+CHECKPOINT_WARNING: Final = 1 * GIGABYTE
 PYTHONS: Final = ((3, 11), (3, 14))
 """First supported version and first one that is not, as in pyproject.toml."""
 
@@ -59,7 +59,7 @@ def examine(root: Path) -> list[Finding]:
         ("store", _examine_store),
         ("disk", _examine_disk),
         ("telemetry", _examine_telemetry),
-        ("leftovers", _examine_leftovers),
+        ("checkpoints", _examine_checkpoints),
     )
     findings: list[Finding] = []
     for name, check in checks:
@@ -232,19 +232,18 @@ def _examine_telemetry(root: Path) -> Iterator[Finding]:
         yield Finding("telemetry", "ok", "off in every package, and in .dvc/config")
 
 
-def _examine_leftovers(root: Path) -> Iterator[Finding]:
-    files = [file.stat() for file in (root / WORK).rglob("*") if file.is_file()]
+def _examine_checkpoints(root: Path) -> Iterator[Finding]:
+    files = [file.stat() for file in (root / CHECKPOINTS).rglob("*") if file.is_file()]
     if not files:
-        yield Finding("leftovers", "ok", f"none in {WORK}")
+        yield Finding("checkpoints", "ok", "no interrupted training")
         return
     size = sum(file.st_size for file in files)
     days = (time.time() - max(file.st_mtime for file in files)) / 86400
-    detail = f"{len(files)} files, {size / 1e6:.1f} MB in {WORK}, last written {max(days, 0):.1f} days ago"
-    if size > LEFTOVER_WARNING:
-        todo = f"rm -r {WORK} when no run is to be resumed (dvc repro resumes from it)"
-        yield Finding("leftovers", "warning", detail, todo)
+    detail = f"{size / 1e6:.1f} MB of an interrupted training, {max(days, 0):.1f} days old; dvc repro goes on with it"
+    if size > CHECKPOINT_WARNING:
+        yield Finding("checkpoints", "warning", detail, f"rm -r {CHECKPOINTS} when it is not to go on")
     else:
-        yield Finding("leftovers", "ok", f"{detail}; dvc repro resumes from it")
+        yield Finding("checkpoints", "ok", detail)
 
 
 def _is_git_repository(root: Path) -> bool:

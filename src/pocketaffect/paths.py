@@ -26,3 +26,5 @@ VERIFICATION: Final = EXPORT / "verification.json"
 
 WORK: Final = Path(".work")
 """Not tracked by git or DVC: checkpoints, and what a failed stage leaves to look at."""
+
+CHECKPOINTS: Final = WORK / "train"
