@@ -81,7 +81,7 @@ class TrainParams(Section):
     learning_rate: Positive
     weight_decay: NotNegative
     warmup_epochs: NotNegative
-    class_weights: Literal["none", "balanced"]
+    class_weights: Literal["none", "balanced", "effective"]
     expression_weight: NotNegative
     va_weight: NotNegative
     augment: AugmentParams

@@ -12,10 +12,12 @@ from sklearn.utils.class_weight import compute_class_weight
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.labels import CLASS_MEAN_VA, EXPRESSIONS, NO_EXPRESSION
 from pocketaffect.training.losses import (
+    EFFECTIVE_NUMBER_BASE,
     average_prototypes,
     balance_classes,
     expression_loss,
     valence_arousal_loss,
+    weigh_by_effective_number,
 )
 
 CLASSES = len(EXPRESSIONS)
@@ -97,6 +99,17 @@ def test_balanced_weights_make_every_class_count_alike():
     expression = np.repeat(np.arange(CLASSES), [1, 2, 3, 50, 5, 6, 7, 400])
     totals = np.bincount(expression) * np.array(balance_classes(expression))
     assert totals == pytest.approx([len(expression) / CLASSES] * CLASSES)
+
+
+def test_effective_weights_are_the_inverse_of_a_sum_in_which_each_further_image_adds_less():
+    counts = np.array([1, 2, 30, 500, 4000, 6, 7, 100])
+    expression = np.repeat(np.arange(CLASSES), counts)
+    effective = np.array([sum(EFFECTIVE_NUMBER_BASE**image for image in range(count)) for count in counts])
+    weights = np.array(weigh_by_effective_number(expression))
+    assert weights * effective == pytest.approx(weights[0] * effective[0])
+    assert np.mean(weights[expression]) == pytest.approx(1)
+    balanced = np.array(balance_classes(expression))
+    assert weights.max() / weights.min() < balanced.max() / balanced.min()
 
 
 def test_balancing_names_the_classes_without_an_image():

@@ -24,7 +24,7 @@ from pocketaffect.files import write_atomically
 from pocketaffect.models.network import AffectNetwork, NetworkSpec, count_parameters, save_network
 from pocketaffect.provenance import hash_sources
 from pocketaffect.training.checkpoint import CHECKPOINT_STEM, AtomicCheckpointIO, find_checkpoint
-from pocketaffect.training.losses import average_prototypes, balance_classes
+from pocketaffect.training.losses import average_prototypes, balance_classes, weigh_by_effective_number
 from pocketaffect.training.module import AffectModule
 
 logger = logging.getLogger(__name__)
@@ -106,7 +106,8 @@ def train_network(
         "%s x %g at %d px: %s parameters, %d training and %d validation images",
         *(spec.architecture, spec.width, spec.size, f"{count_parameters(network):,}", len(train), len(validation)),
     )
-    weights = balance_classes(train.expression) if params.class_weights == "balanced" else None
+    weigh = {"none": lambda _: None, "balanced": balance_classes, "effective": weigh_by_effective_number}
+    weights = weigh[params.class_weights](train.expression)
     module = AffectModule(network, params, weights)
     checkpoints = work / fingerprint_run(summary, spec, params)
     _remove_other_runs(work, checkpoints)
