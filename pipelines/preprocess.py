@@ -20,7 +20,7 @@ def main(params: Params) -> None:
         pd.read_parquet(paths.MANIFEST_TABLE),
         paths.DATA,
         paths.SHARDS,
-        size=settings.size,
+        size=settings.image_size,
         margin=settings.margin,
         shard_images=settings.shard_images,
         workers=settings.workers,

@@ -22,7 +22,11 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class Section(BaseModel):
-    """Base of every section: frozen, no unknown keys, no silent conversions ("24" is not 24)."""
+    """Base of every section: frozen, no unknown keys, no silent conversions ("24" is not 24).
+
+    No key may be called `size` or `nfiles`: DVC's run cache leaves these out of its hash wherever they stand, and
+    answers a changed value with the outputs of the old one.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -45,14 +49,14 @@ class ValidateParams(Section):
 class PreprocessParams(Section):
     """Faces to uint8 shards."""
 
-    size: Annotated[int, Field(ge=32, le=512, multiple_of=16)]
+    image_size: Annotated[int, Field(ge=32, le=512, multiple_of=16)]
     margin: Annotated[float, Field(ge=0, le=1)]
     workers: Annotated[int, Field(ge=1, le=256)]
     shard_images: Count
 
 
 class ModelParams(Section):
-    """The network, apart from its input size (`preprocess.size`)."""
+    """The network, apart from its input size (`preprocess.image_size`)."""
 
     architecture: Literal["alexnet", "vgg", "mobilenet"]
     width: Annotated[float, Field(ge=0.05, le=4)]

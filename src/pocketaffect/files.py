@@ -31,7 +31,8 @@ def write_atomically(target: Path) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(target)
         yield draft
-        if target.is_dir():  # cannot be replaced in one step: moved aside, which takes no time, then removed
+        if target.exists() and (target.is_dir() or draft.is_dir()):
+            # Only a file can replace a file in one step; the rest is moved aside, which takes no time, then removed.
             _remove(old)
             target.replace(old)
         draft.replace(target)
@@ -53,11 +54,15 @@ def write_atomically(target: Path) -> Iterator[Path]:
 
 
 def _remove_abandoned(target: Path) -> None:
-    """Frees the space of drafts whose process was killed, and of one that had our number."""
-    for draft in target.parent.glob(f".{glob.escape(target.name)}.*.draft"):
-        number = draft.name.removesuffix(".draft").rpartition(".")[2]
-        if number == str(os.getpid()) or (number.isdecimal() and not _is_running(int(number))):
-            _remove(draft)
+    """Clears up after processes that were killed, and after one that had our number."""
+    for left in target.parent.glob(f".{glob.escape(target.name)}.*"):
+        number, _, kind = left.name.removeprefix(f".{target.name}.").partition(".")
+        if kind not in ("draft", "old") or not number.isdecimal():
+            continue
+        if int(number) == os.getpid() or not _is_running(int(number)):
+            if kind == "old" and not target.exists():
+                left.replace(target)  # killed between two moves: this is the last good one
+            _remove(left)
 
 
 def _is_running(process: int) -> bool:

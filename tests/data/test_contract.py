@@ -66,11 +66,11 @@ def test_a_sound_data_set_is_kept_whole(tmp_path):
 
 
 SPOILT_ROWS = [
-    ("path_inside_folder", {"path": "../../etc/passwd"}, "path ../../etc/passwd"),
-    ("path_inside_folder", {"path": "/etc/passwd"}, "path "),
-    ("path_inside_folder", {"path": "C:\\a.jpg"}, "path "),
-    ("path_inside_folder", {"path": ""}, "path "),
-    ("path_inside_folder", {"path": "1/a\0.jpg"}, "path "),
+    ("path_inside_folder", {"path": "../../etc/passwd"}, "subDirectory_filePath ../../etc/passwd"),
+    ("path_inside_folder", {"path": "/etc/passwd"}, "subDirectory_filePath "),
+    ("path_inside_folder", {"path": "C:\\a.jpg"}, "subDirectory_filePath "),
+    ("path_inside_folder", {"path": ""}, "subDirectory_filePath "),
+    ("path_inside_folder", {"path": "1/a\0.jpg"}, "subDirectory_filePath "),
     ("image_readable", {"path": "1/none.jpg"}, "image_problem no such file"),
     ("image_readable", {"path": "1"}, "image_problem not a file"),
     ("box_on_image", {"box": "4,4,0,30"}, "face_x 4, face_y 4, face_width 0, face_height 30"),

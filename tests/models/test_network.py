@@ -95,7 +95,7 @@ def test_a_prediction_does_not_depend_on_the_other_images_of_the_batch():
 
 @pytest.mark.parametrize("size", [0, 16, 31])
 def test_a_size_too_small_for_five_poolings_is_refused(size):
-    with pytest.raises(PocketAffectError, match=r"preprocess\.size is too small"):
+    with pytest.raises(PocketAffectError, match=r"preprocess\.image_size is too small"):
         build(NetworkSpec("vgg", 0.1, size, "plain"))
 
 

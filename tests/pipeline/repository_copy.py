@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 SMALL: dict[str, dict[str, Any]] = {
     "sample": {"train_images": 320, "validation_images": 128},
     "validate": {"min_validation_per_class": 1},
-    "preprocess": {"size": 32, "workers": 2, "shard_images": 64},
+    "preprocess": {"image_size": 32, "workers": 2, "shard_images": 64},
     "model": {"architecture": "alexnet", "width": 0.1},
     "train": {"epochs": 2, "batch_size": 32},
     "export": {
@@ -54,6 +54,11 @@ class RepositoryCopy:
         for arguments in (("init", "-q"), ("add", "-A"), ("commit", "-q", "-m", "copy")):
             subprocess.run([*git, *arguments], cwd=folder, check=True)
         return copy
+
+    def clone(self, folder: Path) -> RepositoryCopy:
+        """What `git clone` gives: nothing that was made, and no cache."""
+        subprocess.run(["git", "clone", "-q", str(self.folder), str(folder)], check=True)
+        return RepositoryCopy(folder)
 
     def duplicate(self, folder: Path) -> RepositoryCopy:
         """The same repository elsewhere, with everything that was made in it."""

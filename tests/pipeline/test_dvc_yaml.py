@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ast
+import copy
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -192,3 +193,29 @@ def test_the_scripts_start_without_torch_and_without_reading_params():
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT.parent, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_change_of_any_setting_changes_the_key_of_dvcs_run_cache():
+    # DVC leaves keys called size and nfiles out of that hash, at any depth: a setting of such a name would be
+    # answered with the outputs of its old value.
+    from dvc.stage.cache import _get_cache_hash
+
+    def key(settings: dict[str, Any]) -> str:
+        return _get_cache_hash({"cmd": "x", "params": {"params.yaml": copy.deepcopy(settings)}, "outs": []}, key=True)
+
+    settings = read_yaml(ROOT / "params.yaml")
+    before = key(settings)
+
+    def check(section: dict[str, Any]) -> int:
+        checked = 0
+        for name, value in section.items():
+            if isinstance(value, dict):
+                checked += check(value)
+                continue
+            section[name] = "changed"
+            assert key(settings) != before, name
+            section[name] = value
+            checked += 1
+        return checked
+
+    assert check(settings) > 30

@@ -101,7 +101,7 @@ def test_a_second_run_changes_nothing(whole):
 
 
 def test_a_run_killed_in_preprocess_and_in_train_ends_with_the_undisturbed_bytes(whole, tmp_path):
-    copy = RepositoryCopy.make(tmp_path / "copy")
+    copy = whole.clone(tmp_path / "clone")
     copy.repro_and_kill(lambda: copy.found("out/.shards.*.draft/*"))
     assert not (copy.folder / "out/shards").exists()
     copy.repro_and_kill(lambda: copy.found(".work/train/*/last.ckpt"))
@@ -135,9 +135,13 @@ def use_copy_of_data(copy: RepositoryCopy, folder: Path) -> Path:
 def test_a_data_folder_that_is_gone_is_named(spoilt, tmp_path):
     folder = use_copy_of_data(spoilt, tmp_path / "affectnet")
     shutil.rmtree(folder)
-    printed = refuse(spoilt, "dvc", "repro", keeps=("out", "data"))
-    assert str(folder) in printed
-    assert "does not exist" in printed
+    printed = refuse(spoilt, "dvc", "repro")
+    assert f"dependency '{folder}' does not exist" in printed  # DVC's words; the doctor says what to do
+    examined = spoilt.run("pocketaffect", "doctor")
+    assert examined.returncode == 1
+    finding = examined.stdout.partition(str(folder))[2]
+    assert "do: " in finding
+    assert "pocketaffect data" in finding
 
 
 def test_a_folder_without_the_lists_is_refused_by_data_use(spoilt, tmp_path):

@@ -37,7 +37,7 @@ class Rule:
 
 
 RULES: Final = (
-    Rule("path_inside_folder", "the path is relative and stays below the data folder", ("path",)),
+    Rule("path_inside_folder", "the path is relative and stays below the data folder", ("subDirectory_filePath",)),
     Rule("path_unique", "a path is listed once, in one split", ("path",)),
     Rule("image_readable", "the file exists and decodes", ("image_problem",)),
     Rule(

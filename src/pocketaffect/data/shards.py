@@ -186,19 +186,14 @@ def _map(write: partial[PixelSums], jobs: Sequence[Job], workers: int) -> Iterab
     if workers == 1 or len(jobs) == 1:
         yield from map(write, jobs)
         return
-    import cv2
-
-    settings = (cv2.ipp.useIPP(),)
-    with ProcessPoolExecutor(workers, get_context("spawn"), _settle_worker, settings) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn"), _settle_worker) as pool:
         yield from pool.map(write, jobs)
 
 
-def _settle_worker(use_ipp: bool) -> None:
-    """One thread, since there is a worker for each core; the parent's choice of arithmetic, so that bytes agree."""
+def _settle_worker() -> None:
     import cv2
 
-    cv2.setNumThreads(1)
-    cv2.ipp.setUseIPP(use_ipp)
+    cv2.setNumThreads(1)  # there is a worker for each core
 
 
 @dataclass(frozen=True)

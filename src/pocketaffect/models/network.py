@@ -74,7 +74,9 @@ class AffectNetwork(nn.Module):
             )
         if spec.size < 2**POOLINGS:
             raise PocketAffectError(
-                "params.yaml: preprocess.size is too small for five poolings", found=spec.size, allowed="32 and more"
+                "params.yaml: preprocess.image_size is too small for five poolings",
+                found=spec.size,
+                allowed="32 and more",
             )
         self.spec = spec
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(3, 1, 1))

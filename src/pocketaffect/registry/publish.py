@@ -45,7 +45,7 @@ def publish(root: Path, params: Params) -> RegisteredVersion:
         ],
         lineage=collect_lineage(root),
         description=(
-            f"{params.model.architecture} at width {params.model.width:g}, {params.preprocess.size} px, "
+            f"{params.model.architecture} at width {params.model.width:g}, {params.preprocess.image_size} px, "
             f"{params.export.precision}: {verification['package_bytes']:,} bytes, "
             f"accuracy {metrics['accuracy']:.3f}, CCC {metrics['ccc_valence']:.3f} / {metrics['ccc_arousal']:.3f}"
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -35,8 +36,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             PocketAffectError: The disk is full.
         """
         del storage_options
-        with write_atomically(Path(path)) as draft, draft.open("wb") as stream:
-            torch.save(checkpoint, stream)
+        content = io.BytesIO()  # torch hides a full disk behind errors of its own
+        torch.save(checkpoint, content)
+        with write_atomically(Path(path)) as draft:
+            draft.write_bytes(content.getbuffer())
 
     def load_checkpoint(
         self,

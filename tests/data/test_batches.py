@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from affectnet_copies import picture
+from scipy.ndimage import map_coordinates
+
+from pocketaffect.config import AugmentParams
+from pocketaffect.data.batches import BatchOrder, FaceBatches, ordered_batches, train_batches, warp_face
+from pocketaffect.data.shards import Split
+
+STILL = AugmentParams(rotation_degrees=0.0, shift=0.0, flip=0.0)
+MOVING = AugmentParams(rotation_degrees=20.0, shift=0.1, flip=0.5)
+
+
+def small_split(count: int = 23, size: int = 32, shard: int = 10) -> Split:
+    images = np.stack([picture(number, size, size) for number in range(count)])
+    labels = np.random.default_rng(0).uniform(-1, 1, (count, 2)).astype(np.float32)
+    labels[3] = np.nan
+    return Split(
+        shards=tuple(images[start : start + shard] for start in range(0, count, shard)),
+        starts=np.arange(0, count, shard, dtype=np.int64),
+        paths=tuple(str(number) for number in range(count)),
+        expression=np.arange(count, dtype=np.int64) % 9 - 1,
+        valence_arousal=labels,
+    )
+
+
+class Drawn(np.random.Generator):
+    """A generator whose `random(4)` is known: angle, shift across, shift down, mirror, each in [0, 1)."""
+
+    def __init__(self, *values: float) -> None:
+        super().__init__(np.random.PCG64(0))
+        self.values = np.array(values)
+
+    def random(self, size=None, *_, **__):
+        assert size == len(self.values)
+        return self.values
+
+
+def test_batches_in_order_are_the_split_itself():
+    split = small_split()
+    batches = list(ordered_batches(split, 5))
+    assert [len(batch.images) for batch in batches] == [5, 5, 5, 5, 3]
+    pixels = torch.cat([batch.images for batch in batches]).numpy()
+    assert pixels.dtype == np.float32
+    np.testing.assert_allclose(pixels, split.images().transpose(0, 3, 1, 2) / 255, atol=1e-7)
+    np.testing.assert_array_equal(torch.cat([batch.expression for batch in batches]), split.expression)
+    np.testing.assert_array_equal(torch.cat([batch.valence_arousal for batch in batches]), split.valence_arousal)
+    assert batches[0].images.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_batch_moves_between_devices_whole():
+    batch = next(iter(ordered_batches(small_split(), 4))).to(torch.device("meta"))
+    assert {tensor.device.type for tensor in (batch.images, batch.expression, batch.valence_arousal)} == {"meta"}
+
+
+def test_an_image_looks_the_same_whatever_batch_it_falls_into():
+    faces = FaceBatches(small_split(), augment=MOVING, seed=7, epoch=3)
+    together = faces[np.array([4, 9, 0, 17, 22])].images
+    for position, index in enumerate([4, 9, 0, 17, 22]):
+        torch.testing.assert_close(faces[np.array([index])].images[0], together[position], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("change", [{"seed": 8}, {"epoch": 4}])
+def test_an_image_looks_different_in_another_epoch_or_with_another_seed(change):
+    split, indices = small_split(), np.arange(23)
+    first = FaceBatches(split, augment=MOVING, **{"seed": 7, "epoch": 3})[indices].images
+    other = FaceBatches(split, augment=MOVING, **{"seed": 7, "epoch": 3} | change)[indices].images
+    assert ((first != other).flatten(1).any(dim=1)).all()
+
+
+def test_augmenting_leaves_the_shards_untouched():
+    split = small_split()
+    before = split.images().copy()
+    list(train_batches(split, 4, MOVING, seed=1, epoch=0))
+    np.testing.assert_array_equal(split.images(), before)
+
+
+@pytest.mark.parametrize(("length", "size"), [(23, 5), (20, 5), (3, 8), (1, 1), (64, 64)])
+def test_a_training_epoch_takes_each_image_at_most_once_in_full_batches(length, size):
+    batches = list(BatchOrder(length, size, seed=7, epoch=2))
+    assert len(batches) == len(BatchOrder(length, size, seed=7)) == max(1, length // size)
+    assert {len(batch) for batch in batches} == {min(size, length)}
+    taken = np.concatenate(batches)
+    assert len(np.unique(taken)) == len(taken)
+    assert set(taken) <= set(range(length))
+
+
+def test_the_images_left_over_differ_between_epochs():
+    left = [set(range(23)) - set(np.concatenate(list(BatchOrder(23, 5, seed=7, epoch=epoch)))) for epoch in range(100)]
+    assert set().union(*left) == set(range(23))
+
+
+def test_the_order_depends_on_seed_and_epoch_alone():
+    orders = {
+        (seed, epoch): tuple(np.concatenate(list(BatchOrder(60, 10, seed=seed, epoch=epoch))))
+        for seed in (1, 2)
+        for epoch in (0, 1)
+    }
+    assert len(set(orders.values())) == 4
+    assert tuple(np.concatenate(list(BatchOrder(60, 10, seed=2, epoch=1)))) == orders[2, 1]
+
+
+def test_without_motion_a_face_stays_as_it_is():
+    face = picture(1, 40, 40)
+    np.testing.assert_array_equal(warp_face(face, STILL, np.random.default_rng(1)), face)
+
+
+def test_a_flip_is_the_exact_mirror_image():
+    face = picture(2, 40, 40)
+    always = STILL.model_copy(update={"flip": 1.0})
+    np.testing.assert_array_equal(warp_face(face, always, np.random.default_rng(1)), face[:, ::-1])
+
+
+def test_flips_come_as_often_as_asked():
+    face = picture(3, 32, 32)
+    rarely = STILL.model_copy(update={"flip": 0.2})
+    flipped = [np.array_equal(warp_face(face, rarely, np.random.default_rng(n)), face[:, ::-1]) for n in range(1000)]
+    assert sum(flipped) == pytest.approx(200, abs=40)
+
+
+def test_a_whole_pixel_shift_moves_right_and_down_and_lets_the_border_go_on():
+    face = picture(4, 40, 40)
+    found = warp_face(face, STILL.model_copy(update={"shift": 0.1}), Drawn(0.5, 1.0, 0.75, 0.9))
+    rows, columns = np.clip(np.arange(40) - 2, 0, 39), np.clip(np.arange(40) - 4, 0, 39)
+    np.testing.assert_array_equal(found, face[rows][:, columns])
+
+
+def test_a_quarter_turn_turns_about_the_centre():
+    face = picture(5, 40, 40)
+    quarter = AugmentParams(rotation_degrees=90.0, shift=0.0, flip=0.0)
+    turned = {draw: warp_face(face, quarter, Drawn(draw, 0.5, 0.5, 0.9)).astype(int) for draw in (0.0, 1.0)}
+    # In image coordinates, y down, a positive angle turns clockwise.
+    assert np.abs(turned[1.0] - np.rot90(face, k=-1)).max() <= 1
+    assert np.abs(turned[0.0] - np.rot90(face, k=1)).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("angle", "across", "down", "mirror"),
+    [(0.9, 0.5, 0.5, 0.9), (0.1, 0.2, 0.7, 0.9), (0.75, 0.95, 0.1, 0.1), (0.3, 0.4, 0.6, 0.2)],
+)
+def test_a_warp_is_what_mirroring_turning_and_shifting_by_scipy_give(angle, across, down, mirror):
+    size, face = 48, picture(6, 48, 48)
+    turn = math.radians(20 * (2 * angle - 1))
+    shift = np.array([2 * across - 1, 2 * down - 1]) * 0.1 * size
+    source = face[:, ::-1] if mirror < 0.5 else face
+    y, x = np.mgrid[:size, :size]
+    centre = (size - 1) / 2
+    # For each pixel of the result: where was it before the shift, then before the turn?
+    x, y = x - shift[0] - centre, y - shift[1] - centre
+    places = [-math.sin(turn) * x + math.cos(turn) * y + centre, math.cos(turn) * x + math.sin(turn) * y + centre]
+    expected = np.stack(
+        [map_coordinates(source[:, :, c].astype(float), places, order=1, mode="nearest") for c in range(3)], axis=2
+    )
+    found = warp_face(face, MOVING, Drawn(angle, across, down, mirror)).astype(float)
+    assert np.abs(found - expected).max() <= 3
+    assert np.abs(found - expected).mean() < 0.5
+
+
+def test_motion_stays_within_its_limits():
+    """The dot in the centre lands at most a tenth of the side away, in each direction, and fills that range."""
+    face = np.zeros((64, 64, 3), dtype=np.uint8)
+    cv2.circle(face, (32, 32), 5, (255, 255, 255), -1)
+    grid = np.arange(64)
+    offsets = []
+    for number in range(300):
+        weights = warp_face(face, MOVING, np.random.default_rng(number))[:, :, 0].astype(float)
+        offsets.append([(weights.sum(0) @ grid) / weights.sum() - 31.5, (weights.sum(1) @ grid) / weights.sum() - 31.5])
+    largest = np.abs(offsets).max(axis=0)
+    assert (largest <= 6.4 + 0.8).all()
+    assert (largest >= 5.5).all()

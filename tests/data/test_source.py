@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from affectnet_copies import row, write_copy
+
+from pocketaffect.data.sample import MARK
+from pocketaffect.data.source import check_source, read_source, use_folder, use_sample
+from pocketaffect.errors import PocketAffectError
+from pocketaffect.files import read_yaml
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    """A repository with an empty pipeline and a sample; the user's copy lies beside it."""
+    root = tmp_path / "repository"
+    root.mkdir()
+    (root / "dvc.yaml").write_text("stages: {}\n")
+    write_copy(root / "sample", [row()])
+    (root / "sample" / MARK).write_text("drawn\n")
+    write_copy(tmp_path / "mine", [row(expression="4")])
+    use_sample(root)
+    return root
+
+
+def dvc(root: Path, *arguments: str) -> None:
+    environment = os.environ | {"DVC_NO_ANALYTICS": "1", "DVC_SITE_CACHE_DIR": str(root / ".dvc/site")}
+    subprocess.run(
+        [sys.executable, "-m", "dvc", *arguments, "--quiet"], cwd=root, env=environment, check=True, capture_output=True
+    )
+
+
+def test_the_sample_is_the_source_after_use_sample(root):
+    assert read_source(root).is_sample
+    assert check_source(root) == "the embedded sample of drawn faces"
+    assert not read_source(root).frozen
+
+
+def test_a_folder_is_the_source_after_use_folder(root, tmp_path):
+    origin = use_folder(tmp_path / "mine", root)
+    assert origin == str(tmp_path / "mine")
+    assert read_source(root).origin == origin
+    assert not read_source(root).is_sample
+    assert check_source(root) == origin
+
+
+def test_naming_the_sample_s_own_folder_means_the_sample(root):
+    assert use_folder(root / "sample", root) == "sample"
+    assert read_source(root).is_sample
+
+
+@pytest.mark.parametrize("name", ["with space", "üñî 😀", 'quo"te', "back\\slash", "#hash: colon", "- dash"])
+def test_any_folder_name_survives_data_dvc(root, tmp_path, name):
+    write_copy(tmp_path / name, [row()])
+    use_folder(tmp_path / name, root)
+    assert read_source(root).origin == str(tmp_path / name)
+    assert read_yaml(root / "data.dvc")["outs"] == [{"path": "data"}]
+
+
+def test_a_folder_through_a_link_or_a_relative_path_is_written_as_it_really_lies(root, tmp_path, monkeypatch):
+    (tmp_path / "link").symlink_to("mine")
+    monkeypatch.chdir(tmp_path)
+    assert use_folder(Path("link"), root) == str(tmp_path / "mine")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert use_folder(Path("~/mine"), root) == str(tmp_path / "mine")
+
+
+def test_a_folder_that_is_no_data_set_changes_nothing(root, tmp_path):
+    before = (root / "data.dvc").read_bytes()
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/readme.txt").touch()
+    (tmp_path / "other/training.csv").touch()
+    for name, found in {
+        "nowhere": "no such folder",
+        "empty": "an empty folder",
+        "other": "readme.txt, training.csv",
+        "other/readme.txt": "no such folder",
+    }.items():
+        with pytest.raises(PocketAffectError, match=f"not a data set\n  found:   {found}") as caught:
+            use_folder(tmp_path / name, root)
+        assert "training.csv, validation.csv" in str(caught.value)
+    assert (root / "data.dvc").read_bytes() == before
+
+
+def test_the_folder_that_dvc_fills_and_what_overlaps_it_is_refused(root):
+    write_copy(root / "data", [row()])
+    write_copy(root / "data" / "inner", [row()])
+    write_copy(root, [row()])
+    for folder in (root / "data", root / "data" / "inner", root):
+        with pytest.raises(PocketAffectError, match="which DVC fills and empties"):
+            use_folder(folder, root)
+
+
+def test_outside_the_repository_nothing_is_written(tmp_path):
+    write_copy(tmp_path / "mine", [row()])
+    for use in (lambda: use_folder(tmp_path / "mine", tmp_path), lambda: use_sample(tmp_path)):
+        with pytest.raises(PocketAffectError, match=r"no pipeline here\n  found:   no dvc\.yaml"):
+            use()
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (None, r"data\.dvc: no such file\n  do:      `pocketaffect data sample`"),
+        ("deps: sample\n", "not what DVC writes"),
+        ("deps: [sample]\n", "not what DVC writes"),
+        ("deps:\n- url: x\n", "not what DVC writes"),
+        ("deps: 3\n", "not what DVC writes"),
+        ("- a\n", "no settings"),
+        ("a: [\n", "not readable as YAML"),
+        ("", "no settings"),
+    ],
+)
+def test_a_data_dvc_that_is_missing_or_damaged_is_named(root, content, problem):
+    (root / "data.dvc").unlink()
+    if content is not None:
+        (root / "data.dvc").write_text(content)
+    with pytest.raises(PocketAffectError, match=problem):
+        check_source(root)
+
+
+def test_files_added_without_an_origin_are_named_as_such(root):
+    (root / "data.dvc").write_text("outs:\n- path: data\n  md5: 0.dir\n")
+    assert check_source(root) == "files added by `dvc add data`"
+
+
+def test_data_added_over_the_sample_are_missed_and_the_sample_is_refused_until_it_is_meant(root, tmp_path):
+    """The trap with DVC itself: `dvc add data` keeps the sample as origin, `dvc repro` puts it back."""
+    dvc(root, "init", "--no-scm")
+    dvc(root, "repro", "data.dvc")
+    assert check_source(root) == "the embedded sample of drawn faces"
+    shutil.rmtree(root / "data")
+    shutil.copytree(tmp_path / "mine", root / "data")
+    dvc(root, "add", "data")
+    dvc(root, "repro", "data.dvc")
+    assert (root / "data" / MARK).is_file()  # the user's files are gone from data/, and nobody said so
+    with pytest.raises(PocketAffectError, match="the sample has replaced another data set") as caught:
+        check_source(root)
+    assert "`pocketaffect data use PATH`" in str(caught.value)
+    assert "`pocketaffect data sample`" in str(caught.value)
+    use_folder(tmp_path / "mine", root)
+    assert check_source(root) == str(tmp_path / "mine")
+    use_sample(root)
+    assert check_source(root) == "the embedded sample of drawn faces"

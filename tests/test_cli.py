@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from pocketaffect import __version__
+from pocketaffect.cli import main
+from pocketaffect.data.layouts import CSV_COLUMNS
+from pocketaffect.errors import PocketAffectError
+
+HEAVY = {
+    "torch",
+    "mlflow",
+    "pandas",
+    "numpy",
+    "great_expectations",
+    "coremltools",
+    "pydantic",
+    "cv2",
+    "dvc",
+    "matplotlib",
+}
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(main, list(arguments))
+
+
+def commands(group: click.Group, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    found = [path]
+    for name, command in group.commands.items():
+        found += commands(command, (*path, name)) if isinstance(command, click.Group) else [(*path, name)]
+    return found
+
+
+def imported_by(code: str) -> set[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys\n{code}\nprint(*sys.modules)"], capture_output=True, text=True, check=True
+    )
+    return {name.partition(".")[0] for name in done.stdout.splitlines()[-1].split()}
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import pocketaffect.cli",
+        "from pocketaffect.cli import main\nmain(['--help'], standalone_mode=False)",
+        "from pocketaffect.cli import main\nmain(['data', 'use', '--help'], standalone_mode=False)",
+    ],
+)
+def test_help_imports_nothing_heavy(code):
+    assert imported_by(code) & HEAVY == set()
+
+
+def test_pointing_at_data_imports_no_numeric_library(tmp_path):
+    code = f"""
+from pocketaffect.data.source import use_folder
+from pocketaffect.errors import PocketAffectError
+try:
+    use_folder(__import__('pathlib').Path({str(tmp_path)!r}))
+except PocketAffectError:
+    print("refused")
+"""
+    assert imported_by(code) & (HEAVY - {"pydantic"}) == set()
+
+
+@pytest.mark.parametrize("command", commands(main), ids=" ".join)
+def test_every_command_explains_itself(command):
+    for flag in ("--help", "-h"):
+        result = run(*command, flag)
+        assert result.exit_code == 0
+        assert result.output.startswith("Usage: ")
+        target = main
+        for name in command:
+            target = target.commands[name]
+        assert target.help
+        assert target.help.split("\n")[0].split()[0] in result.output
+
+
+def test_the_commands_are_those_the_readme_names():
+    assert {" ".join(path) for path in commands(main)} >= {"doctor", "data use", "data sample", "summary"}
+
+
+def test_the_version_is_the_package_s():
+    result = run("--version")
+    assert (result.exit_code, result.output) == (0, f"pocketaffect, version {__version__}\n")
+
+
+@pytest.mark.parametrize("arguments", [["nonsense"], ["data", "use"], ["doctor", "--nonsense"], ["data", "nonsense"]])
+def test_a_wrong_command_line_exits_with_two(arguments):
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert "Error" in result.output
+
+
+def test_a_problem_that_the_user_can_mend_exits_with_one_and_no_traceback(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", "from pocketaffect.cli import main; main()", "data", "use", str(tmp_path / "nowhere")],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.startswith(f"error: {tmp_path}/nowhere: not a data set\n  found:   no such folder\n")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_bug_is_not_dressed_up_as_the_user_s_problem(monkeypatch):
+    def fail(_root: Path) -> str:
+        raise KeyError("bug")
+
+    monkeypatch.setattr("pocketaffect.summary.summarise", fail)
+    result = run("summary")
+    assert isinstance(result.exception, KeyError)
+    assert not isinstance(result.exception, PocketAffectError)
+
+
+def test_data_use_and_data_sample_point_the_pipeline_there_and_back(tmp_path, monkeypatch):
+    (tmp_path / "repository").mkdir()
+    monkeypatch.chdir(tmp_path / "repository")
+    Path("dvc.yaml").write_text("stages: {}\n")
+    (tmp_path / "mine").mkdir()
+    for name in ("training.csv", "validation.csv"):
+        (tmp_path / "mine" / name).write_text(",".join(CSV_COLUMNS) + "\n")
+    result = run("data", "use", "../mine")
+    assert (result.exit_code, result.output) == (0, f"data.dvc now imports {tmp_path}/mine\nnext: dvc repro\n")
+    assert f'path: "{tmp_path}/mine"' in Path("data.dvc").read_text()
+    result = run("data", "sample")
+    assert (result.exit_code, result.output) == (0, "data.dvc now imports the embedded sample\nnext: dvc repro\n")
+    assert 'path: "sample"' in Path("data.dvc").read_text()
+
+
+def test_doctor_exits_with_one_when_it_finds_a_problem(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = run("doctor")
+    assert result.exit_code == 1
+    assert "params.yaml" in result.output
+    assert "do: " in result.output
+    assert "problem(s)" in result.output.splitlines()[-1]
