@@ -81,5 +81,6 @@ def count_rows(content: bytes) -> int:
     found = [
         text.decode("utf-8", "replace") for text in re.split(rb"\r\n|\r|\n", content.removeprefix(b"\xef\xbb\xbf"))
     ]
-    rows = [text for text in found if text.strip() and text != "," * text.count(",")]
-    return len(rows) - ("subDirectory_filePath" in rows[0] or "expression" in rows[0])
+    rows = [text for text in found if text.strip(', "\t')]
+    names = {field.strip().strip('"') for field in rows[0].split(",")}
+    return len(rows) - bool(names & {"subDirectory_filePath", "expression"})

@@ -42,7 +42,7 @@ def assert_two_rows(rows, unsplit, first_line: int = 2) -> None:
         pytest.param(lines(*TWO_ROWS, end="\r"), 2, id="old Mac line ends"),
         pytest.param(lines(*TWO_ROWS).rstrip(), 2, id="no end of the last line"),
         pytest.param(b"\r\n\n" + lines(*TWO_ROWS), 4, id="blank lines above"),
-        pytest.param(lines(*TWO_ROWS, "", "   ", ",,,,,,,,"), 2, id="blank lines below"),
+        pytest.param(lines(*TWO_ROWS, "", "   ", ",,,,,,,,", " ,", ",,"), 2, id="blank lines below"),
         pytest.param(
             lines(*(re.sub("([^,]+)", r'"\1"', text) for text in (HEADER, *TWO_ROWS)), header=None), 2, id="q"
         ),
@@ -169,7 +169,7 @@ TOKENS = (b"\n", b"\r", b"\r\n", b",", b'"', b"\0", b"\xff", b"\xef\xbb\xbf", b"
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=spoilt(GOOD, TOKENS))
-@example(content=GOOD + b",,,,,,,,\n")
+@example(content=GOOD + b",,,,,,,,\n,\n")
 @example(content=GOOD.replace(b"\r\n", b"\r\r\n"))
 def test_a_spoilt_list_loses_no_line_and_crashes_nothing(tmp_path, content):
     try:

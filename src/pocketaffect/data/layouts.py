@@ -160,7 +160,8 @@ def _read_header(file: Path, content: bytes) -> tuple[list[str], int]:
 def _split_columns(file: Path, content: bytes, names: list[str]) -> tuple[pd.DataFrame, list[tuple[int, str]]]:
     """The table as text with a `line` column from 1, and the lines that do not have these columns.
 
-    Lines without any value are no rows. A quote does not join lines: one that is never closed would swallow them.
+    Lines of nothing but separators are no rows. A quote does not join lines: one that is never closed would swallow
+    them.
     """
     import pandas as pd
     import pyarrow as pa
@@ -199,6 +200,7 @@ def _split_columns(file: Path, content: bytes, names: list[str]) -> tuple[pd.Dat
     bad = {number for number, _ in broken}
     lines = (line for line in range(1, 1 + len(frame) + len(broken)) if line not in bad)
     frame["line"] = pd.array(list(lines), dtype="int64")
-    blank = (frame[list(CSV_COLUMNS)] == "").all(axis=1)
-    kept = [(number, text[:500]) for number, text in broken if text.strip()]
-    return frame[~blank].reset_index(drop=True), kept
+    pathless = frame[_clean(frame[CSV_COLUMNS[0]]) == ""]
+    blank = pathless.index[(pathless[list(CSV_COLUMNS)].apply(_clean) == "").all(axis=1)]
+    kept = [(number, text[:500]) for number, text in broken if text.strip(', "\t')]
+    return frame.drop(index=blank).reset_index(drop=True), kept
