@@ -27,7 +27,7 @@ $(BIN)/.ready: requirements.lock pyproject.toml
 	@touch $@
 
 repro: setup ## run the whole pipeline, end with a registered Core ML file and a summary
-	$(BIN)/dvc repro
+	$(BIN)/dvc repro || { echo "error: dvc repro stopped; its message is above, \`make doctor\` looks for the cause" >&2; exit 1; }
 	@$(BIN)/pocketaffect summary
 
 summary: setup ## show what the last run made
