@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pocketaffect.coreml.blobs import check_weight_file
+from pocketaffect.coreml.names import renumber_names
 from pocketaffect.coreml.quiet import import_coremltools
 from pocketaffect.errors import PocketAffectError
 
@@ -91,12 +92,14 @@ def _identifier(item: Path) -> str:
 
 
 def _normalise(spec: Any) -> None:
-    """Takes out what differs between two conversions of one checkpoint: the date, the torch build's suffix."""
+    """Takes out what differs between two conversions of one checkpoint: date, torch build's suffix, counters."""
     user = spec.description.metadata.userDefined
     user.pop(f"{_KEY_PREFIX}conversion_date", None)
     source = f"{_KEY_PREFIX}source"
     if source in user:
         user[source] = user[source].partition("+")[0]
+    if spec.WhichOneof("Type") == "mlProgram":
+        renumber_names(spec)
 
 
 def _swap(fresh: Path, path: Path) -> None:
