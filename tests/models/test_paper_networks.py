@@ -138,7 +138,7 @@ def test_every_convolution_is_unbiased_and_followed_by_normalisation_and_relu(ar
             assert isinstance(layers[position + 2], nn.ReLU)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(architecture=architectures, pair=st.tuples(widths, widths))
 def test_a_narrower_network_is_never_larger(architecture, pair):
     narrow, wide = sorted(pair)

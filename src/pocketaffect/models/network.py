@@ -6,17 +6,17 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import torch
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError, create_model
 from torch import nn
 
-from pocketaffect.config import ModelParams
+from pocketaffect.config import ModelParams, Section
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.files import write_atomically, write_json
 from pocketaffect.labels import CLASS_MEAN_VA, EXPRESSIONS, VALENCE_AROUSAL
-from pocketaffect.models.paper import BACKBONES, POOLINGS
+from pocketaffect.models.catalogue import SMALLEST_SIZE, build_backbone, find_design, known_design
 
 WEIGHTS_FILE: Final = "model.safetensors"
 SPEC_FILE: Final = "model.json"
@@ -27,11 +27,12 @@ class NetworkSpec:
     """What is needed to build a network; its weights are the rest.
 
     Attributes:
-        architecture: A key of `models.paper.BACKBONES`.
+        architecture: A key of `models.catalogue.CATALOGUE`.
         width: Multiplies every layer's channels.
         size: Pixels a side of the input.
         head: "prototype" or "plain", see `AffectNetwork`.
         dropout: Multiplies the architecture's dropout rates.
+        full_resolution_stem: No stride in the first layer, see `models.catalogue.build_backbone`.
     """
 
     architecture: str
@@ -39,6 +40,7 @@ class NetworkSpec:
     size: int
     head: Literal["prototype", "plain"]
     dropout: float = 1.0
+    full_resolution_stem: bool = False
 
 
 class AffectNetwork(nn.Module):
@@ -48,11 +50,17 @@ class AffectNetwork(nn.Module):
     under the predicted probabilities and learns a residual; "plain" is the paper's linear output. Both are held
     within [-1, 1].
 
+    Attributes:
+        reparameterized: Whether this is the form to export, made by `models.reparameterize`.
+
     Args:
         spec: The architecture.
         mean: Channel means of training pixels in [0, 1]; inside the network, so that no caller can forget them.
         deviation: Channel standard deviations likewise.
         prototypes: float [8, 2], mean VA of each expression in the training data.
+
+    Raises:
+        PocketAffectError: An unknown architecture, or a width or size that it cannot have.
     """
 
     mean: torch.Tensor
@@ -68,21 +76,19 @@ class AffectNetwork(nn.Module):
         prototypes: Sequence[Sequence[float]] = CLASS_MEAN_VA,
     ) -> None:
         super().__init__()
-        if spec.architecture not in BACKBONES:
-            raise PocketAffectError(
-                "params.yaml: model.architecture", found=spec.architecture, allowed=", ".join(BACKBONES)
-            )
-        if spec.size < 2**POOLINGS:
-            raise PocketAffectError(
-                "params.yaml: preprocess.image_size is too small for five poolings",
-                found=spec.size,
-                allowed="32 and more",
-            )
+        _refuse_impossible(spec)
         self.spec = spec
+        self.reparameterized = False
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(3, 1, 1))
         self.register_buffer("deviation", torch.tensor(deviation, dtype=torch.float32).view(3, 1, 1))
         self.register_buffer("prototypes", torch.tensor(prototypes, dtype=torch.float32))
-        self.backbone = BACKBONES[spec.architecture](spec.width, spec.size, spec.dropout)
+        self.backbone = build_backbone(
+            spec.architecture,
+            spec.width,
+            spec.size,
+            spec.dropout,
+            full_resolution_stem=spec.full_resolution_stem,
+        )
         self.expression = nn.Linear(self.backbone.feature_dimension, len(EXPRESSIONS))
         self.valence_arousal = nn.Linear(self.backbone.feature_dimension, len(VALENCE_AROUSAL))
         if spec.head == "prototype":  # starts as the class lookup, learns away from it
@@ -110,7 +116,10 @@ def count_parameters(module: nn.Module) -> int:
 
 
 def count_macs(module: nn.Module, size: int) -> int:
-    """Multiply-accumulates of the convolutions and dense layers for one image of `size` pixels a side."""
+    """Multiply-accumulates of the convolutions and dense layers for one image of `size` pixels a side.
+
+    A network that trains with parallel branches ships without them: give it to `reparameterize` first.
+    """
     total = 0
 
     def count(layer: nn.Module, _: object, output: torch.Tensor) -> None:
@@ -118,7 +127,7 @@ def count_macs(module: nn.Module, size: int) -> int:
         if isinstance(layer, nn.Conv2d):
             total += output[0].numel() * layer.weight[0].numel()
         elif isinstance(layer, nn.Linear):
-            total += layer.weight.numel()
+            total += output[0].numel() * layer.in_features
 
     hooks = [layer.register_forward_hook(count) for layer in module.modules()]
     was_training = module.training
@@ -133,9 +142,15 @@ def count_macs(module: nn.Module, size: int) -> int:
 
 
 def save_network(network: AffectNetwork, folder: Path) -> None:
-    """Writes `model.safetensors` and `model.json`; the same weights always give the same bytes."""
+    """Writes `model.safetensors` and `model.json`; the same weights always give the same bytes.
+
+    Raises:
+        ValueError: A reparameterised network: its layers are not those that `load_network` builds.
+    """
     from safetensors.torch import save
 
+    if network.reparameterized:
+        raise ValueError("save the trained network; its reparameterised copy is for export alone")
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(network.state_dict().items())}
     with write_atomically(folder / WEIGHTS_FILE) as draft:
         draft.write_bytes(save(state))
@@ -149,10 +164,44 @@ def save_network(network: AffectNetwork, folder: Path) -> None:
     )
 
 
-class _Description(ModelParams):
-    """What model.json must say to build a network, within the limits of params.yaml."""
+# Not all of ModelParams: that may also say how a network comes to its weights.
+_LIMITS: Final[dict[str, Any]] = {
+    name: (ModelParams.model_fields[name].annotation, ModelParams.model_fields[name])
+    for name in ("width", "head", "dropout")
+}
+_Description: Final = create_model(
+    "_Description",
+    __base__=Section,
+    architecture=(Annotated[str, AfterValidator(known_design)], ...),
+    size=(Annotated[int, Field(ge=SMALLEST_SIZE, le=512)], ...),
+    full_resolution_stem=(bool, False),
+    **_LIMITS,
+)
+"""What model.json must say to build a network, within the limits of params.yaml."""
 
-    size: Annotated[int, Field(ge=2**POOLINGS, le=512)]
+
+def _refuse_impossible(spec: NetworkSpec) -> None:
+    smallest = find_design(spec.architecture).smallest_size
+    if spec.size < smallest:
+        raise PocketAffectError(
+            f"params.yaml: preprocess.image_size is too small for {spec.architecture}, which halves it five times",
+            found=spec.size,
+            allowed=f"{smallest} and more",
+        )
+    try:
+        _Description(**asdict(spec))
+    except ValidationError as error:
+        raise PocketAffectError(
+            f"params.yaml: model: no {spec.architecture} of this kind can be built", found=_describe(error)
+        ) from None
+
+
+def _describe(error: ValidationError) -> str:
+    return "; ".join(
+        f"{'.'.join(map(str, problem['loc']))}: {problem['msg'][:1].lower()}{problem['msg'][1:]}"
+        f" ({problem['input']!r:.60})"
+        for problem in error.errors()
+    )
 
 
 def load_network(folder: Path) -> AffectNetwork:
@@ -166,13 +215,14 @@ def load_network(folder: Path) -> AffectNetwork:
 
     try:
         content = json.loads((folder / SPEC_FILE).read_text(encoding="utf-8"))
-        described = _Description(**{name: content[name] for name in NetworkSpec.__dataclass_fields__})
+        described = _Description(
+            **{name: content[name] for name in NetworkSpec.__dataclass_fields__ if name in content}
+        )
         state = load_file(folder / WEIGHTS_FILE)
     except FileNotFoundError as error:
         raise PocketAffectError(f"{folder}: no trained model", found=str(error), todo="`dvc repro train`") from None
     except ValidationError as error:
-        problems = [f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()]
-        raise _damaged(folder, f"in {SPEC_FILE}, {'; '.join(problems)}") from None
+        raise _damaged(folder, f"in {SPEC_FILE}, {_describe(error)}") from None
     except (ValueError, KeyError, TypeError, SafetensorError) as error:
         raise _damaged(folder, f"{type(error).__name__}: {error}") from None
     spec = NetworkSpec(**described.model_dump())

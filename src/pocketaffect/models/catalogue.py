@@ -1,0 +1,180 @@
+"""The designs that a network can be built on: where each comes from, what it may be used for, what it can take.
+
+The one home of the names that `model.architecture` may have. Importing it imports neither torch nor timm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from pocketaffect.errors import PocketAffectError
+
+if TYPE_CHECKING:
+    from pocketaffect.models.paper import Backbone
+    from pocketaffect.models.phone import PhoneBackbone
+
+SMALLEST_SIZE: Final = 32
+"""Every design halves its input five times: below this, the last feature map is made of padding alone."""
+
+
+@dataclass(frozen=True)
+class Design:
+    """An architecture, apart from its width.
+
+    Attributes:
+        name: As in `model.architecture`; timm's own where timm builds it.
+        citation: The paper.
+        licence: Of the code that defines the layers (SPDX).
+        source: Where that code and its licence stand.
+        dropout: Rate after pooling that its authors train with; `model.dropout` multiplies it.
+        stem: The module that holds the first, strided convolutions; None when the input's resolution is kept.
+        reparameterised: Trains with more branches than it ships: `reparameterize` makes them one.
+        weights: timm's name of its ImageNet weights at width 1; None where there are none.
+        smallest_size: Pixels a side of the smallest input.
+    """
+
+    name: str
+    citation: str
+    licence: str
+    source: str
+    dropout: float
+    stem: str | None
+    reparameterised: bool = False
+    weights: str | None = None
+    smallest_size: int = SMALLEST_SIZE
+
+
+_PAPER: Final = "Hewitt & Gunes 2018, arXiv 1807.08775"
+_OURS: Final = "Apache-2.0"
+_TIMM: Final = "Apache-2.0"
+_PAPER_SOURCE: Final = "pocketaffect, written from the paper's tables"
+
+
+def _timm_source(origin: str) -> str:
+    return f"timm, https://github.com/huggingface/pytorch-image-models; after {origin}"
+
+
+CATALOGUE: Final[dict[str, Design]] = {
+    design.name: design
+    for design in (
+        Design("alexnet", _PAPER, _OURS, _PAPER_SOURCE, dropout=0.5, stem=None),
+        Design("vgg", _PAPER, _OURS, _PAPER_SOURCE, dropout=0.5, stem=None),
+        Design("mobilenet", _PAPER, _OURS, _PAPER_SOURCE, dropout=0.3, stem="stem"),
+        Design(
+            "mobilenetv3_small",
+            "Howard et al. 2019, arXiv 1905.02244",
+            _TIMM,
+            _timm_source("https://github.com/tensorflow/models (Apache-2.0)"),
+            dropout=0.2,
+            stem="model.conv_stem",
+            weights="mobilenetv3_small_100.lamb_in1k",
+        ),
+        Design(
+            "mobilenetv3_large",
+            "Howard et al. 2019, arXiv 1905.02244",
+            _TIMM,
+            _timm_source("https://github.com/tensorflow/models (Apache-2.0)"),
+            dropout=0.2,
+            stem="model.conv_stem",
+            weights="mobilenetv3_large_100.ra_in1k",
+        ),
+        Design(
+            "mobilenetv4_conv_small",
+            "Qin et al. 2024, arXiv 2404.10518",
+            _TIMM,
+            _timm_source("https://github.com/tensorflow/models (Apache-2.0)"),
+            dropout=0.3,
+            stem="model.conv_stem",
+            weights="mobilenetv4_conv_small.e2400_r224_in1k",
+        ),
+        Design(
+            "efficientnet_lite0",
+            "Tan & Le 2019, arXiv 1905.11946; lite: without squeeze-and-excitation, ReLU6",
+            _TIMM,
+            _timm_source("https://github.com/tensorflow/tpu (Apache-2.0)"),
+            dropout=0.2,
+            stem="model.conv_stem",
+            weights="efficientnet_lite0.ra_in1k",
+        ),
+        Design(
+            "repvit_m0_9",
+            "Wang et al. 2023, arXiv 2307.09283",
+            _TIMM,
+            _timm_source("https://github.com/THU-MIG/RepViT (Apache-2.0)"),
+            dropout=0.0,
+            stem="model.stem.conv1",
+            reparameterised=True,
+            weights="repvit_m0_9.dist_450e_in1k",
+        ),
+        Design(
+            "mobileone_s0",
+            "Vasu et al. 2022, arXiv 2206.04040",
+            _TIMM,
+            _timm_source("https://github.com/apple/ml-mobileone (Apple's own terms, no patent licence)"),
+            dropout=0.0,
+            stem="model.stem",
+            reparameterised=True,
+            weights="mobileone_s0.apple_in1k",
+        ),
+    )
+}
+"""Name to design. The licences are those of the code; pretrained weights have their own (`models.pretrained`)."""
+
+
+def find_design(name: str) -> Design:
+    """The design called `name`.
+
+    Raises:
+        PocketAffectError: There is none.
+    """
+    if name not in CATALOGUE:
+        raise PocketAffectError("params.yaml: model.architecture", found=name, allowed=", ".join(CATALOGUE))
+    return CATALOGUE[name]
+
+
+def known_design(name: str) -> str:
+    """`name` itself, for validators of settings.
+
+    Raises:
+        ValueError: No design is called that.
+    """
+    if name not in CATALOGUE:
+        raise ValueError(f"no such architecture; there are {', '.join(CATALOGUE)}")
+    return name
+
+
+def build_backbone(
+    name: str, width: float, size: int, dropout: float = 1.0, *, full_resolution_stem: bool = False
+) -> Backbone | PhoneBackbone:
+    """A network from float [n, 3, size, size] to features [n, feature_dimension], with random weights.
+
+    Args:
+        name: A key of `CATALOGUE`.
+        width: Multiplies the channels.
+        size: Pixels a side; only the paper's pooled networks have layers that depend on it.
+        dropout: Multiplies the design's rate.
+        full_resolution_stem: The first convolution takes every pixel and not every second: total stride 16 in place
+            of 32, the same weights, about four times the multiplications. For faces of 64 pixels and less, of which
+            stride 32 leaves 2 x 2 places. Designs that start at full resolution stay as they are.
+    """
+    design = find_design(name)
+    backbone = _builder(name)(width, size, dropout)
+    if full_resolution_stem and design.stem is not None:
+        from torch import nn
+
+        for layer in backbone.get_submodule(design.stem).modules():
+            if isinstance(layer, nn.Conv2d):
+                layer.stride = (1, 1)
+    return backbone
+
+
+def _builder(name: str) -> Callable[[float, int, float], Backbone | PhoneBackbone]:
+    from pocketaffect.models.paper import BACKBONES
+
+    if name in BACKBONES:
+        return BACKBONES[name]
+    from pocketaffect.models.phone import PHONE_BACKBONES  # timm takes two seconds to import
+
+    return PHONE_BACKBONES[name]

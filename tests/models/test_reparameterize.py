@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from network_parts import PHONE, build, faces, predict, settle
+from torch import nn
+
+from pocketaffect.coreml.fold import fold_batchnorm
+from pocketaffect.models.catalogue import CATALOGUE, find_design
+from pocketaffect.models.listing import count_shipped_parameters
+from pocketaffect.models.network import count_macs, count_parameters, save_network
+from pocketaffect.models.reparameterize import reparameterize
+
+
+def largest_difference(one: nn.Module, other: nn.Module, size: int) -> float:
+    pairs = zip(predict(one, faces(8, size)), predict(other, faces(8, size)), strict=True)
+    return max(float((left - right).abs().max()) for left, right in pairs)
+
+
+@pytest.mark.parametrize("name", [name for name in CATALOGUE if name != "mobilenetv3_large"])
+def test_the_exported_form_computes_the_same_and_folds_whole(name):
+    network = settle(build(name))
+    logits = predict(network, faces(8, 48))[0]
+    assert float(logits.std(dim=0).max()) > 1e-3  # the images are told apart, so a wrong merge would show
+    shipped = reparameterize(network)
+    assert largest_difference(network, shipped, 48) < 1e-4
+    folded = fold_batchnorm(shipped)
+    assert largest_difference(network, folded, 48) < 1e-4
+    assert not [layer for layer in folded.modules() if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d)]
+    assert count_shipped_parameters(shipped) == count_parameters(folded)
+    assert (count_macs(shipped, 48) < count_macs(network, 48)) == find_design(name).reparameterised
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PHONE)
+def test_a_full_resolution_stem_is_merged_like_any_other(name):
+    network = settle(build(name, full_resolution_stem=True))
+    assert largest_difference(network, reparameterize(network), 48) < 1e-4
+
+
+def test_a_merge_that_forgets_a_branch_would_be_seen():
+    network = settle(build("mobileone_s0"))
+    shipped = reparameterize(network)
+    with torch.no_grad():
+        network.backbone.model.stages[0][0].conv_scale.conv.weight.zero_()
+    assert largest_difference(network, shipped, 48) > 1e-3
+
+
+@pytest.mark.parametrize("name", ["vgg", "mobilenetv3_small", "repvit_m0_9"])
+def test_the_trained_network_stays_as_it_was(name):
+    network = settle(build(name)).train()
+    before = {key: tensor.clone() for key, tensor in network.state_dict().items()}
+    shipped = reparameterize(network)
+    assert network.training
+    assert not network.reparameterized
+    assert all(weight.requires_grad and weight.dtype == torch.float32 for weight in network.parameters())
+    assert all(torch.equal(tensor, before[key]) for key, tensor in network.state_dict().items())
+    assert not any(layer.training for layer in shipped.modules())
+    assert not any(weight.requires_grad or weight.dtype != torch.float32 for weight in shipped.parameters())
+
+
+@pytest.mark.parametrize("name", ["mobilenetv4_conv_small", "repvit_m0_9"])
+def test_the_exported_form_of_the_exported_form_is_the_same(name):
+    shipped = reparameterize(settle(build(name)))
+    again = reparameterize(shipped)
+    assert shipped.state_dict().keys() == again.state_dict().keys()
+    assert largest_difference(shipped, again, 48) == 0
+
+
+def test_the_exported_form_is_no_checkpoint(tmp_path):
+    with pytest.raises(ValueError, match="for export alone"):
+        save_network(reparameterize(build("repvit_m0_9")), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PHONE)
+def test_the_core_ml_file_of_every_phone_network_computes_the_same(name, tmp_path):
+    from pocketaffect.coreml.convert import PackageDescription, convert
+    from pocketaffect.coreml.interpret import load_program
+    from pocketaffect.coreml.package import save_package
+
+    network = settle(build(name, 0.25, 64))
+    description = PackageDescription(author="a", licence="Apache-2.0", version="1", short_description="x")
+    images = np.random.default_rng(0).integers(0, 256, (8, 64, 64, 3), np.uint8)
+    logits, valence_arousal = predict(network, torch.from_numpy(images).permute(0, 3, 1, 2) / 255)
+    package: Path = tmp_path / "network.mlpackage"
+    # In float32: what float16 costs hangs on the trained weights, and `coreml.verify` judges it.
+    save_package(convert(reparameterize(network), size=64, precision="fp32", description=description), package)
+    given = load_program(package).predict(images)
+    assert np.abs(given["probabilities"] - logits.softmax(dim=1).numpy()).max() < 1e-4
+    assert np.abs(given["valence_arousal"] - valence_arousal.numpy()).max() < 1e-4
