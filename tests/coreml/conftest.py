@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +13,11 @@ from torch import nn
 from torch.nn import functional
 
 from pocketaffect.config import ExportParams, load_params
-from pocketaffect.coreml.convert import PackageDescription, convert
-from pocketaffect.coreml.package import save_package
+from pocketaffect.coreml.convert import PackageDescription
+from pocketaffect.coreml.measure import Faces
+from pocketaffect.coreml.packages import Packages
+from pocketaffect.coreml.precisions import PRECISIONS
+from pocketaffect.coreml.verify import Verifier
 from pocketaffect.labels import CLASS_MEAN_VA
 
 SIZE = 32
@@ -79,6 +83,11 @@ def make_network() -> type[nn.Module]:
 
 
 @pytest.fixture(scope="session")
+def draw() -> Callable[..., Samples]:
+    return draw_samples
+
+
+@pytest.fixture(scope="session")
 def samples() -> Samples:
     drawn = draw_samples(192, seed=1)
     drawn.expression[::16] = -1
@@ -119,15 +128,19 @@ def description() -> PackageDescription:
 
 
 @pytest.fixture(scope="session")
-def packages(
-    network: nn.Module, description: PackageDescription, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("packages")
-    made = {}
-    for precision in ("fp32", "fp16", "int8"):
-        made[precision] = folder / f"{precision}.mlpackage"
-        save_package(convert(network, size=SIZE, precision=precision, description=description), made[precision])
-    return made
+def making(network: nn.Module, description: PackageDescription, tmp_path_factory: pytest.TempPathFactory) -> Packages:
+    """The fitted network's packages, each made when a test first asks for it."""
+    return Packages(network, SIZE, description, tmp_path_factory.mktemp("packages"))
+
+
+@pytest.fixture(scope="session")
+def packages(making: Packages) -> dict[str, Path]:
+    return {name: making.make(PRECISIONS[name]).path for name in ("fp32", "fp16", "int8")}
+
+
+@pytest.fixture(scope="session")
+def verifier(network: nn.Module, samples: Samples) -> Verifier:
+    return Verifier(network, Faces(samples.images, samples.expression, samples.valence_arousal))
 
 
 @pytest.fixture(scope="session")

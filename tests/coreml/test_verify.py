@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import softmax
-from sklearn.metrics import accuracy_score, root_mean_squared_error
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, root_mean_squared_error
 from torch import nn
 from torch.nn import functional
 
@@ -83,6 +83,9 @@ def test_the_reported_metrics_are_those_of_independent_references(check, network
     for dimension, rmse in enumerate((quality.valence_rmse, quality.arousal_rmse)):
         expected = root_mean_squared_error(samples.valence_arousal[rated, dimension], affect[rated, dimension].numpy())
         assert rmse == pytest.approx(expected, rel=1e-5)
+    assert quality.balanced_accuracy == pytest.approx(
+        balanced_accuracy_score(samples.expression[known], predicted[known])
+    )
     assert verification.expression_labels == known.sum()
     assert verification.valence_arousal_labels == rated.sum()
     assert verification.package_bytes == verification.to_dict()["package_bytes"]
@@ -158,8 +161,9 @@ class PaddedElsewhere(nn.Module):
 def test_padding_at_the_wrong_sides_is_caught(check, network, package_of):
     wrong = copy.deepcopy(network)
     wrong.features[0] = PaddedElsewhere(wrong.features[0])
-    verification = check(fp16_path=package_of(wrong))
-    assert "fp16 package against PyTorch: mean probability difference" in failed(verification)
+    package = package_of(wrong)
+    assert "fp16 package against PyTorch: mean probability difference" in failed(check(fp16_path=package))
+    assert failed(check(shipped_path=package))[0] == "operations unlike the fp16 package's"
 
 
 def overwrite(path, tmp_path, place, content):
@@ -179,7 +183,10 @@ def test_a_single_altered_weight_is_caught(check, packages, tmp_path, precision)
     size = (packages[precision] / "Data/com.apple.CoreML/weights/weight.bin").stat().st_size
     changed = overwrite(packages[precision], tmp_path, size // 2 & ~1, b"\x40\x41")
     verification = check(shipped_path=changed)
-    assert failed(verification)[0] == "largest weight error, in units of its rounding"
+    assert failed(verification)[:2] == [
+        "operations unlike the fp16 package's",
+        "largest weight error, in units of its rounding",
+    ]
 
 
 @pytest.mark.parametrize(

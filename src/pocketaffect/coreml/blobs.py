@@ -12,6 +12,7 @@ from pocketaffect.errors import PocketAffectError
 # Record of coremltools' MILBlob storage format: sentinel, data type, size and offset of the data.
 _RECORD: Final = struct.Struct("<IIQQ")
 _SENTINEL: Final = 0xDEADBEEF
+_ALIGNMENT: Final = 64
 _TODO: Final = "copy the package again, whole, or export it again (`dvc repro export`)"
 
 
@@ -54,12 +55,26 @@ def _blobs(program: Any) -> Iterator[tuple[str, Any]]:
     """Every reference to a weight file, with the name of the operation that makes it."""
     for operation in walk_operations(program):
         place = f"{operation.type} {operation.outputs[0].name if operation.outputs else ''}".strip()
-        values = list(operation.attributes.values())
-        for argument in operation.inputs.values():
-            values += [binding.value for binding in argument.arguments if binding.WhichOneof("binding") == "value"]
-        for value in values:
-            if value.WhichOneof("value") == "blobFileValue":
-                yield place, value.blobFileValue
+        for reference in find_references(operation):
+            yield place, reference
+
+
+def find_references(operation: Any) -> Iterator[Any]:
+    """An operation message's own references to a weight file."""
+    values = list(operation.attributes.values())
+    for argument in operation.inputs.values():
+        values += [binding.value for binding in argument.arguments if binding.WhichOneof("binding") == "value"]
+    for value in values:
+        if value.WhichOneof("value") == "blobFileValue":
+            yield value.blobFileValue
+
+
+def stored_bytes(reference: Any, folder: Path) -> int:
+    """Bytes that a reference's tensor takes in its weight file, with its record and up to the next 64 bytes."""
+    with (folder / Path(reference.fileName).name).open("rb") as stream:
+        stream.seek(reference.offset)
+        _, _, size, _ = _RECORD.unpack(stream.read(_RECORD.size))
+    return _ALIGNMENT + -(-int(size) // _ALIGNMENT) * _ALIGNMENT
 
 
 def walk_operations(program: Any) -> Iterator[Any]:

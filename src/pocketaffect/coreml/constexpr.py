@@ -56,14 +56,18 @@ def _lut_to_dense(indices: Array, lut: Array, shape: Array | None = None, vector
     return np.asarray(np.moveaxis(vectors, -1, axis + 1).reshape(merged))
 
 
-def _sparse_to_dense(nonzero_data: Array, mask: Array, shape: Array | None = None) -> Array:
-    """Values at the set bits of `mask`, zero elsewhere. iOS 16: packed mask; iOS 18: one element per bit."""
+def sparse_mask(mask: Array, shape: Array | None = None) -> NDArray[np.bool_]:
+    """Which elements a sparse tensor stores. iOS 16: packed bits and a shape; iOS 18: one element per bit."""
     if shape is None:
-        present = mask.astype(bool)
-    else:
-        dimensions = tuple(int(length) for length in shape)
-        bits = np.unpackbits(mask.view(np.uint8), bitorder="little")
-        present = bits[: int(np.prod(dimensions))].astype(bool).reshape(dimensions)
+        return mask.astype(bool)
+    dimensions = tuple(int(length) for length in shape)
+    bits = np.unpackbits(mask.view(np.uint8), bitorder="little")
+    return np.asarray(bits[: int(np.prod(dimensions))].astype(bool).reshape(dimensions))
+
+
+def _sparse_to_dense(nonzero_data: Array, mask: Array, shape: Array | None = None) -> Array:
+    """Values at the set bits of `mask`, zero elsewhere."""
+    present = sparse_mask(mask, shape)
     dense = np.zeros(present.shape, nonzero_data.dtype)
     dense[present] = nonzero_data
     return dense

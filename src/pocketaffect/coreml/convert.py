@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
+from pocketaffect.coreml.compress import compress
 from pocketaffect.coreml.fold import fold_batchnorm
+from pocketaffect.coreml.precisions import Precision, find_precision
 from pocketaffect.coreml.quiet import import_coremltools, quiet_conversion
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.labels import EXPRESSIONS, VALENCE_AROUSAL
-
-Precision = Literal["fp32", "fp16", "int8"]
 
 IMAGE: Final = "image"
 PROBABILITIES: Final = "probabilities"
@@ -55,17 +55,16 @@ class _ShippedOutputs(nn.Module):
         return torch.softmax(logits, dim=1), valence_arousal
 
 
-def convert(network: nn.Module, *, size: int, precision: Precision, description: PackageDescription) -> Any:
+def convert(network: nn.Module, *, size: int, precision: str, description: PackageDescription) -> Any:
     """Converts a trained network to a Core ML model; `package.save_package` writes it.
 
-    The program needs iOS 16 or macOS 13. It takes one RGB image with bytes of 0..255 and returns two float32
-    arrays: `probabilities` [1, 8] and `valence_arousal` [1, 2].
+    The program needs the precision's deployment target. It takes one RGB image with bytes of 0..255 and returns two
+    float32 arrays: `probabilities` [1, 8] and `valence_arousal` [1, 2].
 
     Args:
         network: Maps float32 [n, 3, size, size] RGB in [0, 1] to (logits [n, 8], valence-arousal [n, 2]).
         size: Pixels a side.
-        precision: fp32: all in float32. fp16: weights and arithmetic. int8: as fp16, with tensors of more
-            than 2048 weights in 8 bits, one scale per output channel.
+        precision: A key of `precisions.PRECISIONS`.
         description: Goes into the package's metadata.
 
     Returns:
@@ -75,15 +74,22 @@ def convert(network: nn.Module, *, size: int, precision: Precision, description:
         PocketAffectError: An unknown precision, a network that cannot be traced, or a metadata key that
             `convert` itself writes.
     """
-    if precision not in get_args(Precision):
-        raise PocketAffectError("export.precision: unknown", found=precision, allowed=", ".join(get_args(Precision)))
-    texts = _texts(size, precision, description)
+    chosen = find_precision(precision)
+    check_metadata(size, chosen, description)
+    return finish(convert_plain(network, size=size, precision=chosen), size, chosen, description)
+
+
+def convert_plain(network: nn.Module, *, size: int, precision: Precision) -> Any:
+    """The first half of `convert`: the uncompressed model that `finish` makes the precision's package of.
+
+    It is the same model for all precisions of one deployment target, but for fp32.
+    """
     ct = import_coremltools()
     import numpy as np
 
     with quiet_conversion():
-        model = ct.convert(
-            _trace(network, size),
+        return ct.convert(
+            _trace(_shipped_form(network, precision), size),
             convert_to="mlprogram",
             inputs=[ct.ImageType(name=IMAGE, shape=(1, 3, size, size), scale=1 / 255, color_layout=ct.colorlayout.RGB)],
             # Without a dtype, outputs of an iOS 16 program would be float16, which few apps expect.
@@ -91,21 +97,36 @@ def convert(network: nn.Module, *, size: int, precision: Precision, description:
                 ct.TensorType(name=PROBABILITIES, dtype=np.float32),
                 ct.TensorType(name=VALENCE_AROUSAL_OUTPUT, dtype=np.float32),
             ],
-            minimum_deployment_target=ct.target.iOS16,
-            compute_precision=ct.precision.FLOAT32 if precision == "fp32" else ct.precision.FLOAT16,
+            minimum_deployment_target=getattr(ct.target, precision.target),
+            compute_precision=ct.precision.FLOAT32 if precision.name == "fp32" else ct.precision.FLOAT16,
         )
-        if precision == "int8":
-            model = _quantize(model)
-    _describe(model, size, description, texts)
+
+
+def finish(plain: Any, size: int, precision: Precision, description: PackageDescription) -> Any:
+    """The second half of `convert`: compresses the model and describes it; `plain` may gain the description."""
+    model = compress(plain, precision)
+    _describe(model, size, description, check_metadata(size, precision, description))
     return model
 
 
 def _trace(network: nn.Module, size: int) -> Any:
-    shipped = _ShippedOutputs(fold_batchnorm(network)).eval()
     generator = torch.Generator().manual_seed(0)
     example = torch.rand(1, 3, size, size, generator=generator)
     with _one_thread(), torch.no_grad():
-        return torch.jit.trace(shipped, example)  # type: ignore[no-untyped-call]
+        return torch.jit.trace(_ShippedOutputs(network).eval(), example)  # type: ignore[no-untyped-call]
+
+
+def _shipped_form(network: nn.Module, precision: Precision) -> nn.Module:
+    if not precision.integer_activations:
+        return fold_batchnorm(network)
+    integer_form = getattr(network, "integer_form", None)
+    if not isinstance(integer_form, nn.Module):
+        raise PocketAffectError(
+            f"params.yaml: export.precision {precision.name} needs a network that was fine-tuned for it",
+            found=type(network).__name__,
+            todo="choose another precision, or fine-tune with `finetune.finetune_integers`",
+        )
+    return integer_form
 
 
 @contextmanager
@@ -119,16 +140,7 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _quantize(model: Any) -> Any:
-    optimize = import_coremltools("coremltools.optimize.coreml")
-    # Smaller tensors stay in float16: 2.5 % of the bytes for a third of the accuracy loss (evidence-coreml, 1).
-    config = optimize.OpLinearQuantizerConfig(
-        mode="linear_symmetric", dtype="int8", granularity="per_channel", weight_threshold=2048
-    )
-    return optimize.linear_quantize_weights(model, optimize.OptimizationConfig(global_config=config))
-
-
-def conventions(size: int, precision: str, crop_margin: float) -> dict[str, str]:
+def conventions(size: int, precision: Precision, crop_margin: float) -> dict[str, str]:
     """The metadata that an app needs to feed the model and to read its answer."""
     return {
         "labels": ",".join(EXPRESSIONS),
@@ -139,11 +151,17 @@ def conventions(size: int, precision: str, crop_margin: float) -> dict[str, str]
         "crop_margin": f"{crop_margin:g}",
         "valence_arousal_order": ",".join(VALENCE_AROUSAL),
         "valence_arousal_range": "-1..1; valence: unpleasant to pleasant; arousal: calm to excited",
-        "precision": precision,
+        "precision": precision.name,
+        "deployment_target": precision.target,
     }
 
 
-def _texts(size: int, precision: str, description: PackageDescription) -> dict[str, str]:
+def check_metadata(size: int, precision: Precision, description: PackageDescription) -> dict[str, str]:
+    """All keys and texts that the package will have.
+
+    Raises:
+        PocketAffectError: The description has a key that `convert` itself writes.
+    """
     own = conventions(size, precision, description.crop_margin)
     taken = sorted(set(own) & set(description.metadata))
     if taken:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
+from typing import TypeVar
 
 import torch
 from torch import fx, nn
@@ -11,8 +12,10 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from pocketaffect.errors import PocketAffectError
 
+Network = TypeVar("Network", bound=nn.Module)
 
-def fold_batchnorm(network: nn.Module) -> nn.Module:
+
+def fold_batchnorm(network: Network) -> Network:
     """Copies `network` in eval mode with every Conv2d+BatchNorm2d and Linear+BatchNorm1d pair made one layer.
 
     Pairs come from the traced graph, so the order of execution counts and not the order of definition. A

@@ -8,159 +8,23 @@ those of the file; a device's order of accumulation, its image resizing and its 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from pocketaffect.coreml.blobs import walk_operations
-from pocketaffect.coreml.constexpr import DECODERS
+from pocketaffect.coreml.constexpr import DECODERS, sparse_mask
 from pocketaffect.coreml.ops import EXACT_OPERATIONS, OPERATIONS
 from pocketaffect.coreml.package import read_spec, weights_folder
+from pocketaffect.coreml.program import Name, Program, Step, find_names
 from pocketaffect.coreml.quiet import import_coremltools, quiet_conversion
+from pocketaffect.coreml.storage import Stored
 from pocketaffect.errors import PocketAffectError
 
-_IMAGES_AT_ONCE: Final = 32
 _TODO: Final = "leave the operation out of the network, or teach it to coreml/ops.py and test it there"
-
-
-@dataclass(frozen=True)
-class Name:
-    """A reference to a value that an earlier step or the image provides."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class Step:
-    """One operation of a program.
-
-    Attributes:
-        kind: MIL's operation type.
-        inputs: MIL's input names to constants or to references; a list for variadic inputs.
-        outputs: Names of the results.
-        halves: For each result, whether the program stores it in float16.
-        releases: Names that no later step reads.
-    """
-
-    kind: str
-    inputs: dict[str, Any]
-    outputs: tuple[str, ...]
-    halves: tuple[bool, ...]
-    releases: tuple[str, ...]
-
-
-class Program:
-    """An executable Core ML program; `load_program` makes it.
-
-    Attributes:
-        size: Pixels a side of the image that it takes.
-        steps: Its operations in the order of execution.
-        outputs: Names of its results.
-    """
-
-    def __init__(
-        self,
-        *,
-        image: str,
-        size: int,
-        blue_first: bool,
-        steps: Sequence[Step],
-        outputs: Sequence[str],
-        constants: dict[str, Tensor],
-        decoded: dict[str, NDArray[Any]],
-        stored_as: dict[str, str],
-    ) -> None:
-        self.size = size
-        self.steps = tuple(steps)
-        self.outputs = tuple(outputs)
-        self._image = image
-        self._blue_first = blue_first
-        self._constants = constants
-        self._decoded = decoded
-        self._stored_as = stored_as
-
-    def predict(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
-        """Executes the program on each image.
-
-        Args:
-            images: uint8 [n, size, size, 3], RGB.
-
-        Returns:
-            Each output's name to a float32 array with one row per image, without the program's own batch axis:
-            [n, 8] for an output of [1, 8].
-
-        Raises:
-            PocketAffectError: Images of another shape or type.
-        """
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (self.size, self.size, 3):
-            raise PocketAffectError(
-                "images do not fit the package",
-                found=f"{images.dtype} {list(images.shape)}",
-                allowed=f"uint8 [n, {self.size}, {self.size}, 3]",
-            )
-        if self._blue_first:
-            images = images[..., ::-1]
-        parts: dict[str, list[Tensor]] = {name: [] for name in self.outputs}
-        # vmap lifts the program for one image to many by rule, so no operation has to guess its batch axis.
-        many = torch.func.vmap(self._run)
-        with torch.no_grad():
-            for start in range(0, len(images), _IMAGES_AT_ONCE):
-                chunk = torch.from_numpy(np.ascontiguousarray(images[start : start + _IMAGES_AT_ONCE]))
-                for name, values in many(chunk.permute(0, 3, 1, 2).float()).items():
-                    parts[name].append(values)
-        if not len(images):
-            with torch.no_grad():
-                blank = self._run(torch.zeros(3, self.size, self.size))
-            parts = {name: [value.new_zeros(0, *value.shape)] for name, value in blank.items()}
-        return {name: _without_batch(torch.cat(values)).numpy() for name, values in parts.items()}
-
-    def image_scale(self) -> float:
-        """What the program multiplies the image's bytes by before anything else; NaN if it does not."""
-        readers = [step for step in self.steps if Name(self._image) in step.inputs.values()]
-        if len(readers) != 1 or readers[0].kind != "mul":
-            return float("nan")
-        factors = [value for value in readers[0].inputs.values() if isinstance(value, float)]
-        return factors[0] if factors else float("nan")
-
-    def decoded_weights(self) -> dict[str, NDArray[Any]]:
-        """Every constant tensor that the program computes with, compressed ones decoded, by its name there."""
-        return dict(self._decoded)
-
-    def stored_as(self, name: str) -> str:
-        """How the file holds a constant of `decoded_weights`: fp32, fp16, or the operation that decodes it."""
-        return self._stored_as.get(name) or {"float16": "fp16", "float32": "fp32"}[self._decoded[name].dtype.name]
-
-    def _run(self, image: Tensor) -> dict[str, Tensor]:
-        """Runs every step on one image, float32 [3, size, size] in 0..255."""
-        values: dict[str, Any] = {**self._constants, self._image: image.unsqueeze(0)}
-        for step in self.steps:
-            arguments = {key: _look_up(value, values) for key, value in step.inputs.items()}
-            results = OPERATIONS[step.kind](**arguments)
-            if not isinstance(results, tuple):
-                results = (results,)
-            for name, half, result in zip(step.outputs, step.halves, results, strict=True):
-                values[name] = result.half().float() if half else result
-            for name in step.releases:
-                del values[name]
-        return {name: values[name].float() for name in self.outputs}
-
-
-def _without_batch(values: Tensor) -> Tensor:
-    """[n, 1, ...] to [n, ...]: the program's own batch of one."""
-    return values.squeeze(1) if values.dim() > 1 and values.shape[1] == 1 else values
-
-
-def _look_up(value: Any, values: dict[str, Any]) -> Any:
-    if isinstance(value, Name):
-        return values[value.text]
-    if isinstance(value, tuple):
-        return [_look_up(item, values) for item in value]
-    return value
 
 
 def load_program(path: Path) -> Program:
@@ -175,7 +39,7 @@ def load_program(path: Path) -> Program:
     image, size, blue_first = _image_input(path, spec.description)
     function = _read_function(path, spec)
     decoded: dict[str, NDArray[Any]] = {}
-    compressed: dict[str, str] = {}
+    compressed: dict[str, Stored] = {}
     steps = list(_steps(path, function, decoded, compressed))
     outputs = [feature.name for feature in spec.description.output]
     program = Program(
@@ -186,7 +50,8 @@ def load_program(path: Path) -> Program:
         outputs=outputs,
         constants={name: torch.from_numpy(array.astype(np.float32)) for name, array in decoded.items()},
         decoded=decoded,
-        stored_as=compressed,
+        compressed=compressed,
+        version=int(spec.specificationVersion),
     )
     try:
         program.predict(np.zeros((1, size, size, 3), np.uint8))
@@ -241,7 +106,9 @@ def _read_function(path: Path, spec: Any) -> Any:
         ) from error
 
 
-def _steps(path: Path, function: Any, decoded: dict[str, NDArray[Any]], compressed: dict[str, str]) -> Iterator[Step]:
+def _steps(
+    path: Path, function: Any, decoded: dict[str, NDArray[Any]], compressed: dict[str, Stored]
+) -> Iterator[Step]:
     """Every operation that computes; on the way, constants go to `decoded` and their coding to `compressed`."""
     for operation in function.operations:
         kind = operation.op_type
@@ -252,12 +119,30 @@ def _steps(path: Path, function: Any, decoded: dict[str, NDArray[Any]], compress
         if kind in DECODERS:
             raw = {name: _raw(value, decoded) for name, value in given.items()}
             decoded.update(zip(outputs, _decode(path, operation, raw), strict=True))
-            compressed.update(dict.fromkeys(outputs, kind))
+            compressed.update(dict.fromkeys(outputs, _describe_storage(kind, given, raw, compressed)))
             continue
         inputs = {name: _argument(value, decoded) for name, value in given.items()}
         rounds = kind not in EXACT_OPERATIONS
         halves = tuple(rounds and output.dtype.__name__ == "fp16" for output in operation.outputs)
         yield Step(kind, inputs, outputs, halves, ())
+
+
+def _describe_storage(kind: str, given: dict[str, Any], raw: dict[str, Any], compressed: dict[str, Stored]) -> Stored:
+    """How the file holds what a decoder makes, earlier decoders of a chain included."""
+    mask = sparse_mask(**{name: raw[name] for name in ("mask", "shape") if name in raw}) if "mask" in raw else None
+    before = next((compressed[value.name] for value in given.values() if value.name in compressed), None)
+    if before is not None:
+        return Stored(before.bits, (*before.operations, kind), before.inputs, mask)
+    return Stored(_bits(given), (kind,), raw, mask)
+
+
+def _bits(given: dict[str, Any]) -> int:
+    """Of each weight: by the length of the palette, or by the type of the stored numbers."""
+    if "lut" in given:
+        lut = given["lut"].val
+        return int(np.log2(lut.size if lut.ndim == 1 else lut.shape[-2]))
+    names = ("quantized_data", "data", "nonzero_data", "source_val")
+    return int(next(given[name] for name in names if name in given).dtype.get_bitwidth())
 
 
 def _decode(path: Path, operation: Any, raw: dict[str, Any]) -> tuple[NDArray[Any], ...]:
@@ -293,16 +178,8 @@ def _with_releases(steps: Sequence[Step], keep: Sequence[str]) -> list[Step]:
     marked = []
     made = {name for step in steps for name in step.outputs}
     for step in reversed(steps):
-        named = {name.text for value in step.inputs.values() for name in _names(value)} | set(step.outputs)
+        named = {name.text for value in step.inputs.values() for name in find_names(value)} | set(step.outputs)
         releases = tuple(sorted(name for name in named & made if name not in seen))
         seen.update(releases)
         marked.append(Step(step.kind, step.inputs, step.outputs, step.halves, releases))
     return marked[::-1]
-
-
-def _names(value: Any) -> Iterator[Name]:
-    if isinstance(value, Name):
-        yield value
-    elif isinstance(value, tuple):
-        for item in value:
-            yield from _names(item)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from pocketaffect.coreml.ops_quantize import QUANTIZE_OPERATIONS
 from pocketaffect.coreml.ops_shape import SHAPE_OPERATIONS
 
 Number = Tensor | float
@@ -179,6 +180,7 @@ def _prelu(x: Tensor, alpha: Tensor) -> Tensor:
 
 
 OPERATIONS: Final[dict[str, Callable[..., Any]]] = {
+    **QUANTIZE_OPERATIONS,
     **SHAPE_OPERATIONS,
     "abs": _unary(torch.abs),
     "add": _binary(torch.add),

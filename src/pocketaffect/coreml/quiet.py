@@ -37,8 +37,8 @@ def import_coremltools(module: str = "coremltools") -> ModuleType:
 
 @contextmanager
 def quiet_conversion() -> Iterator[None]:
-    """Hides coremltools' progress bars and the deprecation notice of torch.jit.trace while it lasts."""
-    from tqdm import tqdm  # type: ignore[import-untyped]
+    """Hides coremltools' progress bars and deprecation notices of what it needs of torch while it lasts."""
+    from tqdm import tqdm
 
     shown = tqdm.__init__
     tqdm.__init__ = functools.partialmethod(shown, disable=True)
@@ -47,6 +47,8 @@ def quiet_conversion() -> Iterator[None]:
             # Traced programs are smaller than exported ones (evidence-coreml, 1).
             warnings.filterwarnings("ignore", message=r"`torch\.jit\.", category=FutureWarning)
             warnings.filterwarnings("ignore", message=r"`torch\.jit\.", category=DeprecationWarning)
+            # torch.ao's fake quantisation, which coremltools is built on.
+            warnings.filterwarnings("ignore", message=r"torch\.quantize_per_tensor", category=UserWarning)
             # A dead channel has scale 0; its weights decode to 0, as verification sees.
             warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"coremltools\.optimize\._utils")
             yield

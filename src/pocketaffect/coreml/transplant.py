@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from pocketaffect.coreml.interpret import Name, Program, Step
+from pocketaffect.coreml.program import Name, Program, Step
+from pocketaffect.coreml.storage import rounding_ratio
 from pocketaffect.errors import PocketAffectError
 
 _LAYERS: Final = {
@@ -40,15 +41,15 @@ class Transplant:
 
     Attributes:
         network: A copy with the weights of the package.
-        rounding: Largest distance of a weight from the original, in units of the largest that correct rounding
-            to its stored form allows: at most 1 unless weights were altered. None if no form has such a bound.
+        rounding: The largest `storage.rounding_ratio` of a tensor: at most 1 unless weights were altered. None if
+            no form has such a bound.
     """
 
     network: nn.Module
     rounding: float | None
 
 
-def transplant_weights(folded: nn.Module, program: Program) -> Transplant:
+def transplant_weights(folded: nn.Module, program: Program, *, on_grid: bool = False) -> Transplant:
     """Copies the program's decoded weights into a copy of the network that it was converted from.
 
     Layers are paired by the order in which both execute them and must agree in kind and shape. Constants that
@@ -57,6 +58,7 @@ def transplant_weights(folded: nn.Module, program: Program) -> Transplant:
     Args:
         folded: What `fold_batchnorm` made of the network.
         program: The package.
+        on_grid: See `storage.rounding_ratio`.
 
     Raises:
         PocketAffectError: The layers cannot be paired: the package was made of another network.
@@ -69,17 +71,19 @@ def transplant_weights(folded: nn.Module, program: Program) -> Transplant:
     for target, source in _pair_layers(_network_layers(network, program.size), _program_layers(program)):
         for name, array_name in _tensors(target, source, decoded):
             original, array = originals[name], decoded[array_name]
+            stored = program.stored(array_name)
             if array.shape != tuple(original.shape) and target.kind == "matmul" and source.kind == "linear":
+                ratio = rounding_ratio(original.numpy().T, array, stored, on_grid=on_grid)
                 array = array.T
+            elif array.shape == tuple(original.shape):
+                ratio = rounding_ratio(original.numpy(), array, stored, on_grid=on_grid)
             if array.shape != tuple(original.shape):
                 raise _mismatch(f"{name} has shape {list(original.shape)}, {array_name} has {list(array.shape)}")
             if name in copied and not np.array_equal(copied[name], array):
                 raise _mismatch(f"{name} is used twice and has two values in the package")
             copied[name] = array
-            limit = _rounding_limit(original.numpy(), program.stored_as(array_name))
-            if limit is not None:
-                distance = np.abs(array.astype(np.float64) - original.numpy())
-                ratios.append(float(np.max(distance / limit)))
+            if ratio is not None:
+                ratios.append(ratio)
     with torch.no_grad():
         for name, array in copied.items():
             originals[name].copy_(torch.from_numpy(array.astype(np.float32)))
@@ -167,18 +171,3 @@ class _LayerRecorder(TorchFunctionMode):
 
     def _name(self, tensor: Tensor | None) -> str | None:
         return self._names.get(id(tensor))
-
-
-def _rounding_limit(original: NDArray[Any], stored_as: str) -> NDArray[Any] | None:
-    """For each weight, how far correct rounding to the stored form may move it; None where no bound is known."""
-    size = np.abs(original.astype(np.float64))
-    half = size * 2.0**-11 + 2.0**-25  # half a step of float16, normal and subnormal
-    if stored_as == "fp32":
-        return size * 2.0**-24 + 1e-45
-    if stored_as == "fp16":
-        return half
-    if stored_as == "constexpr_affine_dequantize":
-        # Half a step of max/127; float16 then rounds the weight before, the scale, and the product.
-        step = size.reshape(len(size), -1).max(axis=1).reshape(-1, *[1] * (size.ndim - 1)) / 127
-        return np.broadcast_to(0.5 * step + 127 * 3 * (step * 2.0**-11 + 2.0**-25), size.shape)
-    return None

@@ -55,8 +55,30 @@ class Quality:
     """Metrics on the labelled images."""
 
     accuracy: float
+    balanced_accuracy: float
     valence_rmse: float
     arousal_rmse: float
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A precision that was considered for a budget.
+
+    Attributes:
+        precision: Its name.
+        verdict: "chosen", or why it was not.
+        package_bytes: Size of its package; None if none was made.
+        score: What the choice went by (see `choose`); None if the package was not executed.
+        quality: Metrics of the package, likewise.
+        agreement: Share of the faces that the package gives the network's class, likewise.
+    """
+
+    precision: str
+    verdict: str
+    package_bytes: int | None = None
+    score: float | None = None
+    quality: Quality | None = None
+    agreement: float | None = None
 
 
 @dataclass(frozen=True)
@@ -72,8 +94,10 @@ class Verification:
         float16: The fp16 package against PyTorch.
         decoded: The shipped package against PyTorch with the package's decoded weights.
         shipped: The shipped package against PyTorch.
-        pytorch_quality: Metrics of the network.
+        pytorch_quality: Metrics of the network, before it was fine-tuned for its package if it was.
         shipped_quality: Metrics of the shipped package.
+        precision: The shipped package's; None if it was not asked for.
+        candidates: Every precision that was considered; empty if one was given.
     """
 
     checks: tuple[Check, ...]
@@ -86,6 +110,8 @@ class Verification:
     shipped: Difference
     pytorch_quality: Quality
     shipped_quality: Quality
+    precision: str | None = None
+    candidates: tuple[Candidate, ...] = ()
 
     @property
     def passed(self) -> bool:
