@@ -1,188 +1,146 @@
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
+import numpy as np
+import pandas as pd
 import pytest
-from affectnet_copies import HEADER, count_rows, lines, row, spoilt, write_copy
-from hypothesis import HealthCheck, example, given, settings
+from affectnet_copies import EYES, IMAGES, lines, pack_copy, row, sound_copy, sound_npy_copy, write_copy, write_votes
 
-from pocketaffect.data.layouts import CSV_COLUMNS, read_annotations
+from pocketaffect.data.release.folder import DataFolder
+from pocketaffect.data.release.layouts import CSV, NPY8, read_annotations, recognise
+from pocketaffect.data.release.places import Place, read_place
+from pocketaffect.data.release.rows import BOX_COLUMNS, EYE_COLUMNS, ROW_COLUMNS
 from pocketaffect.errors import PocketAffectError
+from pocketaffect.labels import SOFT_COLUMNS
 
-TWO_ROWS = (row("1/a.jpg"), row("2/b.jpg", box=",,,", expression="10", valence="-2", arousal="-2"))
+PLACE_COLUMNS = ["archive", "offset", "length", "deflated"]
+FORMS = {
+    "tar": {"kind": "tar"},
+    "zip": {"kind": "zip"},
+    "compressed zip": {"kind": "zip", "compress": True},
+    "tar with a folder around all": {"kind": "tar", "top": "AffectNet/"},
+    "zip with a folder around all": {"kind": "zip", "top": "AffectNet/"},
+    "tar with the lists beside it": {"kind": "tar", "lists": False},
+    "compressed zip with the lists beside it": {"kind": "zip", "compress": True, "lists": False},
+}
 
 
-def read_training(root: Path, content: bytes):
-    rows, unsplit = read_annotations(write_copy(root, content))
-    return rows[rows["list"] == "training.csv"], unsplit
+def read(root):
+    return read_annotations(DataFolder.open(root))
 
 
-def assert_two_rows(rows, unsplit, first_line: int = 2) -> None:
-    assert len(unsplit) == 0
-    assert rows["path"].to_list() == [f"Manually_Annotated_Images/{name}" for name in ("1/a.jpg", "2/b.jpg")]
-    assert rows["line"].to_list() == [first_line, first_line + 1]
-    assert rows["expression"].to_list() == [3, 10]
-    assert rows["valence"].to_list() == [0.5, -2]
-    assert rows["arousal"].to_list() == [-0.25, -2]
-    assert rows["face_width"].isna().to_list() == [False, True]
-    assert rows["face_x"].to_list()[0] == 4
-    assert rows["facial_landmarks"].to_list() == ["1;2", "1;2"]
-    assert set(rows["split"]) == {"train"}
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("make", [sound_copy, sound_npy_copy])
+def test_a_release_gives_the_same_rows_loose_and_in_every_kind_of_archive(tmp_path, make, form):
+    loose = read(make(tmp_path / "loose"))
+    packed = read(pack_copy(tmp_path / "loose", tmp_path / "packed", **FORMS[form]))
+    assert packed.layout == loose.layout
+    assert packed.lists == loose.lists
+    pd.testing.assert_frame_equal(packed.rows.drop(columns=PLACE_COLUMNS), loose.rows.drop(columns=PLACE_COLUMNS))
+    assert len(loose.rows) == 20
+    assert set(packed.rows["archive"]) == {"copy." + FORMS[form]["kind"]}
+    for read_rows, root in ((loose, tmp_path / "loose"), (packed, tmp_path / "packed")):
+        found = read_rows.rows.iloc[3]
+        place = Place(found["path"], *(found[name] for name in PLACE_COLUMNS))
+        assert read_place(root, place) == (tmp_path / "loose" / found["path"]).read_bytes()
+
+
+def test_the_table_has_the_columns_and_types_that_the_contract_reads(tmp_path):
+    for make in (sound_copy, sound_npy_copy):
+        rows = read(make(tmp_path / make.__name__)).rows
+        assert list(rows) == [*ROW_COLUMNS, *SOFT_COLUMNS, *PLACE_COLUMNS]
+        assert rows.index.equals(pd.RangeIndex(20))
+        kinds = {name: str(kind) for name, kind in rows.dtypes.items()}
+        assert {name for name, kind in kinds.items() if kind == "str"} == {
+            *("path", "listed_path", "unread", "identity", "archive")
+        }
+        assert {name for name, kind in kinds.items() if kind == "category"} == {"list", "split"}
+        assert {name for name, kind in kinds.items() if kind == "float32"} == {*EYE_COLUMNS, *SOFT_COLUMNS}
+        assert {name for name, kind in kinds.items() if kind == "float64"} == {
+            *BOX_COLUMNS,
+            "expression",
+            "valence",
+            "arousal",
+        }
+        assert (kinds["line"], kinds["landmark_count"], kinds["box_given"]) == ("int64", "int32", "bool")
+
+
+def test_both_releases_of_the_same_images_say_the_same_of_them(tmp_path):
+    csv, npy = (read(make(tmp_path / make.__name__)).rows for make in (sound_copy, sound_npy_copy))
+    for name in ("expression", "valence", "arousal"):
+        np.testing.assert_allclose(csv[name], npy[name])
+    assert csv["split"].tolist() == npy["split"].tolist() == ["train"] * 12 + ["validation"] * 8
+    assert csv.loc[1, list(EYE_COLUMNS)].tolist() == npy.loc[0, list(EYE_COLUMNS)].tolist() == list(EYES)
+    assert not npy["box_given"].any()
+    assert csv["box_given"].tolist() == [number % 4 != 3 for number in [*range(12), *range(8)]]
+
+
+def test_each_release_is_recognised_by_what_lies_in_the_folder(tmp_path):
+    assert recognise(DataFolder.open(sound_copy(tmp_path / "a"))) == CSV
+    assert recognise(DataFolder.open(sound_npy_copy(tmp_path / "b"))) == NPY8
 
 
 @pytest.mark.parametrize(
-    ("content", "first_line"),
+    ("made", "words"),
     [
-        pytest.param(lines(*TWO_ROWS), 2, id="header"),
-        pytest.param(lines(*TWO_ROWS, header=None), 1, id="no header"),
-        pytest.param(b"\xef\xbb\xbf" + lines(*TWO_ROWS), 2, id="byte-order mark"),
-        pytest.param(b"\xef\xbb\xbf" + lines(*TWO_ROWS, header=None), 1, id="byte-order mark, no header"),
-        pytest.param(lines(*TWO_ROWS, end="\r\n"), 2, id="Windows line ends"),
-        pytest.param(lines(*TWO_ROWS, end="\r"), 2, id="old Mac line ends"),
-        pytest.param(lines(*TWO_ROWS).rstrip(), 2, id="no end of the last line"),
-        pytest.param(b"\r\n\n" + lines(*TWO_ROWS), 4, id="blank lines above"),
-        pytest.param(lines(*TWO_ROWS, "", "   ", ",,,,,,,,", " ,", ",,"), 2, id="blank lines below"),
-        pytest.param(
-            lines(*(re.sub("([^,]+)", r'"\1"', text) for text in (HEADER, *TWO_ROWS)), header=None), 2, id="q"
-        ),
-        pytest.param(lines(*(text.replace(",", " , ") for text in TWO_ROWS)), 2, id="spaces"),
-        pytest.param(lines(*(f"{text},7" for text in TWO_ROWS), header=HEADER + ",identity"), 2, id="one more column"),
+        ([], ["no layout of AffectNet's", "found:   an empty folder"]),
+        (["holiday/a.jpg", "notes.txt"], ["no layout of AffectNet's", "found:   holiday/, notes.txt"]),
+        (["training.csv"], ["not all of AffectNet's CSV release, validation.csv missing", "found:   training.csv"]),
+        (["validation.csv"], ["not all of AffectNet's CSV release, training.csv missing"]),
+        (["train_set/images/0.jpg"], ["not all of AffectNet's 8-label release, val_set/ missing", "train_set/"]),
+        (["training.csv", "validation.csv", "val_set/images/0.jpg"], ["two layouts in one folder", "val_set/"]),
+        (["training.csv", "train_set/images/0.jpg"], ["two layouts in one folder", "training.csv, train_set/"]),
     ],
 )
-def test_every_form_of_the_release_gives_the_same_rows(tmp_path, content, first_line):
-    assert_two_rows(*read_training(tmp_path, content), first_line=first_line)
-
-
-def test_columns_are_found_by_name_whatever_their_order(tmp_path):
-    table = [text.split(",") for text in (HEADER, *TWO_ROWS)]
-    reordered = [",".join(fields[::-1]) for fields in table]
-    assert_two_rows(*read_training(tmp_path, lines(*reordered, header=None)))
-
-
-def test_blank_lines_between_rows_keep_the_line_numbers(tmp_path):
-    rows, unsplit = read_training(tmp_path, lines("", row(), "", " \t", row("1/b.jpg"), "1/c.jpg,1,2", ""))
-    assert rows["line"].to_list() == [3, 6]
-    assert unsplit[["line", "text"]].to_numpy().tolist() == [[7, "1/c.jpg,1,2"]]
-
-
-@pytest.mark.parametrize("broken", ["1/c.jpg,1,2", row() + ",9", "text", '"a'])
-@pytest.mark.parametrize("header", [HEADER, None])
-def test_a_line_with_too_few_or_too_many_fields_is_set_apart_with_its_number(tmp_path, broken, header):
-    rows, unsplit = read_training(tmp_path, lines(row(), broken, row(), header=header))
-    first = 2 if header else 1
-    assert rows["line"].to_list() == [first, first + 2]
-    assert unsplit.to_numpy().tolist() == [["training.csv", first + 1, broken]]
-
-
-def test_a_quote_that_is_never_closed_swallows_no_rows(tmp_path):
-    rows, unsplit = read_training(tmp_path, lines(row(), '"' + row("1/q.jpg"), row(), row()))
-    assert (len(rows), len(unsplit)) == (4, 0)
-
-
-def test_bytes_that_are_no_utf8_are_shown_as_replacement_characters(tmp_path):
-    rows, unsplit = read_training(tmp_path, lines("x,y", row()) + b"1/\xff\xe9.jpg,,,,,1;2,3,\xff,0\n")
-    assert rows["path"].to_list()[1].endswith("1/��.jpg")
-    assert rows["valence"].isna().to_list() == [False, True]
-    assert rows["valence_text"].to_list()[1] == "�"
-    assert unsplit["line"].to_list() == [2]
-
-
-@pytest.mark.parametrize("text", ["", "abc", "nan", "0x10", "1_0", "1,".strip(",") + "e", "true", "None", "--1", "٣x"])
-def test_text_in_a_number_column_is_nan_beside_the_text_itself(tmp_path, text):
-    rows, _ = read_training(tmp_path, lines(row(expression=text)))
-    assert rows["expression"].isna().all()
-    assert rows["expression_text"].to_list() == [text]
-
-
-def test_infinite_and_huge_numbers_are_read_as_such(tmp_path):
-    rows, _ = read_training(tmp_path, lines(row(expression="inf", valence="-1e999", arousal="9" * 40)))
-    assert rows[["expression", "valence", "arousal"]].to_numpy().tolist() == [[float("inf"), -float("inf"), 1e40]]
-
-
-def test_spellings_of_one_path_give_one_path(tmp_path):
-    spellings = ["1/a.jpg", "./1/a.jpg", "1//a.jpg", "1/./a.jpg", ".//1/././/a.jpg", " 1/a.jpg "]
-    rows, _ = read_training(tmp_path, lines(*(row(text) for text in spellings)))
-    assert set(rows["path"]) == {"Manually_Annotated_Images/1/a.jpg"}
-    assert rows["subDirectory_filePath"].to_list()[2] == "1//a.jpg"
+def test_a_folder_that_is_no_release_half_of_one_or_two_says_what_it_holds(tmp_path, made, words):
+    for name in made:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(PocketAffectError) as caught:
+        recognise(DataFolder.open(tmp_path))
+    for word in [*words, "the CSV release (training.csv", "8-label release (train_set/", ".tar or .zip"]:
+        assert word in str(caught.value)
 
 
 def test_the_automatic_list_joins_the_training_rows_from_its_own_folder(tmp_path):
     write_copy(tmp_path, [row()])
     (tmp_path / "automatically_annotated.csv").write_bytes(lines(row("9/z.jpg")))
-    rows, _ = read_annotations(tmp_path)
+    rows = read(tmp_path).rows
     assert rows["split"].to_list() == ["train", "validation", "train"]
     assert rows["path"].to_list()[2] == "Automatically_Annotated_Images/9/z.jpg"
-    assert rows.index.to_list() == [0, 1, 2]
+    assert rows["list"].to_list() == ["training.csv", "validation.csv", "automatically_annotated.csv"]
 
 
-def test_a_missing_column_is_named(tmp_path):
-    without = [",".join(fields.split(",")[:6] + fields.split(",")[8:]) for fields in (HEADER, row())]
-    with pytest.raises(PocketAffectError, match=r"training\.csv: column\(s\) missing: expression, valence\n") as caught:
-        read_training(tmp_path, lines(*without, header=None))
-    assert "arousal" in str(caught.value)
+def test_lists_and_images_are_found_in_the_folders_that_the_release_unpacks_to(tmp_path):
+    sound_copy(tmp_path / "plain")
+    (tmp_path / "as released").mkdir()
+    nested = tmp_path / "as released" / "Manually_Annotated"
+    nested.mkdir()
+    (tmp_path / "plain" / IMAGES).rename(nested / IMAGES)
+    (tmp_path / "as released" / "Manually_Annotated_file_lists").mkdir()
+    for name in ("training.csv", "validation.csv"):
+        (tmp_path / "plain" / name).rename(tmp_path / "as released" / "Manually_Annotated_file_lists" / name)
+    annotations = read(tmp_path / "as released")
+    assert set(annotations.rows["list"]) == {"training.csv", "validation.csv"}
+    assert all((tmp_path / "as released" / path).is_file() for path in annotations.rows["path"])
 
 
-def test_a_column_given_twice_is_named(tmp_path):
-    with pytest.raises(PocketAffectError, match=r"column\(s\) given twice: expression"):
-        read_training(tmp_path, lines(row() + ",5", header=HEADER + ",expression"))
+def test_votes_become_soft_labels_of_their_rows_in_either_release(tmp_path):
+    sound_copy(tmp_path / "csv")
+    write_votes(tmp_path / "csv", {"1/t1.png": (6, 0, 0, 2, 0, 0, 0, 0, 2, 0), "9/nobody.png": (1,) * 10})
+    sound_npy_copy(tmp_path / "npy")
+    write_votes(tmp_path / "npy", {"train_set/images/1.jpg": (6, 0, 0, 2, 0, 0, 0, 0, 2, 0)})
+    for name in ("csv", "npy"):
+        annotations = read(tmp_path / name)
+        assert annotations.has_votes
+        soft = annotations.rows[list(SOFT_COLUMNS)].to_numpy()
+        assert soft[1].tolist() == [0.75, 0, 0.25, 0, 0, 0, 0, 0]
+        assert np.isnan(np.delete(soft, 1, axis=0)).all()
+        assert (annotations.votes.labelled, annotations.votes.unlisted) == (1, int(name == "csv"))
 
 
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        (b"", ["no rows", "an empty file"]),
-        (b"\xef\xbb\xbf", ["no rows", "an empty file"]),
-        (b"\n \r\n", ["no rows", "an empty file"]),
-        (lines(), ["no rows", "a header line alone"]),
-        (HEADER.encode(), ["no rows", "a header line alone"]),
-        (lines("", "  "), ["no rows", "a header line alone"]),
-        (lines("a,b", "c"), ["no rows", "2 line(s) without the 9 columns; line 2: 'a,b'"]),
-        (b"a,b\nc,d\n", ["first line: neither a header nor a row", "2 column(s): 'a,b'", "subDirectory_filePath"]),
-        (lines(row()).replace(b",", b";"), ["first line: neither a header nor a row"]),
-        (lines(row()).decode().encode("utf-16"), ["UTF-16", "save it as UTF-8"]),
-        (b"\x89PNG\r\n\x1a\n\0\0", ["first line: neither a header nor a row"]),
-    ],
-)
-def test_a_list_without_rows_says_what_was_found(tmp_path, content, words):
-    with pytest.raises(PocketAffectError) as caught:
-        read_training(tmp_path, content)
-    assert all(word in str(caught.value) for word in [*words, "training.csv"])
-
-
-def test_a_missing_folder_an_empty_one_and_a_wrong_one_say_so(tmp_path):
-    with pytest.raises(PocketAffectError, match=r"no such data folder\n  found:   nothing") as caught:
-        read_annotations(tmp_path / "nowhere")
-    assert "pocketaffect data use PATH" in str(caught.value)
-    with pytest.raises(PocketAffectError, match="an empty folder"):
-        read_annotations(tmp_path)
-    (tmp_path / "training.csv").write_bytes(lines(row()))
-    with pytest.raises(PocketAffectError, match=r"release, validation\.csv missing\n  found:   training\.csv"):
-        read_annotations(tmp_path)
-    with pytest.raises(PocketAffectError, match="a file"):
-        read_annotations(tmp_path / "training.csv")
-
-
-GOOD = lines(*TWO_ROWS, row("3/c.jpg", expression="7", valence="1e-1"), end="\r\n")
-TOKENS = (b"\n", b"\r", b"\r\n", b",", b'"', b"\0", b"\xff", b"\xef\xbb\xbf", b"nan", b"-", b" ", HEADER.encode())
-
-
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(content=spoilt(GOOD, TOKENS))
-@example(content=GOOD + b",,,,,,,,\n,\n")
-@example(content=GOOD.replace(b"\r\n", b"\r\r\n"))
-def test_a_spoilt_list_loses_no_line_and_crashes_nothing(tmp_path, content):
-    try:
-        rows, unsplit = read_training(tmp_path, content)
-    except PocketAffectError:
-        return
-    assert len(rows) + len(unsplit) == count_rows(content)
-    found = sorted([*rows["line"], *unsplit["line"]])
-    assert len(set(found)) == len(found)
-    texts = [b"", *re.split(rb"\r\n|\r|\n", content.removeprefix(b"\xef\xbb\xbf"))]
-    for line, name in zip(rows["line"], rows["subDirectory_filePath"], strict=True):
-        assert name in texts[line].decode("utf-8", "replace")
-
-
-def test_the_columns_are_the_release_s():
-    assert len(CSV_COLUMNS) == 9
+def test_without_votes_and_identity_these_columns_are_empty(tmp_path):
+    annotations = read(sound_copy(tmp_path / "a"))
+    assert not annotations.has_votes
+    assert not annotations.has_identity
+    assert annotations.rows[list(SOFT_COLUMNS)].isna().all(axis=None)
+    assert (annotations.rows["identity"] == "").all()

@@ -1,0 +1,273 @@
+"""Packs a data set into a few tars, so that DVC handles some dozen large files in place of a million small ones.
+
+A pack is a data folder: `images-00000.tar`, … hold the files under the paths that the lists mean; the lists lie beside
+them; `pack.parquet` says where in which part each file is, so that nothing needs to be listed; `pack.json` names them
+all with their lengths and SHA-256. The same source gives the same bytes, however often the work was interrupted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from pocketaffect.data.faces.images import ImageProblemError
+from pocketaffect.data.packing.parts import Part, write_part
+from pocketaffect.data.packing.source import LeftOut, PackSource, has_changed, list_source
+from pocketaffect.data.packing.table import PACK_FILE, PACK_PROGRESS, PACK_TABLE
+from pocketaffect.data.progress import Progress, show_progress
+from pocketaffect.data.release.archives import scan_archive
+from pocketaffect.data.release.folder import DataFolder
+from pocketaffect.data.release.places import read_place
+from pocketaffect.errors import PocketAffectError
+from pocketaffect.files import write_atomically, write_json
+
+PART_BYTES: Final = 1 << 30
+VERSION: Final = 1
+COPY_BYTES: Final = 1 << 20
+
+
+@dataclass(frozen=True)
+class PackSummary:
+    """What a pack holds, and what of the source it does not."""
+
+    layout: str
+    parts: tuple[Part, ...]
+    kept_parts: int
+    """How many of them were there already."""
+    lists: tuple[str, ...]
+    missing: LeftOut
+    """Listed, but not there."""
+    unreadable: LeftOut
+    """Listed, but not to be read: path and reason."""
+    unlisted: LeftOut
+    """There, but in no list."""
+
+    @property
+    def members(self) -> int:
+        """Files in the parts."""
+        return sum(part.members for part in self.parts)
+
+    @property
+    def bytes(self) -> int:
+        """Length of all parts."""
+        return sum(part.bytes for part in self.parts)
+
+    def to_text(self) -> str:
+        """What was packed, and what was not, for a terminal."""
+        there = f", {self.kept_parts} of them there before" if self.kept_parts else ""
+        lines = [f"{self.members:,} files in {len(self.parts)} parts{there}: {self.bytes:,} bytes"]
+        lines.append(f"lists: {', '.join(self.lists) or 'none (the 8-label release has its own files)'}")
+        for what, left in (
+            ("listed, but missing", self.missing),
+            ("listed, but not readable", self.unreadable),
+            ("there, but in no list: left out", self.unlisted),
+        ):
+            if left.count:
+                more = ", …" if left.count > len(left.examples) else ""
+                lines.append(f"{what}: {left.count:,} ({', '.join(left.examples)}{more})")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class _State:
+    """How far a pack is; lies in the target until all is done."""
+
+    source: str
+    part_bytes: int
+    version: int = VERSION
+    parts: tuple[Part, ...] = ()
+    ends: tuple[int, ...] = ()
+    """The source's row at which each part ends."""
+    unreadable: tuple[tuple[int, str], ...] = ()
+    """Rows that are in no part, and why."""
+
+    @property
+    def rows(self) -> int:
+        """The source's row to go on at."""
+        return self.ends[-1] if self.ends else 0
+
+    def cut(self, parts: int) -> _State:
+        """As it was after so many parts."""
+        ends = self.ends[:parts]
+        unreadable = tuple((row, why) for row, why in self.unreadable if row < (ends[-1] if ends else 0))
+        return replace(self, parts=self.parts[:parts], ends=ends, unreadable=unreadable)
+
+    @classmethod
+    def read(cls, file: Path) -> _State:
+        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        content["parts"] = tuple(Part(**part) for part in content["parts"])
+        content["ends"] = tuple(content["ends"])
+        content["unreadable"] = tuple((int(row), str(why)) for row, why in content["unreadable"])
+        return cls(**content)
+
+
+def pack(
+    source: Path,
+    target: Path,
+    *,
+    part_bytes: int = PART_BYTES,
+    progress: Callable[[str, int], AbstractContextManager[Progress]] = show_progress,
+) -> PackSummary:
+    """Packs the data set in `source` into `target`; repeated after an interruption, it goes on.
+
+    Args:
+        source: A data folder of any known layout, loose or archived.
+        target: A new or empty folder, or one with a pack of the same source, finished or not.
+        part_bytes: No part is longer, unless a single file is.
+        progress: Shows how far the work is; called with what is counted and how many there are.
+
+    Raises:
+        PocketAffectError: No known layout; `target` holds something else, or a pack of another source; a full disk.
+    """
+    _check_target(source, target)
+    folder = DataFolder.open(source)
+    files = list_source(folder)
+    if (target / PACK_FILE).is_file() and not (target / PACK_PROGRESS).exists():
+        from pocketaffect.data.packing.check import check_pack
+
+        parts, unreadable = check_pack(files, target, part_bytes)
+        return _summarise(files, parts, len(parts), unreadable)
+    state = _begin(files, target, part_bytes)
+    kept = len(state.parts)
+    with progress("files", len(files.rows)) as advance:
+        advance(state.rows)
+        while state.rows < len(files.rows):
+            state = _add_part(files, state, target, advance)
+            write_json(target / PACK_PROGRESS, asdict(state))
+    parts = tuple(part for part in state.parts if part.members)
+    if not parts:
+        raise PocketAffectError(
+            f"{source}: no file to pack",
+            found=f"{files.missing.count:,} listed and missing, {len(state.unreadable):,} not readable",
+        )
+    _finish(folder, files, parts, target, part_bytes)
+    return _summarise(files, parts, min(kept, len(parts)), [why for _, why in state.unreadable])
+
+
+def _summarise(files: PackSource, parts: tuple[Part, ...], kept: int, unreadable: list[str]) -> PackSummary:
+    return PackSummary(
+        files.layout, parts, kept, tuple(files.lists), files.missing, LeftOut.of(unreadable), files.unlisted
+    )
+
+
+def _check_target(source: Path, target: Path) -> None:
+    inner, outer = target.resolve(), source.resolve()
+    if inner.is_relative_to(outer) or outer.is_relative_to(inner):
+        raise PocketAffectError(
+            f"{target}: is, is in or holds the data set {source}",
+            allowed="a folder apart from it",
+            todo="give a new folder",
+        )
+    if target.exists() and not target.is_dir():
+        raise PocketAffectError(f"{target}: not a folder", todo="give a new folder")
+    names = sorted(entry.name for entry in target.iterdir()) if target.exists() else []
+    names = [name for name in names if not name.startswith(f".{PACK_PROGRESS}.")]  # killed at the very start
+    if names and not {PACK_FILE, PACK_PROGRESS} & {*names}:
+        raise PocketAffectError(
+            f"{target}: holds something that is no pack",
+            found=", ".join(names[:8]),
+            allowed="a new or empty folder, or a pack of the same data set",
+            todo="give a new folder",
+        )
+
+
+def _begin(files: PackSource, target: Path, part_bytes: int) -> _State:
+    """The state to go on from: after the last finished part that is as it was written."""
+    fresh = _State(files.digest(), part_bytes)
+    file = target / PACK_PROGRESS
+    todo = f"remove {target} and pack anew"
+    if not file.exists():
+        write_json(file, asdict(fresh))
+        return fresh
+    try:
+        state = _State.read(file)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise PocketAffectError(f"{file}: not readable", found=repr(error), todo=todo) from None
+    if (state.version, state.part_bytes) != (VERSION, part_bytes):
+        raise PocketAffectError(
+            f"{target}: begun with other settings",
+            found=f"version {state.version}, parts of {state.part_bytes:,} bytes",
+            allowed=f"version {VERSION}, parts of {part_bytes:,} bytes",
+            todo=todo,
+        )
+    if state.source != fresh.source:
+        raise PocketAffectError(
+            f"{files.root}: changed since {target} was begun, so that the two do not fit", todo=todo
+        )
+    intact = (number for number, part in enumerate(state.parts) if part.members and not part.is_intact(target))
+    return state.cut(next(intact, len(state.parts)))
+
+
+def _add_part(files: PackSource, state: _State, target: Path, advance: Progress) -> _State:
+    """Writes the next part, which is empty where all that is left cannot be read."""
+    row, unreadable = state.rows, list(state.unreadable)
+    file = target / f"images-{len(state.parts):05d}.tar"
+    with write_part(file, state.part_bytes) as writer:
+        for place in files.places(row):
+            try:
+                if not writer.add(place.path, read_place(files.root, place)):
+                    break
+            except ImageProblemError as error:
+                unreadable.append((row, f"{place.path}: {error}"))
+            row += 1
+            advance(1)
+    part = writer.part()
+    if not part.members:
+        file.unlink()
+    return replace(state, parts=(*state.parts, part), ends=(*state.ends, row), unreadable=tuple(unreadable))
+
+
+def _finish(folder: DataFolder, files: PackSource, parts: tuple[Part, ...], target: Path, part_bytes: int) -> None:
+    """Lists, table and, last, the file that says that the pack is whole."""
+    if has_changed(folder, files):
+        raise PocketAffectError(f"{folder.root}: changed while it was packed", todo=f"remove {target} and pack anew")
+    lists = [_copy_list(folder, name, digest, target) for name, digest in files.lists.items()]
+    members = _write_table(parts, target)
+    content = {
+        "version": VERSION,
+        "part_bytes": part_bytes,
+        "layout": files.layout,
+        "parts": [asdict(part) for part in parts],
+        "lists": lists,
+        "members": members,
+    }
+    write_json(target / PACK_FILE, content)
+    (target / PACK_PROGRESS).unlink()
+
+
+def _copy_list(folder: DataFolder, name: str, digest: str, target: Path) -> dict[str, Any]:
+    hashed = hashlib.sha256()
+    with folder.open_file(name) as stream, write_atomically(target / name) as draft, draft.open("wb") as copy:
+        while block := stream.read(COPY_BYTES):
+            hashed.update(block)
+            copy.write(block)
+        length = copy.tell()
+    if hashed.hexdigest() != digest:
+        raise PocketAffectError(f"{folder.root}: {name} changed while it was packed", todo="pack anew")
+    return {"name": name, "bytes": length, "sha256": digest}
+
+
+def _write_table(parts: tuple[Part, ...], target: Path) -> dict[str, Any]:
+    """Lists the parts as any reader would, so that the table says what is in them."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    tables = []
+    for part in parts:
+        table = scan_archive(target / part.name).drop_columns("deflated")
+        name = pa.repeat(part.name, len(table)).dictionary_encode()
+        tables.append(table.append_column("archive", name).select(["path", "archive", "offset", "length"]))
+    table = pa.concat_tables(tables).unify_dictionaries()
+    file = target / PACK_TABLE
+    with write_atomically(file) as draft, draft.open("wb") as stream:
+        pq.write_table(table, stream, compression="zstd")
+        stream.flush()
+        os.fsync(stream.fileno())
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    return {"bytes": file.stat().st_size, "sha256": digest, "count": len(table)}

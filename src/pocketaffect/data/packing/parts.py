@@ -1,0 +1,91 @@
+"""The tars of a pack: plain, uncompressed, and the same bytes for the same files."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from pocketaffect.data.release.archives import BLOCK
+from pocketaffect.files import write_atomically
+
+RECORD: Final = tarfile.RECORDSIZE
+"""A tar's length is a multiple of this."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A finished tar of a pack."""
+
+    name: str
+    bytes: int
+    sha256: str
+    members: int
+
+    def is_intact(self, target: Path) -> bool:
+        """Whether it lies in `target` as it was written; reads all of it."""
+        file = target / self.name
+        if not file.is_file() or file.stat().st_size != self.bytes:
+            return False
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest() == self.sha256
+
+
+@contextmanager
+def write_part(file: Path, limit: int) -> Iterator[PartWriter]:
+    """Gives a writer of a new tar, which is in place, and on the disk, when the block ends well.
+
+    Raises:
+        PocketAffectError: The disk is full, or the place cannot be written to.
+    """
+    with write_atomically(file) as draft, draft.open("wb") as stream:
+        writer = PartWriter(file.name, stream, limit)
+        yield writer
+        writer.close()
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+class PartWriter:
+    """Writes a tar member by member, without anything of the machine or the moment in it."""
+
+    def __init__(self, name: str, stream: BinaryIO, limit: int) -> None:
+        self._name, self._stream, self._limit = name, stream, limit
+        self._digest = hashlib.sha256()
+        self._length = self._members = 0
+
+    def add(self, path: str, content: bytes) -> bool:
+        """Adds a file; False, and nothing done, where the tar is full. A first file is always taken."""
+        member = tarfile.TarInfo(path)
+        member.size = len(content)
+        header = member.tobuf(tarfile.PAX_FORMAT, "utf-8")
+        padding = bytes(-len(content) % BLOCK)
+        grown = self._length + len(header) + len(content) + len(padding)
+        if self._members and _round_up(grown) > self._limit:
+            return False
+        for piece in (header, content, padding):
+            self._write(piece)
+        self._members += 1
+        return True
+
+    def _write(self, piece: bytes) -> None:
+        self._stream.write(piece)
+        self._digest.update(piece)
+        self._length += len(piece)
+
+    def close(self) -> None:
+        """Writes the end mark."""
+        self._write(bytes(_round_up(self._length) - self._length))
+
+    def part(self) -> Part:
+        """What was written, once closed."""
+        return Part(self._name, self._length, self._digest.hexdigest(), self._members)
+
+
+def _round_up(length: int) -> int:
+    return -(-(length + 2 * BLOCK) // RECORD) * RECORD

@@ -1,0 +1,169 @@
+"""What of a data set goes into a pack: the files that its lists mean, in a fixed order, and what is left out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from pocketaffect.data.release.places import Place, describe_path_problem
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import pandas as pd
+
+    from pocketaffect.data.release.folder import DataFolder
+
+EXAMPLES: Final = 5
+CHUNK: Final = 8192
+PLACE_COLUMNS: Final = ("archive", "offset", "length", "deflated")
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Files that did not go into a pack: how many, and the first few."""
+
+    count: int
+    examples: tuple[str, ...]
+
+    @classmethod
+    def of(cls, names: Iterable[str]) -> LeftOut:
+        """Counts `names`."""
+        rest = iter(names)
+        examples = tuple(islice(rest, EXAMPLES))
+        return cls(len(examples) + sum(1 for _ in rest), examples)
+
+
+@dataclass(frozen=True)
+class PackSource:
+    """The files to pack, sorted by path."""
+
+    root: Path
+    layout: str
+    lists: dict[str, str]
+    """What is copied beside the parts, with its SHA-256."""
+    rows: pd.DataFrame
+    """path, archive, offset, length (of a loose file, too), deflated; changed: int64, ns, when the file or its archive
+    last did."""
+    missing: LeftOut
+    unlisted: LeftOut
+
+    def places(self, start: int) -> Iterator[Place]:
+        """Where the files are, from row `start` on."""
+        for first in range(start, len(self.rows), CHUNK):
+            yield from iterate_places(self.rows.iloc[first : first + CHUNK])
+
+    def digest(self) -> str:
+        """Of all that shows from outside whether the files are still the same: their places, lengths and times."""
+        found = hashlib.sha256(json.dumps(self.lists, sort_keys=True).encode())
+        for column in self.rows:
+            values = self.rows[column]
+            found.update(values.to_numpy().tobytes() if values.dtype.kind in "ib" else "\n".join(values).encode())
+        return found.hexdigest()
+
+
+def iterate_places(rows: pd.DataFrame) -> Iterator[Place]:
+    """A place for each row of a table with `path` and PLACE_COLUMNS."""
+    columns = (rows[name].tolist() for name in ("path", *PLACE_COLUMNS))
+    for path, archive, offset, length, deflated in zip(*columns, strict=True):
+        yield Place(path, archive, offset, length, deflated)
+
+
+def list_source(folder: DataFolder) -> PackSource:
+    """Lists what is to be packed, without reading it.
+
+    Raises:
+        PocketAffectError: No known layout, or lists that are not readable.
+    """
+    import pandas as pd
+
+    from pocketaffect.data.release.layouts import CSV, recognise
+
+    layout = recognise(folder)
+    if layout == CSV:
+        paths, lists, folders = _list_csv(folder)
+    else:
+        paths, lists, folders = _list_npy(folder)
+    present = pd.Series([name for prefix in folders for name in folder.names(prefix)], dtype="str")
+    unlisted = LeftOut.of(present[~present.isin(paths)])
+    del present
+    digests = {name: _hash(folder, name) for name in lists}
+    rows = pd.concat([paths.rename("path"), folder.locate(paths)], axis=1)
+    found, rows["length"], rows["changed"] = _look_up(folder, rows)
+    missing = LeftOut.of(rows["path"][~found])
+    return PackSource(folder.root, layout, digests, rows[found].reset_index(drop=True), missing, unlisted)
+
+
+def has_changed(folder: DataFolder, files: PackSource) -> bool:
+    """Whether a file got another length or time since it was listed, or is gone."""
+    found, length, changed = _look_up(folder, files.rows)
+    return not (found.all() and (length == files.rows["length"]).all() and (changed == files.rows["changed"]).all())
+
+
+def _list_csv(folder: DataFolder) -> tuple[pd.Series[str], tuple[str, ...], list[str]]:
+    """Paths, lists and image folders of the CSV release."""
+    from pocketaffect.data.release.csv_release import find_lists
+    from pocketaffect.data.release.layouts import read_annotations
+    from pocketaffect.data.release.votes import VOTES_FILE
+
+    files = find_lists(folder)
+    beside = ["", *(file.path.removesuffix(file.kind.name) for file in files)]
+    votes = next((place + VOTES_FILE for place in beside if folder.has(place + VOTES_FILE)), None)
+    lists = [file.path for file in files] + ([votes] if votes else [])
+    paths = read_annotations(folder).rows["path"].drop_duplicates().sort_values(ignore_index=True)
+    return paths.astype("str"), tuple(sorted(lists)), sorted({f"{file.image_folder}/" for file in files})
+
+
+def _list_npy(folder: DataFolder) -> tuple[pd.Series[str], tuple[str, ...], list[str]]:
+    """Paths and folders of the 8-label release, which has no lists."""
+    import pandas as pd
+
+    from pocketaffect.data.release.npy_release import IGNORED_FILE, SETS
+
+    names = sorted(name for split in SETS for name in folder.names(f"{split}/") if not re.search(IGNORED_FILE, name))
+    return pd.Series(names, dtype="str"), (), [f"{split}/" for split in SETS]
+
+
+def _look_up(
+    folder: DataFolder, rows: pd.DataFrame
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Which files there are (or may not be opened: the reason comes later), their lengths, when they last changed."""
+    import numpy as np
+
+    found: npt.NDArray[np.bool_] = np.ones(len(rows), bool)
+    length: npt.NDArray[np.int64] = rows["length"].to_numpy(np.int64).copy()
+    changed: npt.NDArray[np.int64] = np.zeros(len(rows), np.int64)
+    for name in folder.archives:
+        changed[rows["archive"] == name] = (folder.root / name).stat().st_mtime_ns
+    loose = np.flatnonzero(~rows["archive"].isin(list(folder.archives)).to_numpy())
+    for row, known in zip(loose.tolist(), _stat(folder, rows["path"].iloc[loose]), strict=True):
+        found[row] = known is not None
+        length[row], changed[row] = known or (0, 0)
+    return found, length, changed
+
+
+def _stat(folder: DataFolder, paths: Iterable[str]) -> Iterator[tuple[int, int] | None]:
+    """Length and time; None for what is missing. What leads out of the folder is not looked at, and counts as there."""
+    start = f"{folder.root}/{folder.top}"
+    for path in paths:
+        if describe_path_problem(path):
+            yield 0, 0
+            continue
+        try:
+            status = os.stat(start + path)  # noqa: PTH116  there are a million
+        except OSError:
+            yield None
+        else:
+            yield status.st_size, status.st_mtime_ns
+
+
+def _hash(folder: DataFolder, name: str) -> str:
+    with folder.open_file(name) as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

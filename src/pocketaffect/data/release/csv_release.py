@@ -1,0 +1,242 @@
+"""AffectNet's CSV release: one line an image, with face box, landmarks, expression, valence and arousal.
+
+`training.csv`, `validation.csv` and perhaps `automatically_annotated.csv` lie beside the image folders, or in the
+`…_file_lists` folders that the release's archives unpack to. Some copies have no header line, a byte-order mark or
+Windows line ends. Landmarks, nine tenths of a list's bytes, are reduced to what is used of them while reading.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from pocketaffect.data.release.delimited import (
+    Lines,
+    Rows,
+    parse_numbers,
+    read_header,
+    read_lines,
+    split_columns,
+    tidy_paths,
+)
+from pocketaffect.data.release.rows import (
+    BOX_COLUMNS,
+    EYE_COLUMNS,
+    MAX_SHOWN,
+    NUMBER_COLUMNS,
+    ListSummary,
+    RowTable,
+    describe_unread,
+    reduce_landmarks,
+)
+from pocketaffect.errors import PocketAffectError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import pandas as pd
+    import pyarrow as pa
+
+    from pocketaffect.data.release.folder import DataFolder
+
+CSV_COLUMNS: Final = (
+    "subDirectory_filePath",
+    "face_x",
+    "face_y",
+    "face_width",
+    "face_height",
+    "facial_landmarks",
+    "expression",
+    "valence",
+    "arousal",
+)
+IDENTITY_COLUMNS: Final = ("identity", "subject", "person_id")
+"""Names of an optional column that says who is pictured."""
+
+
+@dataclass(frozen=True)
+class AnnotationList:
+    """One CSV file of the release: its name, its split, where it may lie and where its image paths may start from."""
+
+    name: str
+    split: str
+    required: bool
+    list_folders: tuple[str, ...]
+    image_folders: tuple[str, ...]
+
+
+_MANUAL: Final = (
+    ("", "Manually_Annotated_file_lists/", "Manually_Annotated/"),
+    ("Manually_Annotated_Images", "Manually_Annotated/Manually_Annotated_Images"),
+)
+_AUTOMATIC: Final = (
+    ("", "Automatically_Annotated_file_lists/", "Automatically_annotated_file_list/", "Automatically_Annotated/"),
+    ("Automatically_Annotated_Images", "Automatically_Annotated/Automatically_Annotated_Images"),
+)
+
+LISTS: Final = (
+    AnnotationList("training.csv", "train", True, *_MANUAL),
+    AnnotationList("validation.csv", "validation", True, *_MANUAL),
+    AnnotationList("automatically_annotated.csv", "train", False, *_AUTOMATIC),
+)
+
+
+@dataclass(frozen=True)
+class ListFile:
+    """A list that lies in the data folder: its kind, its path there, and the folder its image paths start from."""
+
+    kind: AnnotationList
+    path: str
+    image_folder: str
+
+
+def find_lists(folder: DataFolder) -> list[ListFile]:
+    """The lists that lie in the folder, each at the first of the places where it may lie."""
+    found = []
+    for kind in LISTS:
+        path = next((start + kind.name for start in kind.list_folders if folder.has(start + kind.name)), None)
+        if path is not None:
+            images = next((name for name in kind.image_folders if folder.has(name + "/")), kind.image_folders[0])
+            found.append(ListFile(kind, path, images))
+    return found
+
+
+def read_csv_release(
+    folder: DataFolder, lists: Sequence[ListFile], table: RowTable
+) -> tuple[list[ListSummary], pd.DataFrame]:
+    """Reads the lists into `table`.
+
+    Returns:
+        What each list turned out to be; the lines that could not be split into columns (`list`, `line`, `text`).
+
+    Raises:
+        PocketAffectError: A list without its columns or without rows.
+    """
+    import pandas as pd
+
+    summaries, unsplit = [], []
+    for file in lists:
+        summary, broken = _read_list(folder, file, table)
+        summaries.append(summary)
+        unsplit += broken
+    frame = pd.DataFrame(unsplit, columns=["list", "line", "text"]).astype(
+        {"list": "str", "line": "int64", "text": "str"}
+    )
+    return summaries, frame
+
+
+def _read_list(folder: DataFolder, file: ListFile, table: RowTable) -> tuple[ListSummary, list[tuple[str, int, str]]]:
+    name = file.kind.name
+    columns: _Columns | None = None
+    rows = 0
+    unsplit: list[tuple[str, int, str]] = []
+    with folder.open_file(file.path) as stream:
+        for lines in read_lines(stream, f"{folder.root / file.path}"):
+            if columns is None:
+                columns, lines = _find_columns(lines, f"{folder.root / file.path}")
+            block = split_columns(lines, columns.names, columns.wanted)
+            unsplit += zip(
+                [name] * len(block.unsplit.numbers),
+                block.unsplit.numbers.tolist(),
+                block.unsplit.text.to_pylist(),
+                strict=True,
+            )
+            if len(block.numbers):
+                table.add(name, file.kind.split, _read_block(block, columns, file.image_folder))
+                rows += len(block.numbers)
+    if columns is None:
+        raise PocketAffectError(
+            f"{folder.root / file.path}: no rows", found="an empty file", allowed="AffectNet's columns"
+        )
+    if not rows:
+        first = f"; line {unsplit[0][1]}: {unsplit[0][2][:80]!r}" if unsplit else ""
+        raise PocketAffectError(
+            f"{folder.root / file.path}: no rows",
+            found=f"{len(unsplit)} line(s) without the {len(columns.names)} columns{first}"
+            if unsplit
+            else "a header line alone",
+            allowed="at least one image",
+        )
+    return ListSummary(name, columns.header, rows, len(unsplit), columns.identity), unsplit
+
+
+@dataclass(frozen=True)
+class _Columns:
+    names: list[str]
+    header: bool
+    identity: str
+
+    @property
+    def wanted(self) -> list[str]:
+        return [*CSV_COLUMNS, self.identity] if self.identity else list(CSV_COLUMNS)
+
+
+def _find_columns(lines: Lines, name: str) -> tuple[_Columns, Lines]:
+    """The columns, in AffectNet's own order where the first line is a row; and the lines that are rows."""
+    first = lines.text[0].as_py()
+    names = read_header(first)
+    if CSV_COLUMNS[0] not in names and "expression" not in names:
+        if len(names) == len(CSV_COLUMNS):
+            return _Columns(list(CSV_COLUMNS), header=False, identity=""), lines
+        raise PocketAffectError(
+            f"{name}, first line: neither a header nor a row",
+            found=f"{len(names)} column(s): {first[:80]!r}",
+            allowed=f"a header with {', '.join(CSV_COLUMNS)}; or rows of these {len(CSV_COLUMNS)} columns",
+        )
+    for problem, wrong in (
+        ("missing", [column for column in CSV_COLUMNS if column not in names]),
+        ("given twice", [column for column in CSV_COLUMNS if names.count(column) > 1]),
+    ):
+        if wrong:
+            raise PocketAffectError(
+                f"{name}: column(s) {problem}: {', '.join(wrong)}",
+                found=", ".join(names),
+                allowed=", ".join(CSV_COLUMNS),
+            )
+    identity = next((column for column in IDENTITY_COLUMNS if column in names), "")
+    return _Columns(names, header=True, identity=identity), Lines(lines.numbers[1:], lines.text[1:])
+
+
+def _read_block(block: Rows, columns: _Columns, image_folder: str) -> dict[str, object]:
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    text = block.columns
+    numbers = {name: parse_numbers(text[name]) for name in NUMBER_COLUMNS}
+    box_given = np.zeros(len(block.numbers), dtype=bool)
+    for name in BOX_COLUMNS:
+        box_given |= pc.not_equal(text[name], "").to_numpy(zero_copy_only=False)
+    unread = []
+    for name in NUMBER_COLUMNS:
+        missing = np.isnan(numbers[name]) & (box_given | (name not in BOX_COLUMNS))
+        rows = np.flatnonzero(missing)
+        found = [repr(cell[:MAX_SHOWN]) for cell in text[name].take(pa.array(rows)).to_pylist()]
+        unread.append((name, rows, found))
+    counts, eyes = _read_landmarks(text["facial_landmarks"])
+    listed = text["subDirectory_filePath"]
+    return {
+        "line": block.numbers,
+        "path": pc.binary_join_element_wise(image_folder, tidy_paths(listed), "/"),
+        "listed_path": listed,
+        **numbers,
+        "box_given": box_given,
+        "unread": describe_unread(len(listed), unread),
+        "landmark_count": counts,
+        **{name: eyes[:, place].copy() for place, name in enumerate(EYE_COLUMNS)},
+        "identity": text[columns.identity] if columns.identity else pa.repeat("", len(listed)),
+    }
+
+
+def _read_landmarks(text: pa.StringArray) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    absent = pc.equal(text, "")
+    if absent.true_count:
+        text = pc.if_else(absent, pa.scalar(None, pa.string()), text)
+    parts = pc.split_pattern(text, ";")
+    offsets = parts.offsets.to_numpy().astype(np.int64)
+    return reduce_landmarks(parse_numbers(parts.values), offsets)

@@ -1,0 +1,152 @@
+"""AffectNet's 8-label release: `train_set/` and `val_set/`, a picture and up to four small arrays an image.
+
+`images/N.jpg` has beside it `annotations/N_exp.npy`, `N_val.npy` and `N_aro.npy`, arrays of one value that is a number
+or its text, and `N_lnd.npy`, the landmarks. There is no face box. A million small files are read in blocks, in the
+order in which they lie in their archive; arrays of one form are decoded together.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from pocketaffect.data.release.npy_arrays import decode_landmarks, decode_values
+from pocketaffect.data.release.rows import (
+    BOX_COLUMNS,
+    EYE_COLUMNS,
+    LABEL_COLUMNS,
+    ListSummary,
+    RowTable,
+    describe_unread,
+)
+from pocketaffect.data.release.small_files import FileReader
+from pocketaffect.errors import PocketAffectError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import pandas as pd
+    import pyarrow as pa
+
+    from pocketaffect.data.release.folder import DataFolder
+
+SETS: Final = {"train_set": "train", "val_set": "validation"}
+KINDS: Final = dict(zip(LABEL_COLUMNS, ("exp", "val", "aro"), strict=True))
+LANDMARKS: Final = "lnd"
+ANNOTATIONS: Final = (*KINDS.values(), LANDMARKS)
+ANNOTATION_FILE: Final = rf"^annotations/(?P<number>\d{{1,18}})_(?P<kind>{'|'.join(ANNOTATIONS)})\.npy$"
+IMAGE_FILE: Final = r"(?i)^images/(?P<number>\d{1,18})\.(?:jpg|jpeg|png|bmp|gif|tif|tiff|webp)$"
+IGNORED_FILE: Final = r"(?i)(?:^|/)(?:\.[^/]*|thumbs\.db|desktop\.ini|__macosx)(/|$)"
+"""What systems leave in folders."""
+
+BLOCK_ROWS: Final = 8192
+
+
+def read_npy_release(folder: DataFolder, table: RowTable) -> tuple[list[ListSummary], pd.DataFrame]:
+    """Reads both sets into `table`: a row for each number that has a picture or an annotation.
+
+    A picture without annotations is a row without labels; annotations without a picture are a row whose image is
+    missing.
+
+    Returns:
+        What each set turned out to be; and the files whose names are no picture's or annotation's (`list`, `line` 0,
+        `text`).
+
+    Raises:
+        PocketAffectError: A set without pictures and annotations.
+    """
+    import numpy as np
+    import pandas as pd
+
+    summaries: list[ListSummary] = []
+    unsplit: list[tuple[str, int, str]] = []
+    for name, split in SETS.items():
+        found, other = _list_set(folder, name)
+        if not len(found.lines):
+            raise PocketAffectError(
+                f"{folder.root / name}: no rows",
+                found=f"{len(other):,} file(s), none of them named so" if other else "no files",
+                allowed="images/<number>.jpg and annotations/<number>_exp.npy, _val.npy, _aro.npy, _lnd.npy",
+            )
+        places = folder.locate(pd.Series(found.annotations, dtype="str"))
+        with FileReader(folder, found.annotations, places) as reader:
+            for start in range(0, len(found.lines), BLOCK_ROWS):
+                block = slice(start, start + BLOCK_ROWS)
+                files = found.files[block]
+                present = np.flatnonzero(files.reshape(-1) >= 0)
+                contents: npt.NDArray[np.object_] = np.full(files.size, None, dtype=object)
+                contents[present] = reader.read(files.reshape(-1)[present])
+                table.add(
+                    name, split, _decode_block(found.lines[block], found.paths[block], contents.reshape(files.shape))
+                )
+        unsplit += [(name, 0, text) for text in other]
+        summaries.append(ListSummary(name, header=False, rows=len(found.lines), unsplit=len(other), identity=""))
+    frame = pd.DataFrame(unsplit, columns=["list", "line", "text"])
+    return summaries, frame.astype({"list": "str", "line": "int64", "text": "str"})
+
+
+class _Set(NamedTuple):
+    """The rows of a set, by number."""
+
+    lines: npt.NDArray[np.int64]
+    paths: pa.StringArray
+    """The images' paths below the data folder."""
+    files: npt.NDArray[np.int64]
+    """[n, 4] which of `annotations` each of ANNOTATIONS is in; -1 for none."""
+    annotations: pa.StringArray
+    """The annotation files' paths below the data folder."""
+
+
+def _list_set(folder: DataFolder, name: str) -> tuple[_Set, list[str]]:
+    """The set's rows, and the files that are none of them (without the set's name)."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    files = pc.utf8_slice_codeunits(pa.array(folder.names(f"{name}/"), pa.string()), len(name) + 1)
+    annotations, images = pc.extract_regex(files, ANNOTATION_FILE), pc.extract_regex(files, IMAGE_FILE)
+    used = pc.or_(annotations.is_valid(), images.is_valid())
+    other = files.filter(pc.invert(pc.or_(used, pc.match_substring_regex(files, IGNORED_FILE)))).to_pylist()
+    numbers = annotations.drop_null().field("number")
+    pictured = images.drop_null().field("number")
+    known = pc.unique(pa.chunked_array([numbers, pictured], pa.string()))
+    order = np.lexsort((np.array(known.to_pylist(), dtype="U18"), known.cast(pa.int64()).to_numpy()))
+    known = known.take(pa.array(order))
+    matrix = np.full((len(known), len(ANNOTATIONS)), -1, dtype=np.int64)
+    kinds = pc.index_in(annotations.drop_null().field("kind"), value_set=pa.array(ANNOTATIONS)).to_numpy()
+    matrix[pc.index_in(numbers, value_set=known).to_numpy(), kinds] = np.arange(len(numbers))
+
+    places = pc.index_in(pictured, value_set=known).to_numpy().astype(np.int64)
+    without = np.setdiff1d(np.arange(len(known)), places)
+    guessed = pc.binary_join_element_wise("images/", known.take(pa.array(without)), ".jpg", "")
+    paths = pa.chunked_array([files.filter(images.is_valid()), guessed], pa.string()).combine_chunks()
+    places = np.concatenate([places, without])
+    order = np.argsort(places, kind="stable")
+    paths = pc.binary_join_element_wise(name, paths.take(pa.array(order)), "/")
+    lines = known.cast(pa.int64()).to_numpy()[places[order]]
+    listed = pc.binary_join_element_wise(name, files.filter(annotations.is_valid()), "/")
+    return _Set(lines, paths, matrix[places[order]], listed), other
+
+
+def _decode_block(
+    lines: npt.NDArray[np.int64], paths: pa.StringArray, contents: npt.NDArray[np.object_]
+) -> dict[str, object]:
+    import numpy as np
+    import pyarrow as pa
+
+    numbers, unread = {}, []
+    for place, column in enumerate(LABEL_COLUMNS):
+        numbers[column], said = decode_values(contents[:, place].tolist())
+        unread.append((column, np.array([row for row, _ in said], dtype=np.int64), [what for _, what in said]))
+    counts, eyes = decode_landmarks(contents[:, -1].tolist())
+    return {
+        "line": lines,
+        "path": paths,
+        "listed_path": paths,
+        **{column: np.full(len(lines), np.nan) for column in BOX_COLUMNS},
+        "box_given": np.zeros(len(lines), dtype=bool),
+        **numbers,
+        "unread": describe_unread(len(lines), unread),
+        "landmark_count": counts,
+        **{column: eyes[:, place].copy() for place, column in enumerate(EYE_COLUMNS)},
+        "identity": pa.repeat("", len(lines)),
+    }

@@ -1,0 +1,214 @@
+"""What a data folder turned out to be, in seconds: layout, counts beside the official ones, missing files, sizes.
+
+No image is opened and nothing is judged: that is the contract's part (`dvc repro validate`).
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from pocketaffect.data.release.folder import DataFolder
+from pocketaffect.data.release.layouts import read_annotations
+from pocketaffect.data.release.rows import ListSummary
+from pocketaffect.data.release.votes import VoteCounts
+from pocketaffect.labels import EXPRESSIONS, NO_VA_CODE, OTHER_EXPRESSIONS, VALENCE_AROUSAL
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import pandas as pd
+    import pyarrow as pa
+
+CLASSES: Final = (*EXPRESSIONS, *OTHER_EXPRESSIONS)
+TRAINING_COUNTS: Final = (74874, 134415, 25459, 14090, 6378, 3803, 24882, 3750, 33088, 11645, 82414)
+OFFICIAL_COUNTS: Final = {
+    "training.csv": TRAINING_COUNTS,
+    "validation.csv": (500,) * len(CLASSES),
+    "train_set": TRAINING_COUNTS[: len(EXPRESSIONS)],
+    "val_set": (*(500,) * 7, 499),
+}
+"""Images of each class in the releases.
+
+The manual lists: Mollahosseini et al. 2017, "AffectNet", as Hewitt & Gunes 2018 split them. The 8-label release holds
+the first eight classes, 287,651 and 3,999 images. The automatic list has no official counts by class.
+"""
+
+OFFICIAL_VA: Final = {"training.csv": (0.19, 0.09), "validation.csv": (-0.16, 0.30)}
+"""Mean valence and arousal of the manual lists (Hewitt & Gunes 2018)."""
+
+IMAGE_SUFFIX: Final = r"(?i)\.(?:jpg|jpeg|png|bmp|gif|tif|tiff|webp)$"
+EXAMPLES: Final = 3
+
+
+@dataclass(frozen=True)
+class DimensionSummary:
+    """Mean and standard deviation of valence or arousal over the rows that have both; None where none has."""
+
+    mean: float | None
+    deviation: float | None
+    official_mean: float | None
+
+
+@dataclass(frozen=True)
+class ListDescription:
+    """One list (or set) and what its rows say."""
+
+    summary: ListSummary
+    split: str
+    counts: tuple[int, ...]
+    """Rows of each of CLASSES."""
+    other_expression: int
+    """Rows whose expression is none of them."""
+    official: tuple[int, ...] | None
+    with_va: int
+    va: dict[str, DimensionSummary]
+    with_box: int
+    with_landmarks: int
+    missing: int
+    """Rows whose image is not there."""
+
+    @property
+    def without_va(self) -> float:
+        """Share of rows without valence and arousal."""
+        return 1 - self.with_va / self.summary.rows
+
+
+@dataclass(frozen=True)
+class Description:
+    """What lies in a data folder."""
+
+    root: str
+    layout: str
+    archives: dict[str, int]
+    """Bytes of each archive."""
+    lists: tuple[ListDescription, ...]
+    listed: int
+    """Different images that the lists name."""
+    repeated: int
+    """Rows that name an image which a row before them named."""
+    missing: int
+    """Different images that are not there."""
+    missing_examples: tuple[str, ...]
+    unlisted: int
+    """Image files that no list names."""
+    unlisted_examples: tuple[str, ...]
+    refused: dict[str, int]
+    """Archive members that are not opened, by the reason."""
+    image_bytes: int
+    """Of the listed images; as stored where an archive compresses them."""
+    total_bytes: int
+    """Of all files, archives as they are."""
+    votes: VoteCounts | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        content = asdict(self)
+        for plain, described in zip(content["lists"], self.lists, strict=True):
+            plain["without_va"] = described.without_va
+            plain["counts"] = dict(zip(CLASSES, described.counts, strict=True))
+            if described.official is not None:
+                plain["official"] = dict(zip(CLASSES, described.official, strict=False))
+        return content
+
+
+def describe(root: Path) -> Description:
+    """Looks at a data folder and reads its lists; at 450,000 images some seconds.
+
+    Raises:
+        PocketAffectError: As `DataFolder.open` and `layouts.read_annotations`.
+    """
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    folder = DataFolder.open(root)
+    annotations = read_annotations(folder)
+    rows = annotations.rows
+    names, sizes, loose_bytes = _measure_files(folder)
+    listed = pa.chunked_array([pa.array(rows["path"], pa.large_string())]).combine_chunks()
+    place = pc.index_in(listed, value_set=names)
+    there = place.is_valid().to_numpy(zero_copy_only=False)
+    found = np.unique(place.drop_null().to_numpy())
+    absent = pc.unique(listed.filter(pa.array(~there)))
+    used = np.zeros(len(names), dtype=bool)
+    used[found] = True
+    others = names.filter(pa.array(~used))
+    others = others.filter(pc.match_substring_regex(others, IMAGE_SUFFIX))
+    archives = {name: (folder.root / name).stat().st_size for name in folder.archives}
+    return Description(
+        root=str(root),
+        layout=annotations.layout,
+        archives=archives,
+        lists=tuple(_describe_list(summary, rows, there) for summary in annotations.lists),
+        listed=len(found) + len(absent),
+        repeated=len(rows) - len(found) - len(absent),
+        missing=len(absent),
+        missing_examples=tuple(absent.slice(0, EXAMPLES).to_pylist()),
+        unlisted=len(others),
+        unlisted_examples=tuple(others.slice(0, EXAMPLES).to_pylist()),
+        refused=folder.count_refused(),
+        image_bytes=int(sizes[used].sum()),
+        total_bytes=loose_bytes + sum(archives.values()),
+        votes=annotations.votes,
+    )
+
+
+def _measure_files(folder: DataFolder) -> tuple[pa.LargeStringArray, npt.NDArray[np.int64], int]:
+    """All files that can be read, with their bytes (in the archive, for members), and the bytes of the loose ones."""
+    import numpy as np
+    import pandas as pd
+    import pyarrow as pa
+
+    names = pa.array(folder.names(""), pa.large_string())
+    places = folder.locate(names.to_pandas().astype("str"))
+    codes, archives = pd.factorize(places["archive"])
+    loose = np.flatnonzero(np.isin(codes, [code for code, name in enumerate(archives) if name[-1:] in ("", "/")]))
+    sizes = places["length"].to_numpy(dtype=np.int64, copy=True)
+    sizes[loose] = [_measure(f"{folder.root}/{folder.top}{name}") for name in names.take(pa.array(loose)).to_pylist()]
+    packed = sum((folder.root / name).stat().st_size for name in folder.archives)  # archives are loose files, too
+    loose_bytes = int(sizes[loose][sizes[loose] > 0].sum()) - packed
+    readable = sizes >= 0
+    return names.filter(pa.array(readable)), sizes[readable], loose_bytes
+
+
+def _measure(path: str) -> int:
+    """A file's bytes; -1 for a link that leads nowhere."""
+    try:
+        return os.stat(path).st_size  # noqa: PTH116  half a million times
+    except OSError:
+        return -1
+
+
+def _describe_list(summary: ListSummary, rows: pd.DataFrame, there: npt.NDArray[np.bool_]) -> ListDescription:
+    import numpy as np
+
+    chosen = (rows["list"] == summary.name).to_numpy()
+    mine = rows.loc[chosen, ["split", "box_given", "expression", "valence", "arousal", "landmark_count"]]
+    expression = mine["expression"].to_numpy()
+    known = np.isin(expression, np.arange(len(CLASSES)))
+    counts = np.bincount(expression[known].astype(np.int64), minlength=len(CLASSES))
+    affect = mine[list(VALENCE_AROUSAL)].to_numpy()
+    affect = affect[np.isfinite(affect).all(axis=1) & ~(affect == NO_VA_CODE).all(axis=1)]
+    official = OFFICIAL_VA.get(summary.name, (None, None))
+    return ListDescription(
+        summary=summary,
+        split=str(mine["split"].iloc[0]),
+        counts=tuple(int(count) for count in counts),
+        other_expression=int((~known).sum()),
+        official=OFFICIAL_COUNTS.get(summary.name),
+        with_va=len(affect),
+        va={
+            name: DimensionSummary(
+                mean=round(float(affect[:, place].mean()), 6) if len(affect) else None,
+                deviation=round(float(affect[:, place].std()), 6) if len(affect) else None,
+                official_mean=official[place],
+            )
+            for place, name in enumerate(VALENCE_AROUSAL)
+        },
+        with_box=int(mine["box_given"].sum()),
+        with_landmarks=int((mine["landmark_count"] != 0).sum()),
+        missing=int((~there[chosen]).sum()),
+    )
