@@ -2,204 +2,383 @@ from __future__ import annotations
 
 import json
 import logging
-from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
-from affectnet_copies import IMAGES, count_rows, lines, row, save_picture, sound_copy, spoilt, write_copy
-from hypothesis import HealthCheck, given, settings
+from affectnet_copies import row, save_picture, write_copy
+from contract_rows import IMAGES, VALIDATION, assert_balanced, check, make_annotations, make_probes
 
-from pocketaffect.data.contract import (
+from pocketaffect.data.contract import check as contract
+from pocketaffect.data.contract.check import (
+    DROPPED_COLUMNS,
+    DUPLICATES_COLUMNS,
+    KEPT_COLUMNS,
     QUARANTINE_COLUMNS,
-    RULES,
-    SPLIT_RULE,
     ContractResult,
     check_contract,
     enforce_limits,
+    write_result,
 )
-from pocketaffect.data.layouts import read_annotations
-from pocketaffect.data.probe import probe_images
+from pocketaffect.data.contract.profile import profile_of
+from pocketaffect.data.contract.rules import RULES
+from pocketaffect.data.faces.probe import probe_images
+from pocketaffect.data.release.folder import DataFolder
+from pocketaffect.data.release.layouts import read_annotations
 from pocketaffect.errors import PocketAffectError
+from pocketaffect.labels import EXPRESSIONS
 
-pytestmark = pytest.mark.filterwarnings("ignore")
-
-
-def check(root: Path) -> ContractResult:
-    rows, unsplit = read_annotations(root)
-    result = check_contract(rows, unsplit, probe_images(root, list(rows["path"]), workers=1))
-    assert_balanced(result, len(rows) + len(unsplit))
-    return result
+NO_VA = {"valence": -2.0, "arousal": -2.0}
+PLAUSIBLE = [(0, 0), (0.5, 0.1), (-0.5, -0.2), (0.1, 0.5), (-0.1, 0.5), (-0.5, 0.4), (-0.4, 0.5), (-0.5, 0.5)]
 
 
-def assert_balanced(result: ContractResult, expected: int) -> None:
-    """Every row that came in is kept or quarantined, once."""
-    assert result.rows == expected
-    places = pd.concat([result.kept[["list", "line"]], result.quarantine[["list", "line"]]])
-    assert not places.duplicated().any()
-    first = result.quarantine["rule"].value_counts()
-    assert first.sum() == len(result.quarantine)
-    for count in result.counts:
-        named = result.quarantine["also_broken"].str.split(", ").map(lambda rules, rule=count.rule: rule in rules).sum()
-        assert count.broken == first.get(count.rule, 0) + named
+def sound(count: int = 8, **more) -> list[dict]:
+    """Rows of all classes with plausible valence and arousal."""
+    return [
+        {"expression": float(n % 8), "valence": PLAUSIBLE[n % 8][0], "arousal": PLAUSIBLE[n % 8][1]} | more
+        for n in range(count)
+    ]
 
 
-def check_rows(root: Path, *rows: str) -> ContractResult:
-    save_picture(root, "1/a.jpg", 1)
-    save_picture(root, "1/v.jpg", 2)
-    return check(write_copy(root, list(rows)))
+def near(flipped: int) -> np.ndarray:
+    """A hash, with the last bits that are set in `flipped` the other way round."""
+    return np.array([2**40 - 1, 2**50 - 1, 3**20, flipped], dtype=np.uint64)
 
 
-def only_broken(result: ContractResult) -> pd.Series:
-    assert len(result.quarantine) == 1, result.quarantine
-    return result.quarantine.iloc[0]
+def broken(result: ContractResult) -> dict[str, int]:
+    return {count.name: count.broken for count in result.counts if count.broken}
 
 
-def test_a_sound_data_set_is_kept_whole(tmp_path):
-    result = check(sound_copy(tmp_path))
-    assert (len(result.kept), len(result.quarantine)) == (20, 0)
-    assert result.quarantine.columns.to_list() == list(QUARANTINE_COLUMNS)
-    assert [count.rule for count in result.counts] == [SPLIT_RULE, *(rule.name for rule in RULES)]
-    assert {count.checked for count in result.counts} == {20}
-    assert {count.broken for count in result.counts} == {0}
-    assert result.kept["image_width"].to_list()[:3] == [40, 41, 42]
-    assert json.loads(json.dumps(result.to_dict()))["kept"] == 20
+def only(table: pd.DataFrame) -> pd.Series:
+    assert len(table) == 1, table
+    return table.iloc[0]
+
+
+def test_sound_rows_are_all_kept_training_first():
+    result = check(make_annotations(*sound(3), *sound(2, **VALIDATION), *sound(2, list="more.csv")))
+    assert (len(result.kept), len(result.quarantine), len(result.dropped), len(result.duplicates)) == (7, 0, 0, 0)
+    assert result.kept["split"].to_list() == ["train"] * 5 + ["validation"] * 2
+    assert result.kept["list"].to_list() == ["training.csv"] * 3 + ["more.csv"] * 2 + ["validation.csv"] * 2
+    assert result.kept["line"].to_list() == [2, 3, 4, 2, 3, 2, 3]
+    assert broken(result) == {}
+    assert set(result.kept["warnings"]) == {""}
+
+
+def test_the_tables_have_the_documented_columns_and_types_and_survive_their_files(tmp_path):
+    annotations = make_annotations(
+        *sound(2),
+        {"expression": 10.0, "listed_path": "1/é\ufffd.jpg"},
+        {"valence": np.nan, "unread": "valence '\ufffd\\x00'"},
+        *sound(1, **VALIDATION),
+        unsplit=[("training.csv", 77, "x,\x00")],
+    )
+    result = check(annotations, make_probes(5, face_hash={0: near(0), 1: near(0)}))
+    for table, columns in (
+        (result.kept, KEPT_COLUMNS),
+        (result.quarantine, QUARANTINE_COLUMNS),
+        (result.dropped, DROPPED_COLUMNS),
+        (result.duplicates, DUPLICATES_COLUMNS),
+    ):
+        assert tuple(table.columns) == columns
+        assert isinstance(table.index, pd.RangeIndex)
+        assert len(table) > 0
+    kinds = {name: str(dtype) for name, dtype in result.kept.dtypes.items()}
+    assert {name for name, kind in kinds.items() if kind == "str"} == {"path", "archive", "identity", "warnings"}
+    assert kinds["expression"] == "int8"
+    assert {kinds[name] for name in ("valence", "arousal", "soft_fear", "eye_left_x")} == {"float32"}
+    assert {kinds[name] for name in ("image_width", "image_height", "duplicate_group")} == {"int32"}
+    assert str(result.quarantine["line"].dtype) == str(result.dropped["line"].dtype) == "int64"
+    for name in ("manifest", "again"):
+        write_result(result, tmp_path / name)
+    files = {file.name: file.read_bytes() for file in (tmp_path / "manifest").iterdir()}
+    assert files == {file.name: file.read_bytes() for file in (tmp_path / "again").iterdir()}
+    assert json.loads(files.pop("contract.json")) == result.to_dict()
+    assert (
+        files.pop("profile.json").decode()
+        == json.dumps(profile_of(result.kept).to_dict(), indent=2, sort_keys=True) + "\n"
+    )
+    assert sorted(files) == ["dropped.parquet", "duplicates.parquet", "manifest.parquet", "quarantine.parquet"]
+    for name, table in zip(
+        sorted(files), (result.dropped, result.duplicates, result.kept, result.quarantine), strict=True
+    ):
+        pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "manifest" / name), table)
 
 
 SPOILT_ROWS = [
-    ("path_inside_folder", {"path": "../../etc/passwd"}, "subDirectory_filePath ../../etc/passwd"),
-    ("path_inside_folder", {"path": "/etc/passwd"}, "subDirectory_filePath "),
-    ("path_inside_folder", {"path": "C:\\a.jpg"}, "subDirectory_filePath "),
-    ("path_inside_folder", {"path": ""}, "subDirectory_filePath "),
-    ("path_inside_folder", {"path": "1/a\0.jpg"}, "subDirectory_filePath "),
-    ("image_readable", {"path": "1/none.jpg"}, "image_problem no such file"),
-    ("image_readable", {"path": "1"}, "image_problem not a file"),
-    ("box_on_image", {"box": "4,4,0,30"}, "face_x 4, face_y 4, face_width 0, face_height 30"),
-    ("box_on_image", {"box": "4,4,30,-30"}, "face_height -30"),
-    ("box_on_image", {"box": "100,4,30,30"}, "face_x 100"),
-    ("box_on_image", {"box": "-100,4,30,30"}, "face_x -100"),
-    ("box_on_image", {"box": "-16,0,30,30"}, "face_x -16"),
-    ("box_on_image", {"box": "-10,-10,30,30"}, "face_x -10"),  # 4/9 of it on the image
-    ("box_on_image", {"box": "nan,4,30,30"}, "face_x nan"),
-    ("box_on_image", {"box": "nan,nan,nan,nan"}, "face_x nan"),
-    ("box_on_image", {"box": "4,,30,30"}, "face_y ,"),
-    ("box_on_image", {"box": "4,4,inf,30"}, "face_width inf"),
-    ("box_on_image", {"box": "1e308,4,1e308,30"}, "face_x 1e308"),
-    ("box_on_image", {"box": "4,4,wide,30"}, "face_width wide"),
-    ("expression_known", {"expression": "11"}, "expression 11"),
-    ("expression_known", {"expression": "-1"}, "expression -1"),
-    ("expression_known", {"expression": "2.5"}, "expression 2.5"),
-    ("expression_known", {"expression": "happy"}, "expression happy"),
-    ("expression_known", {"expression": ""}, "expression "),
-    ("expression_known", {"expression": "nan"}, "expression nan"),
-    ("expression_known", {"expression": "inf"}, "expression inf"),
-    ("valence_in_range", {"valence": "1.01"}, "valence 1.01, arousal -0.25"),
-    ("valence_in_range", {"valence": "-2"}, "valence -2, arousal -0.25"),
-    ("valence_in_range", {"valence": "nan"}, "valence nan"),
-    ("valence_in_range", {"valence": "nan", "arousal": "-2"}, "valence nan, arousal -2"),
-    ("valence_in_range", {"valence": "-inf"}, "valence -inf"),
-    ("arousal_in_range", {"arousal": "-2"}, "valence 0.5, arousal -2"),
-    ("arousal_in_range", {"arousal": "-1.001"}, "arousal -1.001"),
-    ("arousal_in_range", {"arousal": "calm"}, "arousal calm"),
-    ("arousal_in_range", {"arousal": ""}, "arousal "),
+    ("path_inside_folder", {"listed_path": "../../etc/passwd"}, "path leaves the data folder: ../../etc/passwd"),
+    ("path_inside_folder", {"listed_path": "/etc/passwd"}, "path leaves the data folder: /etc/passwd"),
+    ("path_inside_folder", {"listed_path": "C:\\a.jpg"}, "path leaves the data folder: C:\\a.jpg"),
+    ("path_inside_folder", {"listed_path": ""}, "path without a file name: "),
+    ("path_inside_folder", {"listed_path": "1/a\0.jpg"}, "path holds a NUL byte: "),
+    ("box_on_image", {"face_width": 0.0}, "face_x 4, face_y 4, face_width 0, face_height 30; image 48 x 40 pixels"),
+    ("box_on_image", {"face_height": -30.0}, "face_height -30"),
+    ("box_on_image", {"face_x": 100.0}, "face_x 100"),
+    ("box_on_image", {"face_x": -100.0}, "face_x -100"),
+    ("box_on_image", {"face_x": -16.0, "face_y": 0.0}, "face_x -16"),
+    ("box_on_image", {"face_x": -10.0, "face_y": -10.0}, "face_x -10"),  # 4/9 of it on the image
+    ("box_on_image", {"face_x": 48 - 15.0 + 1e-9}, "face_x 33"),
+    ("box_on_image", {"face_y": 40 - 14.999999}, "face_y 25"),
+    ("box_on_image", {"face_x": np.nan, "unread": "face_x 'nan'"}, "face_height 30, face_x 'nan'; image"),
+    ("box_on_image", {"face_x": 1e308, "face_width": 1e308}, "face_x 1e+308"),
+    ("box_on_image", {"face_x": -1e308, "face_width": 1.7e308}, "face_x -1e+308"),
+    ("landmarks_complete", {"landmark_count": 135}, "135 numbers"),
+    ("landmarks_complete", {"landmark_count": -1}, "a value that is no finite number"),
+    ("expression_known", {"expression": 11.0}, "expression 11"),
+    ("expression_known", {"expression": -1.0}, "expression -1"),
+    ("expression_known", {"expression": 2.5}, "expression 2.5"),
+    ("expression_known", {"expression": np.nan, "unread": "expression 'happy'"}, "expression 'happy'"),
+    ("valence_in_range", {"valence": 1.01}, "valence 1.01, arousal 0.25"),
+    ("valence_in_range", {"valence": -2.0}, "valence -2, arousal 0.25"),
+    ("valence_in_range", {"valence": np.nan, "unread": "valence '-inf'"}, "arousal 0.25, valence '-inf'"),
+    ("valence_in_range", {"valence": np.nan, "arousal": -2.0, "unread": "valence ''"}, "arousal -2, valence ''"),
+    ("arousal_in_range", {"arousal": -2.0}, "valence 0.5, arousal -2"),
+    ("arousal_in_range", {"arousal": -1.001}, "arousal -1.001"),
+    ("arousal_in_range", {"arousal": np.nan, "unread": "arousal 'calm'"}, "valence 0.5, arousal 'calm'"),
 ]
 
 
-def test_each_fault_is_quarantined_under_its_rule_with_the_value_and_line(tmp_path):
-    save_picture(tmp_path, "1/v.jpg", 1)
-    rows = []
-    for number, (_, fault, _) in enumerate(SPOILT_ROWS):
-        path = f"1/{number}.png"
-        save_picture(tmp_path, path, number)
-        rows += [row(**{"path": path} | fault)]
-    result = check(write_copy(tmp_path, rows))
+def test_each_fault_is_quarantined_under_its_rule_with_the_value_and_line():
+    annotations = make_annotations(*(fault for _, fault, _ in SPOILT_ROWS), *sound(1, **VALIDATION))
+    result = check(annotations)
     assert len(result.kept) == 1  # the validation row
     found = result.quarantine.set_index("line")
     for line, (rule, _, value) in enumerate(SPOILT_ROWS, start=2):
         assert found.at[line, "rule"] == rule, (line, found.loc[line])
         assert value in found.at[line, "value"], (line, found.loc[line])
-    assert set(found["list"]) == {"training.csv"}
 
 
-@pytest.mark.parametrize(
-    "fine",
-    [
-        {"box": ",,,"},
-        {"box": " , , , "},
-        {"box": "-15,0,30,30"},
-        {"box": "0.5,0.5,1e1,10.25"},
-        {"expression": "10"},
-        {"expression": "3.0"},
-        {"valence": "-2", "arousal": "-2"},
-        {"valence": "-2.0", "arousal": "-2.000"},
-        {"valence": "1", "arousal": "-1"},
-        {"landmarks": ""},
-    ],
-)
-def test_rows_at_the_limits_are_kept(tmp_path, fine):
-    result = check_rows(tmp_path, row(**fine))
-    assert len(result.quarantine) == 0, result.quarantine.iloc[0].to_dict()
+def test_rows_at_the_limits_are_kept():
+    fine = [
+        {"box_given": False, "face_x": np.nan, "face_y": np.nan, "face_width": np.nan, "face_height": np.nan},
+        {"face_x": -15.0, "face_y": 0.0},
+        {"face_x": 48 - 15.0},
+        {"face_y": 40 - 15.0},
+        {"face_x": 0.5, "face_y": 0.5, "face_width": 0.25, "face_height": 10.25},
+        {"expression": 8.0},
+        {"valence": -2.0, "arousal": -2.0},
+        {"valence": 1.0, "arousal": -1.0},
+        {"landmark_count": 0},
+        {"listed_path": "1/..a..jpg"},
+        {"listed_path": "ab:c/d.jpg"},
+    ]
+    result = check(make_annotations(*fine))
+    assert len(result.kept) == len(fine), result.quarantine.to_dict("records")
 
 
-def test_an_image_that_is_too_small_or_damaged_is_quarantined_and_not_its_box(tmp_path):
-    save_picture(tmp_path, "1/small.png", 1, width=23, height=40)
-    (tmp_path / IMAGES / "1/text.jpg").write_text("no picture")
-    result = check_rows(tmp_path, row("1/small.png", box="0,0,20,20"), row("1/text.jpg"))
-    assert result.quarantine["rule"].to_list() == ["image_large_enough", "image_readable"]
-    assert result.quarantine["value"].to_list()[0] == "image_width 23.0, image_height 40.0"
-    assert "not an image" in result.quarantine["value"].to_list()[1]
-    assert result.quarantine["also_broken"].to_list() == ["", ""]
+def test_an_image_that_is_too_small_or_damaged_is_quarantined_and_not_its_box():
+    rows = [{"face_width": 20.0, "face_x": 0.0}, {}, {}, {"face_width": 0.0}, {"listed_path": "../a.jpg"}]
+    problems = {1: "damaged image: cut short", 3: "empty file", 4: "path leaves the data folder"}
+    result = check(make_annotations(*rows), make_probes(5, width={0: 23}, problem=problems, height={2: 24}))
+    assert result.quarantine[["line", "rule", "value", "also_broken"]].to_numpy().tolist() == [
+        [2, "image_large_enough", "23 x 40 pixels", ""],
+        [3, "image_readable", "damaged image: cut short", ""],
+        [5, "image_readable", "empty file", "box_on_image"],  # no image holds a box without an area
+        [6, "path_inside_folder", "path leaves the data folder: ../a.jpg", ""],  # its image was never opened
+    ]
 
 
-def test_a_symbolic_link_out_of_the_folder_is_quarantined(tmp_path):
-    save_picture(tmp_path / "elsewhere", "1/a.jpg", 1)
-    root = tmp_path / "data"
-    root.mkdir()
-    save_picture(root, "1/v.jpg", 2)
-    (root / IMAGES / "1/link.jpg").symlink_to(tmp_path / "elsewhere" / IMAGES / "1/a.jpg")
-    found = only_broken(check(write_copy(root, [row("1/link.jpg")])))
-    assert (found["rule"], found["value"]) == ("image_readable", "image_problem symbolic link leaves the data folder")
+def test_the_first_of_two_equal_paths_is_kept():
+    result = check(make_annotations(*({"listed_path": "1/a.jpg"} for _ in range(3)), {"listed_path": "1/b.jpg"}))
+    assert result.kept["line"].to_list() == [2, 5]
+    assert result.quarantine[["line", "rule", "value"]].to_numpy().tolist() == [
+        [3, "path_unique", "also training.csv line 2"],
+        [4, "path_unique", "also training.csv line 2"],
+    ]
 
 
-def test_the_first_of_two_equal_paths_is_kept_however_it_is_spelt(tmp_path):
-    result = check_rows(tmp_path, row(), row("1/./a.jpg", expression="4"), row("1//a.jpg"))
-    assert result.quarantine[["line", "rule"]].to_numpy().tolist() == [[3, "path_unique"], [4, "path_unique"]]
+def test_of_a_path_in_both_splits_the_validation_copy_is_kept():
+    same = {"listed_path": "1/a.jpg"}
+    result = check(make_annotations(same, same, same | VALIDATION, same | VALIDATION))
+    assert result.kept[["split", "line"]].to_numpy().tolist() == [["validation", 2]]
+    assert result.quarantine[["list", "line", "rule", "value", "also_broken"]].to_numpy().tolist() == [
+        ["training.csv", 2, "path_in_one_split", "also validation.csv line 2", ""],
+        ["training.csv", 3, "path_in_one_split", "also validation.csv line 2", "path_unique"],
+        ["validation.csv", 3, "path_unique", "also validation.csv line 2", ""],
+    ]
 
 
-def test_of_a_path_in_both_splits_the_validation_copy_is_kept(tmp_path):
-    result = check_rows(tmp_path, row(), row("1/v.jpg", expression="6"))
-    found = only_broken(result)
-    assert (found["list"], found["rule"], found["line"]) == ("training.csv", "path_unique", 3)
-    assert result.kept["split"].to_list() == ["train", "validation"]
+def test_a_broken_row_takes_part_in_nothing_else():
+    same = {"listed_path": "1/a.jpg"}
+    result = check(
+        make_annotations(
+            same | {"expression": 99.0},
+            same,
+            same | VALIDATION | {"valence": 5.0},
+            {"expression": 3.0},
+            VALIDATION | {"landmark_count": 3},
+        ),
+        make_probes(5, face_hash={3: near(0), 4: near(0)}),
+    )
+    # The first copy and validation's are broken, so the second copy stays; so does the twin of a broken row.
+    assert result.kept["line"].to_list() == [3, 4]
+    assert len(result.duplicates) == 0
 
 
-def test_a_row_that_breaks_many_rules_is_counted_under_each_and_quarantined_once(tmp_path):
-    found = only_broken(check_rows(tmp_path, row(box="0,0,0,0", expression="99", valence="7", arousal="x")))
-    assert found["rule"] == "box_on_image"
-    assert found["also_broken"] == "expression_known, valence_in_range, arousal_in_range"
-
-
-def test_lines_without_the_columns_are_quarantined_with_their_text(tmp_path):
-    found = only_broken(check_rows(tmp_path, row(), "1/b.jpg,1,2"))
-    assert found.to_dict() == {
+def test_broken_lines_stand_among_the_rows_and_a_row_that_breaks_many_rules_stands_once():
+    many = {"face_width": 0.0, "expression": 99.0, "valence": 4.0}
+    annotations = make_annotations({"valence": 3.0}, {}, many, unsplit=[("training.csv", 3, "1/b.jpg,1,2")])
+    annotations.rows.loc[1:, "line"] += 1
+    result = check(annotations)
+    assert result.quarantine["line"].to_list() == [2, 3, 5]
+    assert result.quarantine["rule"].to_list()[2] == "box_on_image"
+    assert result.quarantine["also_broken"].to_list() == ["", "", "expression_known, valence_in_range"]
+    assert np.isnan(result.quarantine["expression"].iloc[1])
+    assert result.quarantine.drop(columns="expression").iloc[1].to_dict() == {
         "list": "training.csv",
         "line": 3,
+        "split": "train",
         "path": "",
-        "rule": SPLIT_RULE,
+        "rule": "columns_complete",
         "value": "1/b.jpg,1,2",
         "also_broken": "",
+        "archive": "",
+        "offset": 0,
+        "length": 0,
+        "deflated": False,
     }
 
 
-def test_the_tables_survive_parquet(tmp_path):
-    result = check_rows(tmp_path, row(), row("1/é\ufffd.jpg", expression="\ufffd"), "x")
-    for table in (result.kept, result.quarantine):
-        table.to_parquet(tmp_path / "table.parquet", index=False)
-        pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "table.parquet"), table)
+def test_non_faces_and_rows_without_a_label_are_dropped():
+    result = check(
+        make_annotations(
+            {"expression": 10.0},
+            {"expression": 10.0} | NO_VA,
+            {"expression": 9.0} | NO_VA,
+            {"expression": 8.0},
+            {"expression": 2.0} | NO_VA,
+            {"expression": 8.0, "soft_neutral": 0.5, "soft_fear": 0.5} | NO_VA,
+        )
+    )
+    assert result.dropped[["line", "rule", "value"]].to_numpy().tolist() == [
+        [2, "non_face", "expression 10"],
+        [3, "non_face", "expression 10"],
+        [4, "no_label", "expression 9, valence -2, arousal -2"],
+    ]
+    assert result.kept["expression"].to_list() == [-1, 2, -1]
+    assert result.kept["valence"].isna().to_list() == [False, True, True]
+    assert result.kept["arousal"].isna().to_list() == [False, True, True]
+    assert broken(result)["no_label"] == 2
 
 
-def test_great_expectations_says_nothing_about_temporary_folders(tmp_path, caplog):
+def test_a_training_face_that_validation_holds_leaves_and_the_nearest_is_named():
+    annotations = make_annotations(*sound(4), *sound(3, **VALIDATION))
+    probes = make_probes(7, face_hash={0: near(1), 1: near(0), 4: near(15), 5: near(7)})
+    result = check(annotations, probes)
+    assert result.dropped[["line", "rule", "value"]].to_numpy().tolist() == [
+        [2, "near_duplicate_of_validation", f"{IMAGES}/1/5.jpg, 2 bits apart"],
+        [3, "near_duplicate_of_validation", f"{IMAGES}/1/5.jpg, 3 bits apart"],
+    ]
+    assert result.kept["line"].to_list() == [4, 5, 2, 3, 4]
+    # The two training rows are near each other as well, but both have left.
+    pairs = result.duplicates[["path_a", "split_a", "path_b", "split_b", "distance", "dropped"]].to_numpy().tolist()
+    path = [f"{IMAGES}/1/{number}.jpg" for number in range(7)]
+    assert pairs == [
+        [path[4], "validation", path[0], "train", 3, True],
+        [path[4], "validation", path[1], "train", 4, True],
+        [path[5], "validation", path[0], "train", 2, True],
+        [path[5], "validation", path[1], "train", 3, True],
+        [path[4], "validation", path[5], "validation", 1, False],
+    ]
+    assert result.kept["duplicate_group"].to_list() == [-1, -1, 0, 0, -1]
+
+
+def test_near_duplicates_in_a_split_are_kept_and_marked_with_their_group():
+    probes = make_probes(7, face_hash={0: near(0), 2: near(1), 5: near(0), 1: ~near(0), 6: ~near(3)})
+    result = check(make_annotations(*sound(7), *sound(0)), probes)
+    assert result.kept["duplicate_group"].to_list() == [0, 1, 0, -1, -1, 0, 1]
+    marked = [name == "near_duplicate_in_split" for name in result.kept["warnings"]]
+    assert marked == [True, True, True, False, False, True, True]
+    assert not result.duplicates["dropped"].any()
+    assert broken(result) == {"near_duplicate_in_split": 5}
+
+
+def test_near_duplicates_are_not_looked_for_when_switched_off():
+    probes = make_probes(4, face_hash=dict.fromkeys(range(4), near(0)))
+    result = check(make_annotations(*sound(2), *sound(2, **VALIDATION)), probes, near_duplicate_distance=-1)
+    assert len(result.kept) == 4
+    assert len(result.duplicates) == 0
+    checked = {count.name: count.checked for count in result.counts}
+    assert checked["near_duplicate_of_validation"] == checked["near_duplicate_in_split"] == 0
+    assert checked["identity_in_validation"] == 0  # no row has an identity
+
+
+def test_the_distance_decides_who_is_near():
+    annotations = make_annotations(*sound(2), *sound(1, **VALIDATION))
+    probes = make_probes(3, face_hash={0: near(0b111), 1: near(0b1111), 2: near(0)})
+    result = check(annotations, probes, near_duplicate_distance=3)
+    assert result.dropped["line"].to_list() == [2]
+
+
+def test_training_rows_of_a_person_whom_validation_holds_leave():
+    annotations = make_annotations(
+        {"identity": "ada"},
+        {"identity": "bob"},
+        {"identity": ""},
+        {"identity": "ada"} | VALIDATION,
+        {"identity": ""} | VALIDATION,
+        {"identity": "bob", "valence": 4.0} | VALIDATION,
+        has_identity=True,
+    )
+    result = check(annotations)
+    found = only(result.dropped)
+    assert (found["line"], found["rule"], found["value"]) == (2, "identity_in_validation", "identity ada")
+    assert result.kept["identity"].to_list() == ["bob", "", "ada", ""]
+    assert {count.name: count.checked for count in result.counts}["identity_in_validation"] == 5
+
+
+def test_a_pair_is_marked_even_when_a_third_of_its_kind_left_for_its_identity():
+    same = dict.fromkeys(range(3), near(0))
+    annotations = make_annotations({"identity": "ada"}, *sound(2), {"identity": "ada"} | VALIDATION, has_identity=True)
+    result = check(annotations, make_probes(4, face_hash=same))
+    assert result.kept["duplicate_group"].to_list() == [0, 0, -1]
+
+
+def test_a_row_that_is_doubtful_is_kept_with_the_names_of_its_warnings():
+    annotations = make_annotations({"expression": 2.0, "valence": 0.9}, {}, {"expression": 1.0, "valence": 0.0})
+    result = check(annotations, make_probes(3, face_hash={0: near(0), 1: near(0)}))
+    both = "va_plausible,near_duplicate_in_split"
+    assert result.kept["warnings"].to_list() == [both, "near_duplicate_in_split", "va_plausible"]
+
+
+def test_the_counts_name_every_rule_once_in_order_with_the_rows_that_came_to_it():
+    result = check(make_annotations({"valence": 9.0}, {"expression": 10.0}, *sound(6)))
+    assert [count.name for count in result.counts] == [rule.name for rule in RULES]
+    checked = {count.name: count.checked for count in result.counts}
+    assert checked["columns_complete"] == checked["box_on_image"] == 8
+    assert checked["path_unique"] == checked["non_face"] == 7
+    assert checked["near_duplicate_of_validation"] == checked["va_plausible"] == 6
+    assert result.describe().splitlines() == [
+        "8 rows: 6 kept, 1 quarantined, 1 dropped",
+        "  error valence_in_range: 1",
+        "  drop non_face: 1",
+    ]
+    plain = json.loads(json.dumps(result.to_dict(), allow_nan=False))
+    assert (plain["rows"], plain["kept"], plain["quarantined"], plain["dropped"]) == (8, 6, 1, 1)
+    assert plain["rules"][1]["severity"] == "error"
+
+
+def test_nothing_but_broken_rows_leaves_empty_tables_and_what_is_said_of_them_is_short():
+    annotations = make_annotations({"listed_path": "../" + "x" * 100_000}, unsplit=[("training.csv", 9, "y" * 10_000)])
+    result = check(annotations)
+    assert (len(result.kept), len(result.quarantine)) == (0, 2)
+    assert result.quarantine["value"].str.len().to_list() == [300, 300]
+
+
+def test_a_table_that_does_not_fit_its_probes_is_a_programming_error():
+    with pytest.raises(ValueError, match="2 rows, but 3 probes"):
+        check(make_annotations({}, {}), make_probes(3))
+
+
+def test_a_row_that_got_lost_is_never_passed_over(monkeypatch):
+    whole = contract.make_quarantine
+    monkeypatch.setattr(contract, "make_quarantine", lambda *parts: whole(*parts).iloc[1:])
+    with pytest.raises(RuntimeError, match="3 rows came in, but 1 are kept, 1 in quarantine and 0 dropped"):
+        check(make_annotations({"valence": 9.0}, {"valence": 9.0}, {}))
+
+
+def test_great_expectations_says_nothing_about_temporary_folders(caplog):
     with caplog.at_level(logging.INFO):
-        check_rows(tmp_path, row())
+        check(make_annotations({}))
     assert "temporary directory" not in caplog.text
 
 
@@ -207,74 +386,89 @@ def limits(result: ContractResult, fraction: float = 0.1, support: int = 1) -> N
     enforce_limits(result, max_quarantine_fraction=fraction, min_validation_per_class=support)
 
 
-def test_too_many_broken_rows_stop_with_rule_count_and_examples(tmp_path):
-    sound_copy(tmp_path)
-    with (tmp_path / "training.csv").open("ab") as stream:
-        stream.write(lines(*(row(f"9/{n}.jpg", expression="42") for n in range(4)), row("0/t0.png"), header=None))
-    result = check(tmp_path)
+def test_too_many_broken_rows_stop_with_rule_count_and_examples():
+    faults = [{"expression": 42.0}] * 4 + [{"listed_path": "1/0.jpg"}]
+    annotations = make_annotations(*sound(12), *faults, *sound(8, **VALIDATION))
+    result = check(annotations, make_probes(25, problem=dict.fromkeys(range(12, 16), "no such file")))
     limits(result, fraction=0.2)  # 5 of 25
     with pytest.raises(PocketAffectError) as caught:
         limits(result, fraction=0.19)
     text = str(caught.value)
     assert "5 of 25 rows (20.0%) break it, most of them image_readable (4 rows: the file exists and decodes)" in text
-    assert "training.csv line 14: image_problem no such file; training.csv line 15" in text
+    assert "training.csv line 14: no such file; training.csv line 15" in text
     assert text.count("no such file") == 3
     assert "19.0% (params.yaml: validate.max_quarantine_fraction)" in text
     assert ".work/validate/quarantine.csv" in text
 
 
-def test_the_named_rule_has_examples_even_when_another_is_broken_more_often_in_second_place(tmp_path):
-    one, two = {"box": "0,0,0,0", "valence": "7"}, {"expression": "77", "valence": "7"}
-    rows = [row(f"1/{n}.png", **fault) for n, fault in enumerate([one, one, one, two, two])]
-    for number in range(5):
-        save_picture(tmp_path, f"1/{number}.png", number)
+def test_the_named_rule_has_examples_even_when_another_is_broken_more_often_in_second_place():
+    one, two = {"face_width": 0.0, "valence": 7.0}, {"expression": 77.0, "valence": 7.0}
+    result = check(make_annotations(one, one, one, two, two))
     with pytest.raises(
         PocketAffectError, match=r"most of them box_on_image \(3 rows.*\n  found:   training.csv line 2"
     ):
-        limits(check_rows(tmp_path, *rows))
+        limits(result)
 
 
-def test_a_class_with_too_few_validation_images_is_named(tmp_path):
-    result = check(sound_copy(tmp_path, validation=7))
+def test_a_class_with_too_few_validation_images_is_named():
+    result = check(make_annotations(*sound(4), *[{"expression": 10.0}] * 9, *sound(7, **VALIDATION)))
     with pytest.raises(PocketAffectError, match=r"too few images of contempt \(0\)\n") as caught:
         limits(result)
     assert "happiness 1" in str(caught.value)
     assert "at least 1 each (params.yaml: validate.min_validation_per_class)" in str(caught.value)
-    limits(result, support=0)
+    limits(result, fraction=0, support=0)  # dropped rows are not in quarantine
 
 
-def test_a_training_split_without_a_usable_row_stops(tmp_path):
-    result = check_rows(tmp_path, row(expression="99"))
+def test_a_training_split_without_a_usable_row_stops():
+    result = check(make_annotations({"expression": 99.0}, *sound(8, **VALIDATION)))
     with pytest.raises(PocketAffectError, match="training split: no usable row"):
         limits(result, fraction=1, support=0)
 
 
-BASE = lines(row(), row("1/b.png", box=",,,", expression="0"), row("1/c.png", valence="-2", arousal="-2"))
-TOKENS = (b"\n", b",", b"../", b"/", b"-2", b"nan", b"inf", b"1e9", b"-", b"\xff", b"\0", b"1/a.jpg", b"1/v.jpg")
-
-
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(content=spoilt(BASE, TOKENS))
-def test_of_a_spoilt_list_nothing_is_lost_and_nothing_broken_is_kept(tmp_path, content):
-    for number, path in enumerate(("1/a.jpg", "1/b.png", "1/c.png", "1/v.jpg")):
-        if not (tmp_path / IMAGES / path).exists():
-            save_picture(tmp_path, path, number)
-    try:
-        rows, unsplit = read_annotations(write_copy(tmp_path, content))
-    except PocketAffectError:
-        return
-    result = check_contract(rows, unsplit, probe_images(tmp_path, list(rows["path"]), workers=1))
-    assert_balanced(result, count_rows(content) + 1)
-    for kept in result.kept.itertuples():
-        assert kept.expression in range(11)
-        assert (kept.valence, kept.arousal) == (-2, -2) or max(abs(kept.valence), abs(kept.arousal)) <= 1
-        assert (tmp_path / kept.path).resolve().is_relative_to(tmp_path)
-        box = [kept.face_x, kept.face_y, kept.face_width, kept.face_height]
-        assert pd.isna(box).all() or (kept.face_width > 0 and kept.face_height > 0)
-        if not pd.isna(box).any():
-            shared = [
-                min(start + side, limit) - max(start, 0)
-                for start, side, limit in zip(box[:2], box[2:], (kept.image_width, kept.image_height), strict=True)
-            ]
-            assert shared[0] * shared[1] >= 0.499 * box[2] * box[3]
-    assert result.kept["path"].is_unique
+def test_a_data_folder_goes_through_reading_probing_and_checking(tmp_path):
+    lines = []
+    for number in range(16):
+        save_picture(tmp_path, f"1/t{number}.png", seed=number)
+        valence, arousal = PLAUSIBLE[number % 8]
+        lines.append(row(f"1/t{number}.png", "4,4,30,30", str(number % 8), f"{valence}", f"{arousal}", landmarks=""))
+    for number in range(8):
+        save_picture(tmp_path, f"1/v{number}.png", seed=100 + number)
+    validation = [row(f"1/v{number}.png", ",,,", str(number), "-2", "-2", landmarks="") for number in range(8)]
+    save_picture(tmp_path, "1/v0.png", seed=3)  # the same picture as t3, but in the box
+    save_picture(tmp_path, "1/small.png", seed=200, width=23)
+    lines += [
+        row("1/small.png", "0,0,20,20", landmarks=""),
+        row("1/none.png", landmarks=""),
+        row("../1/t0.png", landmarks=""),
+        row("1/t1.png", landmarks=""),
+        row("1/./t1.png", landmarks=""),
+        row("1/v1.png", landmarks=""),
+        row("1/t0.png", expression="x", valence="", landmarks="1;2"),
+        "1/t2.png,1,2",
+    ]
+    lines[3] = row("1/t3.png", ",,,", "3", "0.1", "0.5", landmarks="")
+    write_copy(tmp_path, lines, validation)
+    annotations = read_annotations(DataFolder.open(tmp_path))
+    probes = probe_images(tmp_path, annotations.rows, workers=1)
+    result = check_contract(annotations, probes, near_duplicate_distance=4, profile=None, max_drift=0.05)
+    assert_balanced(result, annotations)
+    assert result.rows == 32
+    assert result.quarantine[["line", "rule"]].to_numpy().tolist() == [
+        [18, "image_large_enough"],
+        [19, "image_readable"],
+        [20, "path_inside_folder"],
+        [21, "path_unique"],
+        [22, "path_unique"],
+        [23, "path_in_one_split"],
+        [24, "landmarks_complete"],
+        [25, "columns_complete"],
+    ]
+    assert result.quarantine["also_broken"].to_list()[6] == "expression_known, valence_in_range"
+    found = only(result.dropped)
+    assert (found["line"], found["rule"]) == (5, "near_duplicate_of_validation")
+    assert found["value"] == f"{IMAGES}/1/v0.png, 0 bits apart"
+    kept = result.kept
+    assert len(kept) == 23
+    assert sorted(kept.loc[kept["split"] == "validation", "expression"]) == list(range(len(EXPRESSIONS)))
+    assert set(kept["warnings"]) == {""}
+    assert set(kept["image_width"]) == {48}

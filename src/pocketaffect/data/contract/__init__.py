@@ -1,0 +1,1 @@
+"""The rules that every row is held to, and what becomes of those that break one."""

@@ -1,0 +1,262 @@
+"""The data contract: rows are held to the rules step by step, and every row that came in is accounted for.
+
+A row is kept, quarantined with the first rule it broke, or dropped by a rule that sends sound rows away. The rules are
+in `rules`, what they look at in `evidence`, which rows broke them and the tables in `ledger`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from pocketaffect import paths
+from pocketaffect.data.contract.evidence import Evidence
+from pocketaffect.data.contract.ledger import (
+    DROPPED_COLUMNS,
+    DUPLICATES_COLUMNS,
+    KEPT_COLUMNS,
+    QUARANTINE_COLUMNS,
+    Ledger,
+    make_duplicates,
+    make_kept,
+    make_quarantine,
+    make_sent_away,
+    sort_pairs,
+)
+from pocketaffect.data.contract.profile import Drift, compare_profiles, profile_of, write_profile
+from pocketaffect.data.contract.rules import RULES, Severity
+from pocketaffect.errors import PocketAffectError
+from pocketaffect.files import write_atomically, write_json
+from pocketaffect.labels import EXPRESSIONS
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import pandas as pd
+
+    from pocketaffect.data.contract.profile import Profile
+    from pocketaffect.data.faces.probe import Probes
+    from pocketaffect.data.release.layouts import Annotations
+
+    Positions = npt.NDArray[np.int64]
+
+__all__ = [
+    "DROPPED_COLUMNS",
+    "DUPLICATES_COLUMNS",
+    "KEPT_COLUMNS",
+    "QUARANTINE_COLUMNS",
+    "ContractResult",
+    "RuleCount",
+    "check_contract",
+    "enforce_limits",
+    "write_result",
+]
+ROW_GROUP: Final = 1 << 16
+
+
+@dataclass(frozen=True)
+class RuleCount:
+    """How many rows a rule was asked about (none: it had nothing to look at, or is switched off), how many broke it."""
+
+    name: str
+    severity: Severity
+    demand: str
+    checked: int
+    broken: int
+
+
+@dataclass(frozen=True)
+class ContractResult:
+    """What became of the rows.
+
+    Attributes:
+        kept: `KEPT_COLUMNS`; training rows first, each split in the lists' order.
+        quarantine: `QUARANTINE_COLUMNS`, rows that break a rule of severity error, by list and line.
+        dropped: `DROPPED_COLUMNS`, rows that a rule of severity drop sent away, by list and line.
+        duplicates: `DUPLICATES_COLUMNS`, pairs of near-duplicates; `dropped` where row b left for it.
+        counts: One for each rule.
+        drift: Against the profile, where one was given.
+    """
+
+    kept: pd.DataFrame
+    quarantine: pd.DataFrame
+    dropped: pd.DataFrame
+    duplicates: pd.DataFrame
+    counts: tuple[RuleCount, ...]
+    drift: tuple[Drift, ...]
+
+    @property
+    def rows(self) -> int:
+        """All rows that came in."""
+        return len(self.kept) + len(self.quarantine) + len(self.dropped)
+
+    def describe(self) -> str:
+        """Lines for a log: what became of the rows, which rules were broken, what has drifted."""
+        lines = [
+            f"{self.rows:,} rows: {len(self.kept):,} kept, {len(self.quarantine):,} quarantined, "
+            f"{len(self.dropped):,} dropped"
+        ]
+        lines += [f"  {count.severity} {count.name}: {count.broken:,}" for count in self.counts if count.broken]
+        lines += [f"  drift: {finding}" for finding in self.drift if finding.warned]
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, in a fixed order."""
+        return {
+            "rows": self.rows,
+            "kept": len(self.kept),
+            "quarantined": len(self.quarantine),
+            "dropped": len(self.dropped),
+            "near_duplicates": len(self.duplicates),
+            "rules": [asdict(count) for count in self.counts],
+            "drift": [asdict(finding) for finding in self.drift],
+        }
+
+
+def check_contract(
+    annotations: Annotations,
+    probes: Probes,
+    *,
+    near_duplicate_distance: int | None,
+    profile: Profile | None,
+    max_drift: float,
+) -> ContractResult:
+    """Holds every row to every rule.
+
+    Args:
+        annotations: As `layouts.read_annotations` gives them; left as they are.
+        probes: One for each of its rows, in their order.
+        near_duplicate_distance: Bits of 256 in which two faces' hashes may differ; None or less than 0 looks for none.
+        profile: What drift is measured from; None measures none.
+        max_drift: Class share or VA mean further than this from the profile is a warning.
+    """
+    import numpy as np
+
+    rows, unsplit = annotations.rows, annotations.unsplit
+    evidence = Evidence(rows, probes, has_votes=annotations.has_votes)
+    ledger = Ledger(len(rows))
+    ledger.apply("row", evidence.row_columns())
+    ledger.apply("path", evidence.path_columns(ledger.alive))
+    ledger.apply("label", evidence.label_columns(ledger.alive))
+
+    if annotations.has_identity:
+        ledger.apply("identity", evidence.identity_columns(ledger.alive))
+    faces = ledger.alive
+    look = near_duplicate_distance is not None and near_duplicate_distance >= 0
+    pairs, distances = _find_pairs(
+        probes, faces, evidence.is_validation[faces], near_duplicate_distance if look else None
+    )
+    if look:
+        ledger.apply("leak", evidence.leak_columns(faces, pairs, distances))
+    pairs, distances, leaked = sort_pairs(faces[pairs], distances, evidence.is_validation, ledger.alive)
+    groups = _group(ledger.alive, pairs[~leaked])
+    ledger.apply("doubt", evidence.doubt_columns(ledger.alive))
+    if look:
+        ledger.apply("twin", {"has_twin": (groups >= 0).astype(np.int8)})
+
+    kept = make_kept(evidence, ledger, groups)
+    result = ContractResult(
+        kept=kept,
+        quarantine=make_quarantine(evidence, ledger, unsplit),
+        dropped=make_sent_away(evidence, ledger, "drop")[list(DROPPED_COLUMNS)],
+        duplicates=make_duplicates(rows, pairs, distances, leaked),
+        counts=_count(ledger, len(unsplit)),
+        drift=() if profile is None else compare_profiles(profile, profile_of(kept), max_drift=max_drift),
+    )
+    if result.rows != len(rows) + len(unsplit):
+        raise RuntimeError(
+            f"{len(rows) + len(unsplit)} rows came in, but {len(result.kept)} are kept, {len(result.quarantine)} in "
+            f"quarantine and {len(result.dropped)} dropped"
+        )
+    return result
+
+
+def _count(ledger: Ledger, unsplit: int) -> tuple[RuleCount, ...]:
+    checked = ledger.checked | {RULES[0].name: len(ledger.bits) + unsplit}
+    broken = ledger.broken | {RULES[0].name: unsplit}
+    return tuple(
+        RuleCount(rule.name, rule.severity, rule.demand, checked.get(rule.name, 0), broken.get(rule.name, 0))
+        for rule in RULES
+    )
+
+
+def _find_pairs(
+    probes: Probes, faces: Positions, is_validation: npt.NDArray[np.bool_], distance: int | None
+) -> tuple[Positions, Positions]:
+    """Near-duplicates as places in `faces` [m, 2], and their distances [m]."""
+    import numpy as np
+
+    from pocketaffect.data.contract.duplicates import find_near_duplicates
+
+    if distance is None:
+        return np.empty((0, 2), dtype=np.int64), np.empty(0, dtype=np.int64)
+    hashes = probes.face_hash if len(faces) == len(probes.face_hash) else probes.face_hash[faces]
+    return find_near_duplicates(hashes, max_distance=distance, preferred=is_validation)
+
+
+def _group(alive: Positions, pairs: Positions) -> Positions:
+    """For each row that is left the number of its group of near-duplicates, -1 for none."""
+    import numpy as np
+
+    from pocketaffect.data.contract.duplicates import group_duplicates
+
+    groups: Positions = group_duplicates(len(alive), np.searchsorted(alive, pairs))
+    return groups
+
+
+def write_result(result: ContractResult, target: Path) -> None:
+    """Writes the tables, the counts and the kept rows' profile into folder `target`, which appears when it is complete.
+
+    Raises:
+        PocketAffectError: The disk is full, or the place cannot be written to.
+    """
+    with write_atomically(target) as draft:
+        draft.mkdir()
+        for file, table in (
+            (paths.MANIFEST_TABLE, result.kept),
+            (paths.QUARANTINE_TABLE, result.quarantine),
+            (paths.DROPPED_TABLE, result.dropped),
+            (paths.DUPLICATES_TABLE, result.duplicates),
+        ):
+            # Preprocessing reads the manifest a row group at a time.
+            table.to_parquet(draft / file.name, index=False, row_group_size=ROW_GROUP)
+        write_json(draft / paths.CONTRACT_REPORT.name, result.to_dict())
+        write_profile(draft / paths.DATA_PROFILE.name, profile_of(result.kept))
+
+
+def enforce_limits(result: ContractResult, *, max_quarantine_fraction: float, min_validation_per_class: int) -> None:
+    """Stops on a data set that is too dirty, or too small to judge a model by.
+
+    Raises:
+        PocketAffectError: Names the rule that most rows broke, the count, and three examples; or the classes.
+    """
+    fraction = len(result.quarantine) / max(1, result.rows)
+    if fraction > max_quarantine_fraction:
+        rules = result.quarantine["rule"].value_counts()
+        worst = max(result.counts, key=lambda count: int(rules.get(count.name, 0)))
+        examples = result.quarantine[result.quarantine["rule"] == worst.name].head(3)
+        shown = "; ".join(f"{row.list} line {row.line}: {row.value}" for row in examples.itertuples())
+        raise PocketAffectError(
+            f"data contract: {len(result.quarantine):,} of {result.rows:,} rows ({fraction:.1%}) break it, "
+            f"most of them {worst.name} ({rules[worst.name]:,} rows: {worst.demand})",
+            found=shown,
+            allowed=f"{max_quarantine_fraction:.1%} (params.yaml: validate.max_quarantine_fraction)",
+            todo="mend the rows that .work/validate/quarantine.csv lists, or raise the limit",
+        )
+    validation = result.kept["expression"][(result.kept["split"] == "validation").to_numpy()]
+    support = {name: int((validation == code).sum()) for code, name in enumerate(EXPRESSIONS)}
+    poor = {name: count for name, count in support.items() if count < min_validation_per_class}
+    if poor:
+        raise PocketAffectError(
+            "validation split: too few images of " + ", ".join(f"{name} ({count})" for name, count in poor.items()),
+            found=", ".join(f"{name} {count}" for name, count in support.items()),
+            allowed=f"at least {min_validation_per_class} each (params.yaml: validate.min_validation_per_class)",
+            todo="add validation images of these classes, or lower the limit",
+        )
+    if not (result.kept["split"] == "train").any():
+        raise PocketAffectError(
+            "training split: no usable row",
+            found=f"{len(result.quarantine):,} rows in quarantine, {len(result.dropped):,} dropped",
+            todo="see .work/validate/quarantine.csv",
+        )

@@ -1,0 +1,239 @@
+"""Which rules each row broke, and the tables that come of it: one row in exactly one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from pocketaffect.data.contract.evidence import MAX_VALUE, Evidence
+from pocketaffect.data.contract.rules import RULE_NAMES, RULES, Rule, Severity, Step, Suites
+from pocketaffect.data.release.rows import BOX_COLUMNS, EYE_COLUMNS
+from pocketaffect.labels import EXPRESSIONS, NO_EXPRESSION, SOFT_COLUMNS, VALENCE_AROUSAL
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import pandas as pd
+
+    Positions = npt.NDArray[np.int64]
+
+PLACE_COLUMNS: Final = ("archive", "offset", "length", "deflated")
+KEPT_COLUMNS: Final = (
+    "list",
+    "line",
+    "split",
+    "path",
+    *PLACE_COLUMNS,
+    *BOX_COLUMNS,
+    *EYE_COLUMNS,
+    "image_width",
+    "image_height",
+    "expression",
+    *VALENCE_AROUSAL,
+    *SOFT_COLUMNS,
+    "identity",
+    "warnings",
+    "duplicate_group",
+)
+SENT_AWAY_COLUMNS: Final = ("list", "line", "split", "path", "expression", "rule", "value")
+QUARANTINE_COLUMNS: Final = (*SENT_AWAY_COLUMNS, "also_broken", *PLACE_COLUMNS)
+DROPPED_COLUMNS: Final = SENT_AWAY_COLUMNS
+DUPLICATES_COLUMNS: Final = (
+    *(f"{name}_{side}" for side in ("a", "b") for name in ("path", "split", *PLACE_COLUMNS)),
+    "distance",
+    "dropped",
+)
+
+
+class Ledger:
+    """Which rules each row broke, and which rows are left."""
+
+    def __init__(self, rows: int) -> None:
+        import numpy as np
+
+        self.alive: Positions = np.arange(rows, dtype=np.int64)
+        self.bits: npt.NDArray[np.uint32] = np.zeros(rows, dtype=np.uint32)
+        """Bit i: the row broke RULES[i]."""
+        self.checked: dict[str, int] = {}
+        self.broken: dict[str, int] = {}
+        self._suites = Suites()
+
+    def apply(self, step: Step, columns: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Runs a step's rules over the rows that are left; those that break an error or a drop rule leave."""
+        import numpy as np
+
+        for name, places in self._suites.run(step, columns).items():
+            self.bits[self.alive[places]] |= np.uint32(1 << RULE_NAMES.index(name))
+            self.checked[name], self.broken[name] = len(self.alive), len(places)
+        gone = self.bits[self.alive] & _mask("error", "drop") != 0
+        if gone.any():
+            self.alive = self.alive[~gone]
+
+    def first_rules(self, severity: Severity) -> list[tuple[Rule, Positions]]:
+        """For each rule of a severity, the rows for which it is the first that they broke."""
+        import numpy as np
+
+        left = self.bits & _mask(severity)
+        found = []
+        for place, rule in enumerate(RULES):
+            if rule.severity == severity:
+                first = np.flatnonzero(left & np.uint32(1 << place))
+                left[first] = 0
+                found.append((rule, first))
+        return found
+
+
+def _mask(*severities: Severity) -> np.uint32:
+    import numpy as np
+
+    return np.uint32(sum(1 << place for place, rule in enumerate(RULES) if rule.severity in severities))
+
+
+def _name_rules(bits: npt.NDArray[np.uint32], severity: Severity, separator: str) -> pd.Series[str]:
+    """The names of the rules of a severity that rows broke, joined."""
+    import numpy as np
+    import pandas as pd
+
+    patterns, places = np.unique(bits & _mask(severity), return_inverse=True)
+    names = [
+        separator.join(rule.name for place, rule in enumerate(RULES) if int(pattern) >> place & 1)
+        for pattern in patterns
+    ]
+    return pd.Series(names, dtype="str").take(places).reset_index(drop=True)
+
+
+def make_kept(evidence: Evidence, ledger: Ledger, groups: Positions) -> pd.DataFrame:
+    """The rows that are left: KEPT_COLUMNS, training first, each split in the lists' order.
+
+    Args:
+        evidence: Of all rows.
+        ledger: After its last step.
+        groups: For each row that is left its group of near-duplicates, -1 for none.
+    """
+    import numpy as np
+    import pandas as pd
+
+    rows = evidence.rows
+    order = np.argsort(evidence.is_validation[ledger.alive], kind="stable")
+    chosen = ledger.alive[order]
+    expression = evidence.number("expression")[chosen]
+    has_va = evidence.has_va[chosen]
+    made: dict[str, Any] = {
+        "image_width": evidence.width[chosen].astype(np.int32),
+        "image_height": evidence.height[chosen].astype(np.int32),
+        "expression": np.where(expression < len(EXPRESSIONS), expression, NO_EXPRESSION).astype(np.int8),
+        **{
+            name: np.where(has_va, evidence.number(name)[chosen], np.nan).astype(np.float32) for name in VALENCE_AROUSAL
+        },
+        "warnings": _name_rules(ledger.bits[chosen], "warning", ","),
+        "duplicate_group": groups[order].astype(np.int32),
+    }
+    columns = {
+        name: made[name] if name in made else rows[name].take(chosen).reset_index(drop=True) for name in KEPT_COLUMNS
+    }
+    return pd.DataFrame(columns, copy=False)
+
+
+def make_sent_away(evidence: Evidence, ledger: Ledger, severity: Severity) -> pd.DataFrame:
+    """The rows that left for a rule of this severity, by list and line, with the first such rule and its values."""
+    import numpy as np
+    import pandas as pd
+    import pyarrow as pa
+
+    found = ledger.first_rules(severity)
+    positions = np.concatenate([first for _, first in found])
+    values = pa.chunked_array(
+        [evidence.describe(rule.name, first) for rule, first in found if len(first)], pa.large_string()
+    )
+    rows = evidence.rows
+    others = ledger.bits[positions] & ~np.concatenate(
+        [np.full(len(first), 1 << RULES.index(rule), dtype=np.uint32) for rule, first in found]
+    )
+    names = np.array([rule.name for rule, _ in found])
+    table = pd.DataFrame(
+        {
+            "list": rows["list"].take(positions).astype("str").reset_index(drop=True),
+            "line": rows["line"].take(positions).reset_index(drop=True),
+            "split": rows["split"].take(positions).astype("str").reset_index(drop=True),
+            "path": rows["path"].take(positions).reset_index(drop=True),
+            "expression": rows["expression"].take(positions).reset_index(drop=True),
+            "rule": pd.Series(np.repeat(names, [len(first) for _, first in found]), dtype="str"),
+            "value": pd.Series(values.to_pandas(), dtype="str"),
+            "also_broken": _name_rules(others, severity, ", "),
+            **{name: rows[name].take(positions).reset_index(drop=True) for name in PLACE_COLUMNS},
+        }
+    )
+    return table.sort_values(["list", "line"], kind="stable", ignore_index=True)
+
+
+def make_quarantine(evidence: Evidence, ledger: Ledger, unsplit: pd.DataFrame) -> pd.DataFrame:
+    """Rows that broke an error's rule, and lines that are no rows: QUARANTINE_COLUMNS, by list and line."""
+    import pandas as pd
+
+    table = make_sent_away(evidence, ledger, "error")
+    if len(unsplit):
+        lines = pd.DataFrame(
+            {
+                "list": unsplit["list"].astype("str"),
+                "line": unsplit["line"].astype("int64"),
+                "value": unsplit["text"].astype("str").str.slice(stop=MAX_VALUE),
+            }
+        ).assign(
+            split=_find_splits(unsplit["list"], evidence.rows),
+            path="",
+            expression=float("nan"),
+            rule=RULES[0].name,
+            also_broken="",
+            archive="",
+            offset=0,
+            length=0,
+            deflated=False,
+        )
+        table = pd.concat([table, lines[list(QUARANTINE_COLUMNS)].astype(table.dtypes)], ignore_index=True)
+        table = table.sort_values(["list", "line"], kind="stable", ignore_index=True)
+    return table[list(QUARANTINE_COLUMNS)]
+
+
+def _find_splits(lists: pd.Series[str], rows: pd.DataFrame) -> pd.Series[str]:
+    """The split of each list's sound rows; a list without one is told by its name."""
+    pairs = rows[["list", "split"]].drop_duplicates().astype("str")
+    names = lists.astype("str")
+    by_name = names.str.contains("val").map({True: "validation", False: "train"})
+    return names.map(dict(zip(pairs["list"], pairs["split"], strict=True))).fillna(by_name).astype("str")
+
+
+def sort_pairs(
+    pairs: Positions, distances: Positions, is_validation: npt.NDArray[np.bool_], alive: Positions
+) -> tuple[Positions, Positions, npt.NDArray[np.bool_]]:
+    """Leaves out pairs that a row's leaving has settled; validation's row comes first, else the earlier one.
+
+    Returns:
+        Pairs [m, 2] as row positions, their distances, and whether row b left for it.
+    """
+    import numpy as np
+
+    is_alive = np.zeros(len(is_validation), dtype=bool)
+    is_alive[alive] = True
+    across = is_validation[pairs[:, 0]] != is_validation[pairs[:, 1]]
+    swap = across & is_validation[pairs[:, 1]]
+    pairs = np.where(swap[:, None], pairs[:, ::-1], pairs)
+    told = across | (is_alive[pairs[:, 0]] & is_alive[pairs[:, 1]])
+    pairs, distances, across = pairs[told], distances[told], across[told]
+    order = np.lexsort((pairs[:, 1], pairs[:, 0], ~across))
+    return pairs[order], distances[order], across[order]
+
+
+def make_duplicates(
+    rows: pd.DataFrame, pairs: Positions, distances: Positions, leaked: npt.NDArray[np.bool_]
+) -> pd.DataFrame:
+    """DUPLICATES_COLUMNS of pairs as `sort_pairs` gives them."""
+    import numpy as np
+    import pandas as pd
+
+    columns: dict[str, Any] = {}
+    for side, positions in (("a", pairs[:, 0]), ("b", pairs[:, 1])):
+        for name in ("path", "split", *PLACE_COLUMNS):
+            column = rows[name].take(positions).reset_index(drop=True)
+            columns[f"{name}_{side}"] = column.astype("str") if name == "split" else column
+    columns |= {"distance": distances.astype(np.int16), "dropped": leaked}
+    return pd.DataFrame(columns)[list(DUPLICATES_COLUMNS)]
