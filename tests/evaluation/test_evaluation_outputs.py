@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from evaluation_examples import certain, draw_rows
 
+from pocketaffect import figures
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.evaluation import plots
 from pocketaffect.evaluation.evaluate import evaluate_predictions
@@ -131,10 +132,10 @@ FIGURES = {
 @pytest.mark.parametrize("name", FIGURES)
 def test_figures_repeat_byte_for_byte_and_every_text_lies_inside(judged, name):
     figure = FIGURES[name](judged)
-    svg = plots.render_svg(figure)
-    assert svg == plots.render_svg(FIGURES[name](judged))
+    svg = figures.render_svg(figure)
+    assert svg == figures.render_svg(FIGURES[name](judged))
     assert "<dc:date>" not in svg
-    assert plots.render_png(figure, dpi=50) == plots.render_png(FIGURES[name](judged), dpi=50)
+    assert figures.render_png(figure, dpi=50) == figures.render_png(FIGURES[name](judged), dpi=50)
     figure.canvas.draw()
     for axis in figure.axes:
         ticks = (*axis.xaxis.get_major_ticks(), *axis.yaxis.get_major_ticks())

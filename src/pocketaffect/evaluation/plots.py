@@ -1,16 +1,10 @@
-"""Figures of a training and an evaluation, drawn without a display and byte-stable.
-
-Every figure is transparent with ink in `INK`, so that a page can show it on light and dark.
-"""
+"""Figures of a training and an evaluation, in the look of `pocketaffect.figures`."""
 
 from __future__ import annotations
 
-import functools
-import io
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, cast
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -19,73 +13,21 @@ from pocketaffect.errors import PocketAffectError
 from pocketaffect.evaluation.evaluate import ClassRow, Evaluation
 from pocketaffect.evaluation.outputs import replace_files
 from pocketaffect.evaluation.tables import Labels, Predictions
+from pocketaffect.figures import BLUE, GREY, INK, ORANGE, make_axes, render_png, styled
 from pocketaffect.labels import EXPRESSIONS, VALENCE_AROUSAL
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-P = ParamSpec("P")
-
-INK: Final = "#24292f"
-GRID: Final = "#d0d7de"
-MODEL: Final = "#1f83c4"
-OTHER: Final = "#d55e00"
-FLOOR: Final = "#6e7781"
-
-_STYLE: Final = {
-    "font.family": "DejaVu Sans",
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
-    "axes.titlecolor": INK,
-    "axes.facecolor": "none",
-    "axes.axisbelow": True,
-    "figure.facecolor": "none",
-    "savefig.facecolor": "none",
-    "grid.color": GRID,
-    "grid.linewidth": 0.6,
-    "legend.frameon": False,
-    "legend.labelcolor": INK,
-    "text.color": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "pocketaffect",
-}
+MODEL: Final = BLUE
+OTHER: Final = ORANGE
+FLOOR: Final = GREY
 
 _SPLITS: Final = {"train": "training", "training": "training", "val": "validation", "validation": "validation"}
 _SPLIT_COLOURS: Final = {"training": OTHER, "validation": MODEL, "": INK}
 
 
-def _style() -> AbstractContextManager[None]:
-    from matplotlib import rc_context
-
-    return rc_context(cast("Any", _STYLE))  # its stubs list every key as a literal
-
-
-def _styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Draws with `_STYLE`: matplotlib reads most of it when a title, legend or colour bar is made."""
-
-    @functools.wraps(draw)
-    def draw_styled(*args: P.args, **kwargs: P.kwargs) -> Figure:
-        with _style():
-            figure = draw(*args, **kwargs)
-            # The layout moves labels at each of its first passes: settled here, every rendering is the same.
-            for _ in range(2):
-                figure.draw_without_rendering()
-            figure.set_layout_engine("none")
-            return figure
-
-    return draw_styled
-
-
-@_styled
+@styled
 def draw_training_curves(history: Sequence[Mapping[str, float]], best_epoch: int | None = None) -> Figure:
     """One panel per quantity, training and validation in the same one.
 
@@ -105,7 +47,7 @@ def draw_training_curves(history: Sequence[Mapping[str, float]], best_epoch: int
         panels.setdefault(name, {})[split] = key
     columns = min(3, max(1, len(panels)))
     rows = max(1, -(-len(panels) // columns))
-    figure, axes = _grid(rows, columns, (3.4 * columns, 2.5 * rows))
+    figure, axes = make_axes(rows, columns, (3.4 * columns, 2.5 * rows))
     for axis, (name, keys) in zip(axes, panels.items(), strict=False):
         for split, key in keys.items():
             points = [(row["epoch"], row[key]) for row in history if key in row]
@@ -125,15 +67,16 @@ def draw_training_curves(history: Sequence[Mapping[str, float]], best_epoch: int
     return figure
 
 
-@_styled
+@styled
 def draw_confusion(confusion: npt.NDArray[np.int64]) -> Figure:
     """Row-normalised confusion matrix, each cell with its share of the true class and its count."""
-    figure, (axis,) = _grid(1, 1, (7.2, 6.6))
+    figure, (axis,) = make_axes(1, 1, (7.2, 6.6))
     support = confusion.sum(1, keepdims=True)
     share = confusion / np.maximum(support, 1)
     axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
     for row, column in np.ndindex(confusion.shape):
-        colour = "white" if share[row, column] > 0.55 else "#24292e"
+        colour = "#fcfcfc" if share[row, column] > 0.55 else "#24292e"
+        # Not `figures.PAPER`, which a page may turn dark: the cell stays blue.
         style: dict[str, Any] = {"ha": "center", "color": colour, "in_layout": False}
         axis.text(column, row - 0.02, f"{share[row, column]:.0%}", va="bottom", fontsize=9, **style)
         axis.text(column, row + 0.08, f"{confusion[row, column]}", va="top", fontsize=7, **style)
@@ -148,10 +91,10 @@ def draw_confusion(confusion: npt.NDArray[np.int64]) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def draw_affect_scatter(predictions: Predictions, labels: Labels, evaluation: Evaluation) -> Figure:
     """Prediction against truth, a panel per dimension, with identity and the constant floor."""
-    figure, axes = _grid(1, 2, (8.2, 4.4))
+    figure, axes = make_axes(1, 2, (8.2, 4.4))
     rows = labels.has_valence_arousal
     for index, (axis, dimension) in enumerate(zip(axes, VALENCE_AROUSAL, strict=True)):
         truth, guess = labels.valence_arousal[rows, index], predictions.valence_arousal[rows, index]
@@ -173,10 +116,10 @@ def draw_affect_scatter(predictions: Predictions, labels: Labels, evaluation: Ev
     return figure
 
 
-@_styled
+@styled
 def draw_class_bars(per_class: Sequence[ClassRow]) -> Figure:
     """Precision, recall and F1 of each expression, with its support."""
-    figure, (axis,) = _grid(1, 1, (8.2, 3.4))
+    figure, (axis,) = make_axes(1, 1, (8.2, 3.4))
     place = np.arange(len(per_class))
     for offset, (name, colour) in enumerate((("precision", MODEL), ("recall", OTHER), ("f1", FLOOR))):
         values = [getattr(row, name) for row in per_class]
@@ -191,37 +134,9 @@ def draw_class_bars(per_class: Sequence[ClassRow]) -> Figure:
     return figure
 
 
-def render_svg(figure: Figure) -> str:
-    """A figure as SVG text without date or software, for a page or a file."""
-    text = io.StringIO()
-    metadata = {"Date": None, "Creator": None, "Format": None, "Type": None}
-    with _style():
-        figure.savefig(text, format="svg", metadata=metadata, dpi=150)
-    return text.getvalue()
-
-
-def render_png(figure: Figure, dpi: int = 144) -> bytes:
-    """A figure as PNG on white, without date or software."""
-    data = io.BytesIO()
-    with _style():
-        figure.savefig(data, format="png", dpi=dpi, facecolor="white", metadata={"Software": None})
-    return data.getvalue()
-
-
 def write_figures(figures: Mapping[str, Figure], folder: Path) -> None:
     """Writes `<name>.png` for each figure."""
     replace_files(folder, {f"{name}.png": render_png(figure) for name, figure in figures.items()})
-
-
-def _grid(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:
-    """A figure of its own, apart from pyplot's global state."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=size, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(rows, columns, squeeze=False)
-    return figure, list(axes.flat)
 
 
 def _split_and_name(key: str) -> tuple[str, str]:

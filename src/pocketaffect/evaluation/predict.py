@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from pocketaffect.data.batches import ordered_batches
-from pocketaffect.data.shards import Split
+from pocketaffect.data.shards.batches import ordered_batches
+from pocketaffect.data.shards.split import Split
 from pocketaffect.evaluation.tables import Predictions
 from pocketaffect.models.network import AffectNetwork
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,16 +10,14 @@ from pocketaffect.evaluation.evaluate import Evaluation
 from pocketaffect.evaluation.outputs import replace_files
 from pocketaffect.evaluation.paper import PAPER_METRICS, PAPER_SOURCE
 from pocketaffect.evaluation.plots import (
-    GRID,
-    INK,
     draw_affect_scatter,
     draw_class_bars,
     draw_confusion,
     draw_training_curves,
-    render_svg,
 )
 from pocketaffect.evaluation.summary_table import METRIC_TITLES, format_number
 from pocketaffect.evaluation.tables import Labels, Predictions
+from pocketaffect.figures import inline_svg, render_svg
 
 
 def write_report(
@@ -49,7 +46,7 @@ def write_report(
     Raises:
         PocketAffectError: The history has no epoch numbers.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from pocketaffect.figures import page_template
 
     figures = [
         ("Confusion matrix", render_svg(draw_confusion(evaluation.confusion))),
@@ -58,16 +55,8 @@ def write_report(
     ]
     if history:
         figures.append(("Training", render_svg(draw_training_curves(history, best_epoch))))
-    environment = Environment(
-        loader=PackageLoader("pocketaffect.evaluation", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["number"] = format_number
-    page = environment.get_template("report.html.jinja").render(
+    template = page_template("evaluation/report.html.jinja", {"number": format_number})
+    page = template.render(
         title=title,
         facts=dict(facts or {}),
         evaluation=evaluation,
@@ -75,15 +64,6 @@ def write_report(
         floor_titles=FLOOR_TITLES,
         paper=PAPER_METRICS,
         paper_source=PAPER_SOURCE,
-        figures=[(name, _inline_svg(svg, index)) for index, (name, svg) in enumerate(figures)],
+        figures=[(name, inline_svg(svg, f"f{index}")) for index, (name, svg) in enumerate(figures)],
     )
     replace_files(path.parent, {path.name: page.encode()})
-
-
-def _inline_svg(svg: str, index: int) -> str:
-    """An SVG that follows the page's colours and width, with ids that no other figure on it has."""
-    svg = svg[svg.index("<svg") :].replace(INK, "currentColor").replace(GRID, "var(--line)")
-    svg = re.sub(r'(\bid="|xlink:href="#|url\(#)', rf"\g<1>f{index}-", svg)
-    return re.sub(
-        r'(<svg\b[^>]*?) width="[^"]*"', r"\1", re.sub(r'(<svg\b[^>]*?) height="[^"]*"', r"\1", svg, count=1), count=1
-    )
