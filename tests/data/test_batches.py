@@ -10,14 +10,21 @@ from affectnet_copies import picture
 from scipy.ndimage import map_coordinates
 
 from pocketaffect.config import AugmentParams
-from pocketaffect.data.batches import BatchOrder, FaceBatches, ordered_batches, train_batches, warp_face
-from pocketaffect.data.shards import Split
+from pocketaffect.data.shards.batches import (
+    BatchOrder,
+    FaceBatches,
+    ordered_batches,
+    plan_warps,
+    train_batches,
+    warp_face,
+)
+from pocketaffect.data.shards.split import Split
 
 STILL = AugmentParams(rotation_degrees=0.0, shift=0.0, flip=0.0)
 MOVING = AugmentParams(rotation_degrees=20.0, shift=0.1, flip=0.5)
 
 
-def small_split(count: int = 23, size: int = 32, shard: int = 10) -> Split:
+def small_split(count: int = 23, size: int = 32, shard: int = 10, soft: np.ndarray | None = None) -> Split:
     images = np.stack([picture(number, size, size) for number in range(count)])
     labels = np.random.default_rng(0).uniform(-1, 1, (count, 2)).astype(np.float32)
     labels[3] = np.nan
@@ -27,19 +34,15 @@ def small_split(count: int = 23, size: int = 32, shard: int = 10) -> Split:
         paths=tuple(str(number) for number in range(count)),
         expression=np.arange(count, dtype=np.int64) % 9 - 1,
         valence_arousal=labels,
+        soft=soft,
     )
 
 
-class Drawn(np.random.Generator):
-    """A generator whose `random(4)` is known: angle, shift across, shift down, mirror, each in [0, 1)."""
-
-    def __init__(self, *values: float) -> None:
-        super().__init__(np.random.PCG64(0))
-        self.values = np.array(values)
-
-    def random(self, size=None, *_, **__):
-        assert size == len(self.values)
-        return self.values
+def moved(face: np.ndarray, augment: AugmentParams, *draws: float) -> np.ndarray:
+    """The face after a warp whose random numbers are known: angle, shift across, shift down, mirror, in [0, 1)."""
+    found = np.empty_like(face)
+    warp_face(face, plan_warps(np.array([draws]), augment, len(face))[0], out=found)
+    return found
 
 
 def test_batches_in_order_are_the_split_itself():
@@ -56,7 +59,19 @@ def test_batches_in_order_are_the_split_itself():
 
 def test_a_batch_moves_between_devices_whole():
     batch = next(iter(ordered_batches(small_split(), 4))).to(torch.device("meta"))
-    assert {tensor.device.type for tensor in (batch.images, batch.expression, batch.valence_arousal)} == {"meta"}
+    parts = (batch.images, batch.expression, batch.valence_arousal, batch.soft)
+    assert {tensor.device.type for tensor in parts} == {"meta"}
+
+
+def test_soft_labels_follow_their_images_and_are_nan_where_a_split_has_none():
+    soft = np.random.default_rng(1).dirichlet(np.ones(8), 23).astype(np.float32)
+    soft[5] = np.nan
+    batch = FaceBatches(small_split(soft=soft))[np.array([5, 2, 2, 20])]
+    assert batch.soft.dtype == torch.float32
+    np.testing.assert_array_equal(batch.soft, soft[[5, 2, 2, 20]])
+    without = FaceBatches(small_split())[np.array([5, 2])].soft
+    assert (without.dtype, tuple(without.shape)) == (torch.float32, (2, 8))
+    assert bool(without.isnan().all())
 
 
 def test_an_image_looks_the_same_whatever_batch_it_falls_into():
@@ -64,6 +79,21 @@ def test_an_image_looks_the_same_whatever_batch_it_falls_into():
     together = faces[np.array([4, 9, 0, 17, 22])].images
     for position, index in enumerate([4, 9, 0, 17, 22]):
         torch.testing.assert_close(faces[np.array([index])].images[0], together[position], rtol=0, atol=0)
+
+
+def test_an_image_looks_the_same_however_many_follow_it():
+    """More data behind it, or a resumed epoch, changes nothing of an image's motion."""
+    few = FaceBatches(small_split(23), augment=MOVING, seed=7, epoch=3)[np.arange(23)].images
+    more = FaceBatches(small_split(40), augment=MOVING, seed=7, epoch=3)[np.arange(23)].images
+    torch.testing.assert_close(few, more, rtol=0, atol=0)
+
+
+def test_every_image_moves_in_its_own_way():
+    split = small_split()
+    same = Split(**vars(split) | {"shards": tuple(np.repeat(part[:1], len(part), axis=0) for part in split.shards)})
+    same.shards[1][:], same.shards[2][:] = same.shards[0][0], same.shards[0][0]
+    images = FaceBatches(same, augment=MOVING, seed=7, epoch=3)[np.arange(23)].images
+    assert len({image.numpy().tobytes() for image in images}) == 23
 
 
 @pytest.mark.parametrize("change", [{"seed": 8}, {"epoch": 4}])
@@ -108,25 +138,50 @@ def test_the_order_depends_on_seed_and_epoch_alone():
 
 def test_without_motion_a_face_stays_as_it_is():
     face = picture(1, 40, 40)
-    np.testing.assert_array_equal(warp_face(face, STILL, np.random.default_rng(1)), face)
+    np.testing.assert_array_equal(moved(face, STILL, 0.3, 0.1, 0.9, 0.7), face)
 
 
 def test_a_flip_is_the_exact_mirror_image():
     face = picture(2, 40, 40)
     always = STILL.model_copy(update={"flip": 1.0})
-    np.testing.assert_array_equal(warp_face(face, always, np.random.default_rng(1)), face[:, ::-1])
+    np.testing.assert_array_equal(moved(face, always, 0.3, 0.1, 0.9, 0.7), face[:, ::-1])
+
+
+def test_a_face_may_be_warped_in_place():
+    face = picture(7, 40, 40)
+    expected = moved(face, MOVING, 0.3, 0.1, 0.9, 0.7)
+    warp_face(face, plan_warps(np.array([[0.3, 0.1, 0.9, 0.7]]), MOVING, 40)[0], out=face)
+    np.testing.assert_array_equal(face, expected)
+
+
+@pytest.mark.parametrize("size", [32, 48, 64, 112, 128])
+def test_a_warp_is_opencv_s_of_the_three_channels(size):
+    face = np.random.default_rng(size).integers(0, 256, (size, size, 3), dtype=np.uint8)
+    for matrix in plan_warps(np.random.default_rng(1).random((8, 4)), MOVING, size):
+        expected = cv2.warpAffine(face, matrix, (size, size), borderMode=cv2.BORDER_REPLICATE)
+        found = np.empty_like(face)
+        warp_face(face, matrix, out=found)
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_flips_come_as_often_as_asked():
-    face = picture(3, 32, 32)
+    split = small_split()
     rarely = STILL.model_copy(update={"flip": 0.2})
-    flipped = [np.array_equal(warp_face(face, rarely, np.random.default_rng(n)), face[:, ::-1]) for n in range(1000)]
-    assert sum(flipped) == pytest.approx(200, abs=40)
+    originals = split.images().transpose(0, 3, 1, 2).astype(np.float32) / 255
+    flipped = sum(
+        int(
+            (FaceBatches(split, augment=rarely, seed=1, epoch=epoch)[np.arange(23)].images.numpy() != originals)
+            .any(axis=(1, 2, 3))
+            .sum()
+        )
+        for epoch in range(50)
+    )
+    assert flipped == pytest.approx(0.2 * 23 * 50, abs=45)
 
 
 def test_a_whole_pixel_shift_moves_right_and_down_and_lets_the_border_go_on():
     face = picture(4, 40, 40)
-    found = warp_face(face, STILL.model_copy(update={"shift": 0.1}), Drawn(0.5, 1.0, 0.75, 0.9))
+    found = moved(face, STILL.model_copy(update={"shift": 0.1}), 0.5, 1.0, 0.75, 0.9)
     rows, columns = np.clip(np.arange(40) - 2, 0, 39), np.clip(np.arange(40) - 4, 0, 39)
     np.testing.assert_array_equal(found, face[rows][:, columns])
 
@@ -134,7 +189,7 @@ def test_a_whole_pixel_shift_moves_right_and_down_and_lets_the_border_go_on():
 def test_a_quarter_turn_turns_about_the_centre():
     face = picture(5, 40, 40)
     quarter = AugmentParams(rotation_degrees=90.0, shift=0.0, flip=0.0)
-    turned = {draw: warp_face(face, quarter, Drawn(draw, 0.5, 0.5, 0.9)).astype(int) for draw in (0.0, 1.0)}
+    turned = {draw: moved(face, quarter, draw, 0.5, 0.5, 0.9).astype(int) for draw in (0.0, 1.0)}
     # In image coordinates, y down, a positive angle turns clockwise.
     assert np.abs(turned[1.0] - np.rot90(face, k=-1)).max() <= 1
     assert np.abs(turned[0.0] - np.rot90(face, k=1)).max() <= 1
@@ -157,7 +212,7 @@ def test_a_warp_is_what_mirroring_turning_and_shifting_by_scipy_give(angle, acro
     expected = np.stack(
         [map_coordinates(source[:, :, c].astype(float), places, order=1, mode="nearest") for c in range(3)], axis=2
     )
-    found = warp_face(face, MOVING, Drawn(angle, across, down, mirror)).astype(float)
+    found = moved(face, MOVING, angle, across, down, mirror).astype(float)
     assert np.abs(found - expected).max() <= 3
     assert np.abs(found - expected).mean() < 0.5
 
@@ -168,8 +223,8 @@ def test_motion_stays_within_its_limits():
     cv2.circle(face, (32, 32), 5, (255, 255, 255), -1)
     grid = np.arange(64)
     offsets = []
-    for number in range(300):
-        weights = warp_face(face, MOVING, np.random.default_rng(number))[:, :, 0].astype(float)
+    for draws in np.random.default_rng(0).random((300, 4)):
+        weights = moved(face, MOVING, *draws)[:, :, 0].astype(float)
         offsets.append([(weights.sum(0) @ grid) / weights.sum() - 31.5, (weights.sum(1) @ grid) / weights.sum() - 31.5])
     largest = np.abs(offsets).max(axis=0)
     assert (largest <= 6.4 + 0.8).all()

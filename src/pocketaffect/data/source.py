@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Final
 
 from pocketaffect import paths
-from pocketaffect.data.layouts import LISTS
+from pocketaffect.data.packing.table import PACK_FILE
+from pocketaffect.data.release.members import RELEASE_NAMES
 from pocketaffect.data.sample import MARK
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.files import read_yaml, write_atomically, write_json
@@ -90,16 +91,11 @@ def use_folder(folder: Path, root: Path = Path()) -> str:
     Raises:
         PocketAffectError: No such folder, no known layout in it, it overlaps `data/`, or `root` has no pipeline.
     """
+    from pocketaffect.data.release.folder import DataFolder
+    from pocketaffect.data.release.layouts import recognise
+
     folder = folder.expanduser()
-    missing = [item.name for item in LISTS if item.required and not (folder / item.name).is_file()]
-    if not folder.is_dir() or missing:
-        inside = sorted(entry.name for entry in folder.iterdir())[:8] if folder.is_dir() else []
-        raise PocketAffectError(
-            f"{folder}: not a data set",
-            found=(", ".join(inside) or "an empty folder") if folder.is_dir() else "no such folder",
-            allowed="a folder with training.csv, validation.csv and Manually_Annotated_Images/",
-            todo="give the folder that holds the two lists",
-        )
+    recognise(DataFolder.open(folder))
     resolved = folder.resolve()
     data = (root / paths.DATA).resolve()
     if resolved.is_relative_to(data) or data.is_relative_to(resolved):
@@ -139,10 +135,10 @@ def _recorded_data_sets(root: Path) -> Iterator[str]:
         return
     for file in sorted(cache.glob("*/*.dir")):
         try:
-            names = {entry["relpath"] for entry in json.loads(file.read_text(encoding="utf-8"))}
-        except (OSError, ValueError, KeyError, TypeError):  # not ours to judge
+            names = {entry["relpath"].partition("/")[0] for entry in json.loads(file.read_text(encoding="utf-8"))}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):  # not ours to judge
             continue
-        if LISTS[0].name in names and MARK not in names:
+        if names & {*RELEASE_NAMES, PACK_FILE} and MARK not in names:
             yield file.parent.name + file.stem
 
 

@@ -1,0 +1,1 @@
+"""Faces and labels as memory-mapped arrays, and the batches that training takes from them."""

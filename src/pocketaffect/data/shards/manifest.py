@@ -1,0 +1,127 @@
+"""The validated rows (`out/manifest/manifest.parquet`), streamed: a million of them are never in memory together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from pocketaffect.data.release.rows import BOX_COLUMNS, EYE_COLUMNS
+from pocketaffect.errors import PocketAffectError
+from pocketaffect.labels import SOFT_COLUMNS, VALENCE_AROUSAL
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+PLACE_COLUMNS: Final = ("path", "archive", "offset", "length", "deflated")
+SIZE_COLUMNS: Final = ("image_width", "image_height")
+LABEL_COLUMNS: Final = ("expression", *VALENCE_AROUSAL, *SOFT_COLUMNS)
+NEEDED_COLUMNS: Final = (
+    "list",
+    "split",
+    *PLACE_COLUMNS,
+    *BOX_COLUMNS,
+    *EYE_COLUMNS,
+    *SIZE_COLUMNS,
+    *LABEL_COLUMNS,
+    "warnings",
+)
+"""Of the manifest's columns, what cutting and indexing the faces takes."""
+
+BATCH_ROWS: Final = 8192
+BUFFER_BYTES: Final = 1 << 16
+"""Of each column, read at a time: without it, pyarrow reads the whole file's part of a column at once."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A manifest.parquet with NEEDED_COLUMNS."""
+
+    file: Path
+
+    @classmethod
+    def open(cls, file: Path) -> Manifest:
+        """Looks at the columns.
+
+        Raises:
+            PocketAffectError: No such file, or it lacks columns.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            known = pq.read_schema(file).names
+        except FileNotFoundError:
+            raise PocketAffectError(f"{file}: no such file", todo="`dvc repro validate`") from None
+        except pa.ArrowInvalid as error:
+            raise PocketAffectError(f"{file}: not readable", found=error, todo="`dvc repro -f validate`") from None
+        if missing := [name for name in NEEDED_COLUMNS if name not in known]:
+            raise PocketAffectError(
+                f"{file}: columns are missing", found=f"no {', '.join(missing)}", todo="`dvc repro -f validate`"
+            )
+        return cls(file)
+
+    def __len__(self) -> int:
+        import pyarrow.parquet as pq
+
+        return int(pq.read_metadata(self.file).num_rows)
+
+    def read_batches(self, columns: tuple[str, ...], *, split: str | None = None) -> Iterator[pa.RecordBatch]:
+        """Some columns of all rows, or of one split's, in their order, a few thousand rows at a time."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+        import pyarrow.parquet as pq
+
+        names = list(dict.fromkeys((*columns, "split")))
+        with pq.ParquetFile(self.file, buffer_size=BUFFER_BYTES, pre_buffer=False) as parquet:
+            for batch in parquet.iter_batches(BATCH_ROWS, columns=names, use_threads=False):
+                plain = [
+                    array.cast(array.type.value_type) if pa.types.is_dictionary(array.type) else array
+                    for array in batch.columns
+                ]
+                rows = pa.RecordBatch.from_arrays(plain, names=batch.schema.names)
+                if split is not None:
+                    rows = rows.filter(pc.equal(rows["split"], split))
+                if rows.num_rows:
+                    yield rows.select(list(columns))
+
+    def read_tables(self, columns: tuple[str, ...], *, split: str, rows: int) -> Iterator[pa.Table]:
+        """As `read_batches`, but exactly `rows` rows at a time, fewer in the last table."""
+        import pyarrow as pa
+
+        waiting: list[pa.RecordBatch] = []
+        held = 0
+        for batch in self.read_batches(columns, split=split):
+            while batch.num_rows:
+                taken = batch.slice(0, rows - held)
+                waiting.append(taken)
+                held += taken.num_rows
+                batch = batch.slice(taken.num_rows)
+                if held == rows:
+                    yield pa.Table.from_batches(waiting)
+                    waiting, held = [], 0
+        if waiting:
+            yield pa.Table.from_batches(waiting)
+
+
+def count_rows(file: Path) -> int:
+    """Rows of both splits together.
+
+    Raises:
+        PocketAffectError: As `Manifest.open`.
+    """
+    import pyarrow.parquet as pq
+
+    rows: int = pq.read_metadata(Manifest.open(file).file).num_rows
+    return rows
+
+
+def join_columns(rows: pa.RecordBatch | pa.Table, names: tuple[str, ...]) -> npt.NDArray[np.float64]:
+    """Number columns side by side: float64 [rows, names], NaN for a missing value."""
+    import pyarrow as pa
+
+    return np.stack([rows[name].cast(pa.float64()).to_numpy(zero_copy_only=False) for name in names], axis=1)

@@ -1,0 +1,214 @@
+"""Faces to shards; goes on where a killed run stopped.
+
+Finished shards wait in `work/<fingerprint>/`, the fingerprint being over everything that decides their bytes; another
+setting has another folder and starts afresh. When all are there, the folder moves to its target whole.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import logging
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from pocketaffect.data.pool import map_in_order
+from pocketaffect.data.progress import Progress
+from pocketaffect.data.release.rows import BOX_COLUMNS, EYE_COLUMNS
+from pocketaffect.data.shards.index import name_shard, write_index
+from pocketaffect.data.shards.manifest import PLACE_COLUMNS, SIZE_COLUMNS, Manifest, join_columns
+from pocketaffect.data.shards.memory import (
+    MEGABYTE,
+    LargestImage,
+    describe_lack,
+    estimate_picture_bytes,
+    find_sides,
+    plan_memory,
+)
+from pocketaffect.data.shards.split import INDEX_FILE, SUMMARY_FILE
+from pocketaffect.data.shards.writer import SHARDS, ShardJob, ShardSettings, ShardSums, write_shard
+from pocketaffect.errors import PocketAffectError
+from pocketaffect.files import write_atomically, write_json
+from pocketaffect.labels import SPLITS
+from pocketaffect.provenance import hash_sources
+
+if TYPE_CHECKING:
+    from pocketaffect.data.faces.crop import Align
+
+FINGERPRINT: Final = re.compile(r"[0-9a-f]{16}")
+
+DECIDING_SOURCES: Final = tuple(
+    f"data/{name}.py"
+    for name in (
+        *("faces/crop", "faces/images", "release/places"),
+        *("shards/index", "shards/manifest", "shards/write", "shards/writer"),
+    )
+)
+DECIDING_PACKAGES: Final = ("numpy", "opencv-python-headless", "pillow", "pyarrow", "simplejpeg")
+
+
+def write_shards(
+    manifest_file: Path,
+    source: Path,
+    target: Path,
+    *,
+    size: int,
+    margin: float,
+    align: Align,
+    shard_images: int,
+    workers: int,
+    memory_mb: int,
+    work: Path,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Cuts the face out of every image of the manifest and writes the shards into folder `target`.
+
+    Bytes do not depend on `workers`, on `memory_mb`, or on how often the work was killed and begun again.
+
+    Args:
+        manifest_file: The rows to cut, `manifest.NEEDED_COLUMNS`; training rows come first, whatever its order.
+        source: The data folder.
+        target: A folder, replaced when all is done.
+        size: Pixels a side of a face.
+        margin: Share of the face box's side added at each end.
+        align: "none" or "eyes", as `crop.decode_face`.
+        shard_images: Images in a shard, but the last one of a split.
+        workers: Processes, at most: fewer where `memory_mb` does not allow them (see `memory`).
+        memory_mb: What this process and its workers may take together.
+        work: A folder for finished shards until all are; what other settings left in it is removed.
+        progress: Called with the number of images of each finished shard.
+
+    Returns:
+        The summary: settings, counts, digests, the training pixels' mean and standard deviation.
+
+    Raises:
+        PocketAffectError: A split without a face, an image that cannot be read any more, too little memory or a full
+            disk. Finished shards stay, and the next call goes on from them.
+    """
+    manifest = Manifest.open(manifest_file)
+    largest = _look_over(manifest, size=size, margin=margin, align=align)
+    plan = plan_memory(memory_mb, workers=workers, shard_images=shard_images, largest=largest)
+    log = logging.getLogger(__name__)
+    if plan.workers < workers:
+        log.warning(describe_lack(memory_mb, plan, workers=workers, largest=largest))
+    log.info("workers: %d, each with %d MB for an image", plan.workers, plan.image_bytes // MEGABYTE)
+    decisive = {"size": size, "margin": margin, "align": align, "shard_images": shard_images}
+    place = work / _fingerprint(manifest_file, decisive)
+    _remove_others(place)
+    settings = ShardSettings(source, place, size, margin, align, memory_mb, plan)
+    parts: list[ShardSums] = []
+    jobs = _plan_jobs(manifest, shard_images)
+    with closing(map_in_order(partial(write_shard, settings), jobs, workers=plan.workers)) as finished:
+        for part in finished:
+            parts.append(part)
+            if progress is not None:
+                progress(part.images)
+    counts = write_index(manifest, place / SHARDS / INDEX_FILE, shard_images=shard_images)
+    mean, deviation = _pixel_statistics([part for part in parts if part.name.startswith("train")], size)
+    summary = {
+        "size": size,
+        "margin": margin,
+        "align": align,
+        "images": {split: counts[split]["images"] for split in SPLITS},
+        "counts": counts,
+        "sha256": {part.name: part.digest for part in parts},
+        "pixel_mean": mean,
+        "pixel_deviation": deviation,
+    }
+    write_json(place / SHARDS / SUMMARY_FILE, summary)
+    _move(place / SHARDS, target, {INDEX_FILE, SUMMARY_FILE, *(part.name for part in parts)})
+    shutil.rmtree(place, ignore_errors=True)
+    return summary
+
+
+def _look_over(manifest: Manifest, *, size: int, margin: float, align: Align) -> LargestImage:
+    """Finds the image that takes the most memory, and that both splits have images at all."""
+    largest = LargestImage("", 0, 0, 0)
+    rows = dict.fromkeys(SPLITS, 0)
+    for batch in manifest.read_batches(("split", "path", *BOX_COLUMNS, *EYE_COLUMNS, *SIZE_COLUMNS)):
+        widths, heights = join_columns(batch, SIZE_COLUMNS).T
+        boxes, eyes = join_columns(batch, BOX_COLUMNS), join_columns(batch, EYE_COLUMNS)
+        sides = find_sides(boxes, eyes, widths, heights, margin=margin, align=align)
+        paths, splits = batch["path"].to_pylist(), batch["split"].to_pylist()
+        jpeg = np.array([path.lower().endswith((".jpg", ".jpeg")) for path in paths])
+        need = estimate_picture_bytes(widths, heights, sides, jpeg, size=size)
+        most = int(need.argmax())
+        if need[most] > largest.image_bytes:
+            largest = LargestImage(paths[most], int(widths[most]), int(heights[most]), int(need[most]))
+        for split in SPLITS:
+            rows[split] += splits.count(split)
+    for split, count in rows.items():
+        if not count:
+            raise PocketAffectError(
+                f"{split} split: no usable face",
+                found=f"{manifest.file} has {sum(rows.values()):,} rows, none of this split",
+                todo=f"see {manifest.file.parent / 'contract.json'} for the rules that took them",
+            )
+    return largest
+
+
+def _fingerprint(manifest_file: Path, decisive: dict[str, Any]) -> str:
+    """Names everything that decides the shards' bytes but the images, which each shard's note names."""
+    with manifest_file.open("rb") as stream:
+        rows = hashlib.file_digest(stream, "sha256").hexdigest()
+    packages = {name: version(name) for name in DECIDING_PACKAGES}
+    named = [decisive, rows, hash_sources(*DECIDING_SOURCES), packages]
+    return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _remove_others(place: Path) -> None:
+    if place.parent.is_dir():
+        for folder in place.parent.iterdir():
+            if folder != place and FINGERPRINT.fullmatch(folder.name):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _plan_jobs(manifest: Manifest, shard_images: int) -> Iterator[ShardJob]:
+    for split in SPLITS:
+        tables = manifest.read_tables((*PLACE_COLUMNS, *BOX_COLUMNS, *EYE_COLUMNS), split=split, rows=shard_images)
+        for number, rows in enumerate(tables):
+            yield ShardJob(
+                name_shard(split, number),
+                tuple(rows["path"].to_pylist()),
+                tuple(rows["archive"].to_pylist()),
+                rows["offset"].to_numpy(),
+                rows["length"].to_numpy(),
+                rows["deflated"].to_numpy(),
+                join_columns(rows, BOX_COLUMNS),
+                join_columns(rows, EYE_COLUMNS),
+            )
+
+
+def _move(shards: Path, target: Path, names: set[str]) -> None:
+    """Puts the finished folder in its place: in one step, or by a copy where that is on another file system."""
+    for entry in shards.iterdir():
+        if entry.name not in names:  # an unfinished file of a process that was killed
+            entry.unlink()
+    with write_atomically(target) as draft:
+        try:
+            shards.rename(draft)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            shutil.copytree(shards, draft)
+
+
+def _pixel_statistics(parts: Sequence[ShardSums], size: int) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each channel, for pixels scaled to [0, 1]."""
+    count = sum(part.images for part in parts) * size * size
+    mean, deviation = [], []
+    for channel in range(3):
+        average = sum(part.total[channel] for part in parts) / count
+        variance = sum(part.squares[channel] for part in parts) / count - average**2
+        mean.append(round(average / 255, 6))
+        deviation.append(round(max(variance, 0) ** 0.5 / 255, 6))
+    return mean, [max(value, round(1 / 255, 6)) for value in deviation]  # a flat set must not divide by zero
