@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from ruamel.yaml import YAML
 
 if TYPE_CHECKING:
-    from pocketaffect.data.shards import Split
+    from pocketaffect.data.shards.split import Split
     from pocketaffect.evaluation.tables import Labels, Predictions
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -80,7 +80,7 @@ def measure(clone: Path) -> list[tuple[str, str, dict[str, float]]]:
     from pocketaffect.coreml.convert import PROBABILITIES, VALENCE_AROUSAL_OUTPUT
     from pocketaffect.coreml.interpret import load_program
     from pocketaffect.coreml.package import package_bytes
-    from pocketaffect.data.shards import open_split
+    from pocketaffect.data.shards.split import open_split
     from pocketaffect.evaluation.evaluate import evaluate_predictions
     from pocketaffect.evaluation.tables import Labels, Predictions
 

@@ -1,0 +1,159 @@
+"""Faces out of JPEGs of AffectNet's size: ours, the paper's own way, and decoding alone, in one run.
+
+    .venv/bin/python benchmarks/data/preprocess.py [--images 1200] [--size 128] [--rounds 5] [--photographs PATH]
+
+draws the images into a scratch folder (or takes the JPEGs below PATH), then in turns, several times:
+
+- ours: `write_shards`, the stage's own function, with one worker: read, decode as far as the face needs, cut,
+  resize, digest, statistics, write; and the index
+- the paper's: cv2.imread, slice by the box, cv2.resize, cv2.imwrite (as JPEG)
+- decoding alone: simplejpeg's full decode of the same files, the limit of any way that decodes them whole
+
+Images per CPU second (user and system time, of this process), the median of the rounds; and the wall time of
+`write_shards` with two processes beside one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import cv2
+import numpy as np
+import simplejpeg
+from affectnet_like import Folder, describe_machine, make_folder, write_manifest
+
+from pocketaffect.data.shards.write import write_shards
+
+
+def main() -> None:
+    """Prints the table."""
+    arguments = _parse()
+    cv2.setNumThreads(1)
+    with tempfile.TemporaryDirectory(prefix="pocketaffect-benchmark-") as scratch:
+        root = Path(scratch)
+        if arguments.photographs is None:
+            folder = make_folder(root, arguments.images)
+        else:
+            folder = take_photographs(root, arguments.photographs, arguments.images)
+        count = len(folder.paths)
+        size_mean = np.mean([(folder.source / path).stat().st_size for path in folder.paths])
+        print(f"{describe_machine()}")
+        print(
+            f"{count} images, {folder.sizes.mean():.0f} px a side, {size_mean / 1000:.0f} kB, to {arguments.size} px\n"
+        )
+
+        def ours(workers: int = 1, shard_images: int = 2048) -> None:
+            write_shards(
+                folder.manifest,
+                folder.source,
+                root / "out",
+                size=arguments.size,
+                margin=0.0,
+                align="none",
+                shard_images=shard_images,
+                workers=workers,
+                memory_mb=4096,
+                work=root / "work",
+            )
+
+        ways: dict[str, Callable[[], None]] = {
+            "ours": ours,
+            "paper": lambda: crop_by_opencv(folder, root / "crops", arguments.size),
+            "decode": lambda: decode_alone(folder),
+        }
+        rates: dict[str, list[float]] = {name: [] for name in ways}
+        for _ in range(arguments.rounds + 1):  # the first one warms up
+            for name, way in ways.items():
+                rates[name].append(count / measure(time.process_time, way))
+        median = {name: statistics.median(values[1:]) for name, values in rates.items()}
+        limit = median["decode"]
+        print("| images per CPU second | median | all rounds | of pure decoding | beside the paper's way |")
+        print("|---|---|---|---|---|")
+        for name, title in (
+            ("ours", "write_shards"),
+            ("paper", "imread, slice, resize, imwrite"),
+            ("decode", "decode"),
+        ):
+            rounds = " ".join(f"{value:.0f}" for value in rates[name][1:])
+            beside = f"{median[name] / median['paper']:.2f}"
+            print(f"| {title} | {median[name]:.0f} | {rounds} | {median[name] / limit:.0%} | {beside} |")
+        times = arguments.repeat
+        write_manifest(
+            Folder(
+                folder.source,
+                folder.manifest,
+                folder.paths * times,
+                np.tile(folder.boxes, (times, 1)),
+                np.tile(folder.sizes, (times, 1)),
+            )
+        )
+        walls: dict[int, list[float]] = {1: [], 2: []}
+        for _ in range(3):
+            for workers, found in walls.items():
+                found.append(measure(time.perf_counter, lambda: ours(workers, -(-count * times // 40))))  # noqa: B023
+        one, two = (statistics.median(walls[workers]) for workers in (1, 2))
+        print(
+            f"\nwall, {count * times} images: 1 process {one:.1f} s, 2 processes {two:.1f} s (their start included), ",
+            end="",
+        )
+        print(f"{one / two:.2f} times as fast")
+        print(f"load at the end: {os.getloadavg()[0]:.1f}")
+
+
+def measure(clock: Callable[[], float], work: Callable[[], None]) -> float:
+    """Seconds of `clock` that `work` takes."""
+    start = clock()
+    work()
+    return clock() - start
+
+
+def crop_by_opencv(folder: Folder, target: Path, size: int) -> None:
+    """As Hewitt and Gunes (2018) prepared AffectNet: the box, resized, as a JPEG file."""
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir()
+    for number, (path, box) in enumerate(zip(folder.paths, folder.boxes.astype(int).tolist(), strict=True)):
+        x, y, width, height = box
+        image = cv2.imread(str(folder.source / path))
+        face = image[y : y + height, x : x + width]
+        cv2.imwrite(str(target / f"{number}.jpg"), cv2.resize(face, (size, size)))
+
+
+def decode_alone(folder: Folder) -> None:
+    """The floor of reading whole pictures: nothing is done with them."""
+    for path in folder.paths:
+        simplejpeg.decode_jpeg((folder.source / path).read_bytes(), colorspace="RGB")
+
+
+def take_photographs(root: Path, source: Path, count: int) -> Folder:
+    """JPEGs from a folder of photographs, with a box in their middle."""
+    paths = sorted(str(file.relative_to(source)) for file in source.rglob("*.jp*g"))[:count]
+    sizes = np.array([cv2.imread(str(source / path)).shape[1::-1] for path in paths])
+    sides = np.round(0.6 * sizes.min(axis=1, keepdims=True)).repeat(2, axis=1)
+    folder = Folder(
+        source, root / "manifest.parquet", paths, np.hstack([(sizes - sides) // 2, sides]).astype(float), sizes
+    )
+    write_manifest(folder)
+    return folder
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=1200)
+    parser.add_argument("--size", type=int, default=128, help="pixels a side of the result (the paper's: 128)")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--repeat", type=int, default=8, help="how often each image counts where wall time is measured")
+    parser.add_argument("--photographs", type=Path, help="a folder of JPEGs instead of drawn ones")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
