@@ -11,7 +11,7 @@ from pocketaffect.stage import run_stage
 def main(params: Params) -> None:
     """out/model/ and out/shards/ to out/evaluation/: metrics, tables for plots, predictions, a report."""
     pin_arithmetic(threads=1, instructions="avx2")
-    from pocketaffect.data.shards import open_split
+    from pocketaffect.data.shards.split import open_split
     from pocketaffect.evaluation.evaluate import evaluate_predictions
     from pocketaffect.evaluation.outputs import write_evaluation
     from pocketaffect.evaluation.predict import predict_split

@@ -10,7 +10,7 @@ def main(params: Params) -> None:
     """out/model/ and out/shards/ to out/export/: the .mlpackage and its verification."""
     pin_arithmetic(threads=1, instructions="avx2")
     from pocketaffect.coreml.export import export_network
-    from pocketaffect.data.shards import open_split
+    from pocketaffect.data.shards.split import open_split
     from pocketaffect.files import write_atomically, write_json
     from pocketaffect.models.network import load_network
     from pocketaffect.provenance import describe_origin
@@ -23,6 +23,7 @@ def main(params: Params) -> None:
             open_split(paths.SHARDS, "validation"),
             params.export,
             margin=params.preprocess.margin,
+            deployment_target=params.export.deployment_target,
             lineage=describe_origin(params),
             target=draft / paths.PACKAGE.name,
             rejects=paths.WORK / "export",

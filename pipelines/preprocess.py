@@ -3,29 +3,34 @@
 import logging
 
 from pocketaffect import paths
-from pocketaffect.arithmetic import pin_arithmetic
 from pocketaffect.config import Params
 from pocketaffect.stage import run_stage
 
 
 def main(params: Params) -> None:
-    """data/ and out/manifest/ to out/shards/."""
-    pin_arithmetic(threads=1, instructions="avx2")
-    import pandas as pd
-
-    from pocketaffect.data.shards import write_shards
+    """data/ and out/manifest/ to out/shards/, and a contact sheet of each class to reports/faces/."""
+    from pocketaffect.data.progress import show_progress
+    from pocketaffect.data.report.sheets import write_contact_sheets
+    from pocketaffect.data.shards.manifest import Manifest
+    from pocketaffect.data.shards.write import write_shards
 
     settings = params.preprocess
-    summary = write_shards(
-        pd.read_parquet(paths.MANIFEST_TABLE),
-        paths.DATA,
-        paths.SHARDS,
-        size=settings.image_size,
-        margin=settings.margin,
-        shard_images=settings.shard_images,
-        workers=settings.workers,
-    )
-    logging.getLogger("preprocess").info("images %s, dropped %s", summary["images"], summary["dropped"])
+    with show_progress("faces", len(Manifest.open(paths.MANIFEST_TABLE))) as progress:
+        summary = write_shards(
+            paths.MANIFEST_TABLE,
+            paths.DATA,
+            paths.SHARDS,
+            size=settings.image_size,
+            margin=settings.margin,
+            align=settings.align,
+            shard_images=settings.shard_images,
+            workers=settings.workers,
+            memory_mb=settings.memory_mb,
+            work=paths.SHARD_DRAFTS,
+            progress=progress,
+        )
+    write_contact_sheets(paths.SHARDS, paths.FACES_REPORT)
+    logging.getLogger("preprocess").info("faces %s", summary["images"])
 
 
 if __name__ == "__main__":

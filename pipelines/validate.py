@@ -1,6 +1,7 @@
 """Reads the annotation lists, looks at every image, and holds all rows to the data contract."""
 
 import logging
+import shutil
 
 from pocketaffect import paths
 from pocketaffect.config import Params
@@ -8,31 +9,39 @@ from pocketaffect.stage import run_stage
 
 
 def main(params: Params) -> None:
-    """data/ to out/manifest/: usable rows, quarantined rows, and the count of every rule."""
-    from pocketaffect.data.contract import check_contract, enforce_limits
-    from pocketaffect.data.layouts import read_annotations
-    from pocketaffect.data.probe import probe_images
-    from pocketaffect.data.source import check_source
-    from pocketaffect.files import write_atomically, write_json
+    """data/ to out/manifest/ (kept, quarantined and dropped rows, the count of every rule) and reports/data/."""
+    from pocketaffect.data.contract.check import check_contract, enforce_limits, write_result
+    from pocketaffect.data.contract.profile import choose_profile
+    from pocketaffect.data.faces.probe import probe_images
+    from pocketaffect.data.progress import show_progress
+    from pocketaffect.data.release.folder import DataFolder
+    from pocketaffect.data.release.layouts import read_annotations
+    from pocketaffect.data.report.page import report_contract
+    from pocketaffect.data.source import check_source, read_source
+    from pocketaffect.files import write_atomically
 
     log = logging.getLogger("validate")
+    settings = params.validate_
+    profile = choose_profile(settings.profile, is_sample=read_source().is_sample)
     log.info("source: %s", check_source())
-    rows, unsplit = read_annotations(paths.DATA)
-    probes = probe_images(paths.DATA, list(rows["path"]), workers=params.preprocess.workers)
-    result = check_contract(rows, unsplit, probes)
-    log.info("%d rows: %d kept, %d quarantined", result.rows, len(result.kept), len(result.quarantine))
-    with write_atomically(paths.WORK / "validate" / "quarantine.csv") as draft:  # stays when the limits refuse
-        result.quarantine.to_csv(draft, index=False)
-    enforce_limits(
-        result,
-        max_quarantine_fraction=params.validate_.max_quarantine_fraction,
-        min_validation_per_class=params.validate_.min_validation_per_class,
+    annotations = read_annotations(DataFolder.open(paths.DATA))
+    with show_progress("images", len(annotations.rows)) as progress:
+        probes = probe_images(paths.DATA, annotations.rows, workers=params.preprocess.workers, progress=progress)
+    result = check_contract(
+        annotations,
+        probes,
+        near_duplicate_distance=settings.near_duplicate_distance,
+        profile=profile,
+        max_drift=settings.max_drift,
     )
-    with write_atomically(paths.MANIFEST) as draft:
-        draft.mkdir()
-        result.kept.to_parquet(draft / paths.MANIFEST_TABLE.name, index=False)
-        result.quarantine.to_parquet(draft / paths.QUARANTINE_TABLE.name, index=False)
-        write_json(draft / paths.CONTRACT_REPORT.name, result.to_dict())
+    log.info(result.describe())
+    # Written before the limits are enforced: whoever has to mend the data needs it most.
+    limit = settings.max_quarantine_fraction
+    report_contract(result, paths.DATA, paths.REFUSED_DATA, max_quarantine_fraction=limit)
+    enforce_limits(result, max_quarantine_fraction=limit, min_validation_per_class=settings.min_validation_per_class)
+    write_result(result, paths.MANIFEST)
+    with write_atomically(paths.DATA_REPORT) as draft:
+        shutil.move(paths.REFUSED_DATA, draft)
 
 
 if __name__ == "__main__":

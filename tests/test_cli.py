@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from pocketaffect import __version__
 from pocketaffect.cli import main
-from pocketaffect.data.layouts import CSV_COLUMNS
+from pocketaffect.data.release.csv_release import CSV_COLUMNS
 from pocketaffect.errors import PocketAffectError
 
 HEAVY = {
@@ -57,18 +57,6 @@ def test_help_imports_nothing_heavy(code):
     assert imported_by(code) & HEAVY == set()
 
 
-def test_pointing_at_data_imports_no_numeric_library(tmp_path):
-    code = f"""
-from pocketaffect.data.source import use_folder
-from pocketaffect.errors import PocketAffectError
-try:
-    use_folder(__import__('pathlib').Path({str(tmp_path)!r}))
-except PocketAffectError:
-    print("refused")
-"""
-    assert imported_by(code) & (HEAVY - {"pydantic"}) == set()
-
-
 @pytest.mark.parametrize("command", commands(main), ids=" ".join)
 def test_every_command_explains_itself(command):
     for flag in ("--help", "-h"):
@@ -108,7 +96,7 @@ def test_a_problem_that_the_user_can_mend_exits_with_one_and_no_traceback(tmp_pa
     )
     assert done.returncode == 1
     assert done.stdout == ""
-    assert done.stderr.startswith(f"error: {tmp_path}/nowhere: not a data set\n  found:   no such folder\n")
+    assert done.stderr.startswith(f"error: {tmp_path}/nowhere: not a data folder\n  found:   no such folder\n")
     assert "Traceback" not in done.stderr
 
 

@@ -7,11 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from pocketaffect.coreml.precisions import Target, known_precision
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.files import read_yaml
+from pocketaffect.models.catalogue import known_design
 
+# The catalogues of precisions and networks are the home of the names they allow, and import nothing heavy.
 PARAMS_FILE: Final = Path("params.yaml")
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -44,6 +47,9 @@ class ValidateParams(Section):
 
     max_quarantine_fraction: Fraction
     min_validation_per_class: Annotated[int, Field(ge=0)]
+    near_duplicate_distance: Annotated[int, Field(ge=-1, le=32)]
+    profile: Annotated[str, Field(min_length=1)]
+    max_drift: NotNegative
 
 
 class PreprocessParams(Section):
@@ -51,15 +57,18 @@ class PreprocessParams(Section):
 
     image_size: Annotated[int, Field(ge=32, le=512, multiple_of=16)]
     margin: Annotated[float, Field(ge=0, le=1)]
+    align: Literal["none", "eyes"]
     workers: Annotated[int, Field(ge=1, le=256)]
     shard_images: Count
+    memory_mb: Annotated[int, Field(ge=64)]
 
 
 class ModelParams(Section):
     """The network, apart from its input size (`preprocess.image_size`)."""
 
-    architecture: Literal["alexnet", "vgg", "mobilenet"]
+    architecture: Annotated[str, AfterValidator(known_design)]
     width: Annotated[float, Field(ge=0.05, le=4)]
+    full_resolution_stem: bool
     head: Literal["prototype", "plain"]
     dropout: Annotated[float, Field(ge=0, le=1.5)]
 
@@ -86,6 +95,7 @@ class TrainParams(Section):
     weight_decay: NotNegative
     warmup_epochs: NotNegative
     class_weights: Literal["none", "balanced", "effective"]
+    soft_labels: bool
     expression_weight: NotNegative
     va_weight: NotNegative
     augment: AugmentParams
@@ -102,7 +112,8 @@ class ExportParams(Section):
 
     author: Annotated[str, Field(min_length=1)]
     licence: Annotated[str, Field(min_length=1)]
-    precision: Literal["fp32", "fp16", "int8"]
+    precision: Annotated[str, AfterValidator(known_precision)]
+    deployment_target: Target
     budget_bytes: Count
     max_mean_probability_difference: Positive
     min_agreement: Fraction
@@ -158,7 +169,11 @@ def _describe(problem: dict[str, Any]) -> str:
         return f"{key}: unknown key; {hint}"
     if problem["type"] == "missing":
         return f"{key}: missing; add it (src/pocketaffect/config.py says what it may be)"
-    message = "needs keys of its own" if problem["type"] == "model_type" else str(problem["msg"])
+    message = (
+        "needs keys of its own"
+        if problem["type"] == "model_type"
+        else str(problem["msg"]).removeprefix("Value error, ")
+    )
     return f"{key}: {message[:1].lower()}{message[1:]}; found {repr(problem['input'])[:80]}"
 
 

@@ -18,6 +18,12 @@ MAX_EXPRESSION_CODE: Final = len(EXPRESSIONS) + len(OTHER_EXPRESSIONS) - 1
 
 NON_FACE_CODE: Final = 10
 
+SPLITS: Final = ("train", "validation")
+"""Parts of a data set, in the order of tables and shards."""
+
+SOFT_COLUMNS: Final = tuple(f"soft_{name}" for name in EXPRESSIONS)
+"""Columns of a soft label, in tables and shards: the share of the votes that each expression got."""
+
 VALENCE_AROUSAL: Final = ("valence", "arousal")
 """Order of the two affect dimensions. Both lie in [-1, 1]: unpleasant to pleasant, calm to excited."""
 

@@ -20,11 +20,23 @@ REGISTERED: Final = OUTPUTS / "registered.json"
 
 MANIFEST_TABLE: Final = MANIFEST / "manifest.parquet"
 QUARANTINE_TABLE: Final = MANIFEST / "quarantine.parquet"
+DROPPED_TABLE: Final = MANIFEST / "dropped.parquet"
+DUPLICATES_TABLE: Final = MANIFEST / "duplicates.parquet"
+DATA_PROFILE: Final = MANIFEST / "profile.json"
 CONTRACT_REPORT: Final = MANIFEST / "contract.json"
 PACKAGE: Final = EXPORT / "PocketAffect.mlpackage"
 VERIFICATION: Final = EXPORT / "verification.json"
 
+REPORTS: Final = Path("reports")
+DATA_REPORT: Final = REPORTS / "data"
+FACES_REPORT: Final = REPORTS / "faces"
+"""Pictures hold faces of the data set: DVC keeps them, git does not."""
+
 WORK: Final = Path(".work")
 """Not tracked by git or DVC: checkpoints, and what a failed stage leaves to look at."""
 
+REFUSED_DATA: Final = WORK / "validate"
+"""The report on data that broke a limit."""
+
 CHECKPOINTS: Final = WORK / "train"
+SHARD_DRAFTS: Final = WORK / "preprocess"

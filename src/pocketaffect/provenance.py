@@ -12,7 +12,10 @@ from pocketaffect.config import Params
 from pocketaffect.files import read_yaml
 
 PACKAGE: Final = Path(__file__).parent
-DECIDING_SOURCES: Final = ("arithmetic.py", "files.py", "labels.py", "coreml", "data", "models", "training")
+DECIDING_SOURCES: Final = (
+    *("arithmetic.py", "files.py", "labels.py"),
+    *("data/contract", "data/faces", "data/release", "data/shards", "models", "training", "coreml"),
+)
 DECIDING_PARAMS: Final = ("validate", "preprocess", "model", "train", "export")
 
 

@@ -102,7 +102,7 @@ def test_a_second_run_changes_nothing(whole):
 
 def test_a_run_killed_in_preprocess_and_in_train_ends_with_the_undisturbed_bytes(whole, tmp_path):
     copy = whole.clone(tmp_path / "clone")
-    copy.repro_and_kill(lambda: copy.found("out/.shards.*.draft/*"))
+    copy.repro_and_kill(lambda: copy.found(".work/preprocess/*/shards/*.npy"))
     assert not (copy.folder / "out/shards").exists()
     copy.repro_and_kill(lambda: copy.found(".work/train/*/last.ckpt"))
     assert not (copy.folder / "out/model").exists()

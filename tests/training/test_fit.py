@@ -67,7 +67,7 @@ def test_the_loss_falls_and_both_tasks_are_learnt(learnt):
 def test_the_kept_network_is_the_one_of_the_best_epoch(learnt):
     import torch
 
-    from pocketaffect.data.shards import open_split
+    from pocketaffect.data.shards.split import open_split
     from pocketaffect.models.network import load_network
 
     history = read_history(learnt.model)

@@ -51,6 +51,37 @@ def test_expression_loss_is_the_weighted_mean_of_log_losses_over_labelled_rows(b
 
 
 @settings(max_examples=80, deadline=None)
+@given(batch=batches(), voted=st.sampled_from([0.0, 0.5, 1.0]))
+def test_soft_labels_replace_the_class_where_they_are_given(batch, voted):
+    logits, expression, _ = batch
+    generator = np.random.default_rng(1)
+    soft = generator.dirichlet(np.ones(CLASSES), len(expression))
+    soft[generator.random(len(expression)) >= voted] = np.nan
+    weight = np.linspace(0.2, 3, CLASSES)
+    total = norm = 0.0
+    for row, code in enumerate(expression):
+        if code == NO_EXPRESSION and np.isnan(soft[row, 0]):
+            continue
+        target = np.eye(CLASSES)[code] if np.isnan(soft[row, 0]) else soft[row]
+        total -= float((weight * target * log_softmax(logits[row])).sum())
+        norm += float((weight * target).sum())
+    loss = expression_loss(*(torch.tensor(part) for part in (logits, expression, weight, soft)))
+    assert float(loss) == pytest.approx(total / norm if norm else 0.0, rel=1e-9, abs=1e-12)
+
+
+@settings(max_examples=40, deadline=None)
+@given(batch=batches())
+def test_a_one_hot_soft_label_counts_as_the_class_does(batch):
+    logits, expression, _ = (torch.tensor(part) for part in batch)
+    soft = torch.full((len(expression), CLASSES), torch.nan, dtype=torch.float64)
+    labelled = expression != NO_EXPRESSION
+    soft[labelled] = torch.eye(CLASSES, dtype=torch.float64)[expression[labelled]]
+    weight = torch.linspace(0.2, 3, CLASSES, dtype=torch.float64)
+    hard = expression_loss(logits, expression, weight)
+    torch.testing.assert_close(expression_loss(logits, expression, weight, soft), hard)
+
+
+@settings(max_examples=80, deadline=None)
 @given(batch=batches())
 def test_va_loss_is_the_mean_squared_error_over_labelled_rows(batch):
     logits, _, truth = batch

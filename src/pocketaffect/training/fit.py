@@ -17,8 +17,8 @@ from pytorch_lightning.callbacks import Callback, ModelCheckpoint, TQDMProgressB
 from torch.utils.data import DataLoader
 
 from pocketaffect.config import ModelParams, TrainParams
-from pocketaffect.data.batches import Batch, ordered_batches, train_batches
-from pocketaffect.data.shards import Split, open_split, read_summary
+from pocketaffect.data.shards.batches import Batch, ordered_batches, train_batches
+from pocketaffect.data.shards.split import Split, open_split, read_summary
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.files import write_atomically
 from pocketaffect.models.network import AffectNetwork, NetworkSpec, count_parameters, save_network
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 HISTORY_FILE: Final = "history.csv"
 VALIDATION_BATCH: Final = 512
-SOURCES: Final = ("arithmetic.py", "labels.py", "data", "models", "training")
+SOURCES: Final = ("arithmetic.py", "labels.py", "data/shards", "models", "training")
 
 
 class FaceData(pl.LightningDataModule):
@@ -95,7 +95,14 @@ def train_network(
             todo="lower train.batch_size",
         )
     torch.manual_seed(params.seed)
-    spec = NetworkSpec(model.architecture, model.width, int(summary["size"]), model.head, model.dropout)
+    spec = NetworkSpec(
+        model.architecture,
+        model.width,
+        int(summary["size"]),
+        model.head,
+        model.dropout,
+        full_resolution_stem=model.full_resolution_stem,
+    )
     network = AffectNetwork(
         spec,
         mean=summary["pixel_mean"],

@@ -16,17 +16,31 @@ EFFECTIVE_NUMBER_BASE: Final = 0.999
 """Suits classes of a hundred to ten thousand images."""
 
 
-def expression_loss(logits: torch.Tensor, expression: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
-    """Class-weighted cross-entropy over the rows that have a class; 0 when none has.
+def expression_loss(
+    logits: torch.Tensor, expression: torch.Tensor, weight: torch.Tensor | None, soft: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Class-weighted cross-entropy over the rows that have a class or a soft label; 0 when none has.
+
+    With soft labels a row's target is a distribution, and its weight the classes' weights averaged under it: a
+    one-hot soft label counts exactly as the class alone does.
 
     Args:
         logits: float [n, 8].
         expression: int64 [n], 0..7 or NO_EXPRESSION.
         weight: float [8], or None for equal weights.
+        soft: float [n, 8], rows of NaN where there is none; or None. It stands before the class, and for a row
+            without one.
     """
-    if bool((expression == NO_EXPRESSION).all()):
+    has_class = expression != NO_EXPRESSION
+    has_soft = torch.zeros_like(has_class) if soft is None else ~soft.isnan().any(dim=1)
+    if not bool((has_class | has_soft).any()):
         return logits.sum() * 0
-    return functional.cross_entropy(logits, expression, weight, ignore_index=NO_EXPRESSION)
+    if soft is None or not bool(has_soft.any()):
+        return functional.cross_entropy(logits, expression, weight, ignore_index=NO_EXPRESSION)
+    hard = functional.one_hot(expression.clamp(min=0), logits.shape[1]) * has_class[:, None]
+    target = torch.where(has_soft[:, None], soft, hard).to(logits.dtype)
+    weighted = target if weight is None else target * weight
+    return -(weighted * functional.log_softmax(logits, dim=1)).sum() / weighted.sum()
 
 
 def valence_arousal_loss(prediction: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:

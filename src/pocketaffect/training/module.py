@@ -11,7 +11,7 @@ from torchmetrics.functional import concordance_corrcoef, mean_squared_error
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_f1_score
 
 from pocketaffect.config import TrainParams
-from pocketaffect.data.batches import Batch
+from pocketaffect.data.shards.batches import Batch
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.labels import EXPRESSIONS, NO_EXPRESSION, VALENCE_AROUSAL
 from pocketaffect.models.network import AffectNetwork
@@ -39,10 +39,17 @@ class AffectModule(pl.LightningModule):
         self._train_losses: list[torch.Tensor] = []
         self._outputs: list[tuple[torch.Tensor, ...]] = []
 
-    def _losses(self, logits: torch.Tensor, prediction: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, ...]:
+    def _losses(
+        self,
+        outputs: tuple[torch.Tensor, torch.Tensor],
+        expression: torch.Tensor,
+        truth: torch.Tensor,
+        soft: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, ...]:
+        logits, prediction = outputs
         weight = None if self.class_weights is None else self.class_weights.to(logits.device)
-        by_expression = expression_loss(logits, batch.expression, weight)
-        by_va = valence_arousal_loss(prediction, batch.valence_arousal)
+        by_expression = expression_loss(logits, expression, weight, soft)
+        by_va = valence_arousal_loss(prediction, truth)
         total = self.params.expression_weight * by_expression + self.params.va_weight * by_va
         return total, by_expression, by_va
 
@@ -65,8 +72,8 @@ class AffectModule(pl.LightningModule):
         # Dropout's noise hangs on (seed, step) alone, so that a step after a resume is the step of an undisturbed
         # run. Not in a hook of the epoch: Lightning leaves those out in the epoch that it resumes with.
         torch.manual_seed(self.params.seed * 1_000_003 + self.global_step)
-        logits, prediction = self.network(batch.images)
-        losses = self._losses(logits, prediction, batch)
+        soft = batch.soft if self.params.soft_labels else None
+        losses = self._losses(self.network(batch.images), batch.expression, batch.valence_arousal, soft)
         self._check_finite(losses, f"step {batch_index + 1}")
         self._train_losses.append(torch.stack(losses).detach())
         return losses[0]
@@ -86,8 +93,7 @@ class AffectModule(pl.LightningModule):
         train = torch.stack(self._train_losses).double().mean(dim=0)
         self._outputs.clear()
         self._train_losses.clear()
-        batch = Batch(torch.empty(0), expression, truth)
-        losses = self._losses(logits, prediction, batch)
+        losses = self._losses((logits, prediction), expression, truth)  # by class: every data set has these
         self._check_finite(losses, "validation")
         total, by_expression, by_va = losses
         scores = _score(logits, prediction, expression, truth)
