@@ -13,6 +13,7 @@ from pocketaffect.cli import main
 from pocketaffect.data.release.csv_release import CSV_COLUMNS
 from pocketaffect.errors import PocketAffectError
 
+DATA_COMMANDS = ("describe", "pack", "profile", "sample", "use")
 HEAVY = {
     "torch",
     "mlflow",
@@ -71,7 +72,8 @@ def test_every_command_explains_itself(command):
 
 
 def test_the_commands_are_those_the_readme_names():
-    assert {" ".join(path) for path in commands(main)} >= {"doctor", "data use", "data sample", "summary"}
+    named = {"doctor", "summary", "models", "inspect"} | {f"data {name}" for name in DATA_COMMANDS}
+    assert {" ".join(path) for path in commands(main)} == named | {"", "data"}
 
 
 def test_the_version_is_the_package_s():
@@ -123,6 +125,12 @@ def test_data_use_and_data_sample_point_the_pipeline_there_and_back(tmp_path, mo
     result = run("data", "sample")
     assert (result.exit_code, result.output) == (0, "data.dvc now imports the embedded sample\nnext: dvc repro\n")
     assert 'path: "sample"' in Path("data.dvc").read_text()
+
+
+def test_inspect_refuses_what_is_no_package(tmp_path):
+    result = run("inspect", str(tmp_path))
+    assert result.exit_code == 1
+    assert "not a Core ML package" in result.output
 
 
 def test_doctor_exits_with_one_when_it_finds_a_problem(tmp_path, monkeypatch):
