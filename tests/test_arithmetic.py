@@ -52,6 +52,7 @@ def test_pinning_after_the_import_of_a_numeric_library_is_refused(library):
     assert f"must come before the import of {library}" in done.stderr
 
 
+@pytest.mark.slow
 def test_pinned_arithmetic_repeats_bit_for_bit_in_a_fresh_process():
     code = (
         "from pocketaffect.arithmetic import pin_arithmetic\n"

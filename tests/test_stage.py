@@ -112,6 +112,7 @@ def test_a_failing_stage_says_why_and_its_last_good_outputs_come_back(text, mess
     assert outputs(repository) == ["good\n", "good\n"]
 
 
+@pytest.mark.slow
 def test_after_a_failure_the_stage_still_counts_as_changed_and_runs_when_mended(repository):
     (repository / "in").write_text("refuse\n")
     assert dvc(repository, "repro").returncode != 0

@@ -14,6 +14,7 @@ from PIL import Image
 from shard_parts import Copy, contents
 
 from pocketaffect.data.faces.crop import Eyes, FaceBox, decode_face
+from pocketaffect.data.shards import memory
 from pocketaffect.data.shards.memory import (
     LEAST_IMAGE_BYTES,
     MEGABYTE,
@@ -28,12 +29,22 @@ from pocketaffect.data.shards.memory import (
 )
 from pocketaffect.errors import PocketAffectError
 
+
+@pytest.fixture(autouse=True, scope="module")
+def steady_memory():
+    """What this process holds changes from test to test, and in the middle of one; a plan must not here."""
+    held = read_memory_held()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(memory, "read_memory_held", lambda: held)
+        yield
+
+
 SMALL = LargestImage("small.jpg", 100, 100, 10**5)
 
 
 def megabytes_for(workers: int, image: int) -> int:
     """`preprocess.memory_mb` that leaves each of `workers` workers about `image` MB, beside what this process holds."""
-    return (read_memory_held() + STREAM_BYTES + workers * (WORKER_BYTES + image * MEGABYTE)) // MEGABYTE + 8
+    return (memory.read_memory_held() + STREAM_BYTES + workers * (WORKER_BYTES + image * MEGABYTE)) // MEGABYTE + 8
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
@@ -45,7 +56,7 @@ def megabytes_for(workers: int, image: int) -> int:
 )
 def test_what_a_plan_gives_out_stays_within_memory_and_suffices(memory_mb, workers, shard_images, image):
     largest = LargestImage("a.jpg", 10, 10, image)
-    before = read_memory_held()
+    before = memory.read_memory_held()
     try:
         plan = plan_memory(memory_mb, workers=workers, shard_images=shard_images, largest=largest)
     except PocketAffectError:
@@ -121,7 +132,7 @@ def test_what_the_manifest_cannot_tell_is_looked_at_in_the_file(tmp_path):
     large = Image.fromarray(picture(1, 100, 100)).resize((2000, 2000))
     copy.rows[4] |= {"path": "train/large.jpg", "image_width": 2000, "image_height": 2000, "face_width": np.nan}
     copy.save()
-    memory_mb = megabytes_for(1, 42)
+    memory_mb = megabytes_for(1, 30)
     large.save(copy.source / "train/large.jpg")
     copy.write(memory_mb=memory_mb, size=512)
     large.save(copy.source / "train/large.jpg", progressive=True)

@@ -129,6 +129,7 @@ FIGURES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FIGURES)
 def test_figures_repeat_byte_for_byte_and_every_text_lies_inside(judged, name):
     figure = FIGURES[name](judged)

@@ -82,6 +82,7 @@ def test_the_kept_network_is_the_one_of_the_best_epoch(learnt):
     assert rmse.tolist() == pytest.approx([best["rmse_valence"], best["rmse_arousal"]], abs=1e-4)
 
 
+@pytest.mark.slow
 def test_the_same_training_in_a_fresh_process_gives_the_same_bytes(undisturbed, make_workplace):
     again = make_workplace()
     again.run_fresh()
@@ -93,7 +94,7 @@ def test_nothing_is_left_in_the_work_folder(undisturbed):
     assert list((undisturbed.folder / "work").iterdir()) == []
 
 
-@pytest.mark.parametrize("after", [1, 2, 3])
+@pytest.mark.parametrize("after", [1, *(pytest.param(epoch, marks=pytest.mark.slow) for epoch in (2, 3))])
 def test_a_training_killed_after_an_epoch_ends_with_the_undisturbed_bytes(after, undisturbed, make_workplace):
     place = make_workplace()
     process = place.start()
@@ -113,6 +114,7 @@ def test_a_training_killed_after_an_epoch_ends_with_the_undisturbed_bytes(after,
     assert place.results() == undisturbed.results()
 
 
+@pytest.mark.slow
 def test_a_training_killed_in_the_middle_of_an_epoch_ends_with_the_undisturbed_bytes(make_workplace):
     settings = {"epochs": 2, "model": {"architecture": "alexnet", "width": 0.5}}  # Gaussian dropout, long epochs
     whole, place = make_workplace(train=320), make_workplace(train=320)
@@ -156,6 +158,7 @@ def stop_after_first_epoch(place, **settings) -> Path:
     return checkpoint
 
 
+@pytest.mark.slow
 def test_a_changed_setting_starts_afresh_and_frees_the_old_checkpoint(undisturbed, make_workplace):
     place = make_workplace()
     old = stop_after_first_epoch(place, learning_rate=0.02)
@@ -213,6 +216,7 @@ def test_a_damaged_checkpoint_is_refused_without_executing_anything(damage, chec
     assert not file.exists()
 
 
+@pytest.mark.slow
 def test_a_training_with_a_damaged_checkpoint_starts_afresh(undisturbed, make_workplace):
     place = make_workplace()
     file = stop_after_first_epoch(place)
