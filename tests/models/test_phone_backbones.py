@@ -235,8 +235,9 @@ def test_a_phone_network_learns_sixty_four_images_by_heart():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CATALOGUE)
 def test_every_network_learns_sixty_four_images_by_heart(name):
-    width = 0.1 if name == "mobileone_s0" else 0.2  # its parallel branches take five times as long
-    assert steps_to_overfit(name, width, 48, most=100) > 1
+    # MobileOne's parallel branches take five times as long a step, and narrow ones more steps.
+    width, most = (0.1, 250) if name == "mobileone_s0" else (0.2, 100)
+    assert steps_to_overfit(name, width, 48, most=most) > 1
 
 
 @pytest.mark.slow
