@@ -42,6 +42,7 @@ def test_threads_and_instructions_are_settled_in_every_library(threads, instruct
         assert {report["environment"][name] for name in AVX2_VARIABLES} == {None}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("library", ["torch", "cv2"])
 def test_pinning_after_the_import_of_a_numeric_library_is_refused(library):
     done = run_python(

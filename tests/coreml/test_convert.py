@@ -65,6 +65,7 @@ def test_converting_again_gives_the_same_bytes(network, description, packages, t
     assert package_digest(again) == package_digest(packages[precision])
 
 
+@pytest.mark.slow
 def test_memory_format_and_training_mode_do_not_change_the_bytes(network, description, packages, tmp_path):
     other = copy.deepcopy(network).train().to(memory_format=torch.channels_last)
     path = tmp_path / "other.mlpackage"

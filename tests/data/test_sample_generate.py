@@ -50,6 +50,7 @@ def test_two_workers_write_the_same_bytes(sample, tmp_path):
     assert digest(tmp_path / "sample") == digest(sample)
 
 
+@pytest.mark.slow
 def test_another_seed_draws_other_images(sample, tmp_path):
     other = tmp_path / "sample"
     generate_sample(other, SampleParams(seed=1, train_images=64, validation_images=64), workers=1)
@@ -116,6 +117,7 @@ def test_a_row_drawn_alone_equals_the_row_of_the_whole(sample):
     assert annotation.label == int(row["expression"])
 
 
+@pytest.mark.slow
 def test_an_older_sample_is_replaced_and_nothing_is_left_beside_it(tmp_path):
     root = tmp_path / "sample"
     (root / IMAGE_FOLDER / "1").mkdir(parents=True)

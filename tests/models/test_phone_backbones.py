@@ -76,6 +76,7 @@ def test_a_narrower_phone_network_is_never_larger(name, pair):
     assert small.feature_dimension <= large.feature_dimension
 
 
+@pytest.mark.slow
 @settings(max_examples=6, deadline=None)
 @given(name=st.sampled_from(PHONE), sixteens=st.integers(2, 8), width=st.floats(0.05, 0.3), stem=st.booleans())
 def test_every_size_gives_predictions_and_gradients(name, sixteens, width, stem):
