@@ -14,7 +14,7 @@ from PIL import Image
 from pocketaffect.data.faces import images
 from pocketaffect.data.faces.images import ImageProblemError, decode_image
 
-LONGEST_SECONDS = 5.0
+LONGEST_SECONDS = 5.0  # of the processor: a guard against endless decoding that a busy machine does not trip
 COLOURS = Image.fromarray(picture(1, 60, 44))
 SECOND = Image.fromarray(picture(2, 60, 44))
 ODD_BYTES = (0x00, 0x01, 0x7F, 0x80, 0xC0, 0xD9, 0xDA, 0xE1, 0xFE, 0xFF)
@@ -93,13 +93,13 @@ def spoil(content: bytes, generator: np.random.Generator) -> bytes:
 def decode_or_name_reason(content: bytes, generator: np.random.Generator) -> str:
     """ "picture", or why there is none; anything else is an error of the test."""
     least_side = None if generator.random() < 0.5 else int(generator.integers(1, 80))
-    begun = time.perf_counter()
+    begun = time.process_time()
     try:
         found = decode_image(content, least_side=least_side)
     except ImageProblemError as error:
         return str(error) or pytest.fail("a reason without words")
     finally:
-        assert time.perf_counter() - begun < LONGEST_SECONDS
+        assert time.process_time() - begun < LONGEST_SECONDS
     assert found.pixels.dtype == np.uint8
     assert found.pixels.ndim == 3
     assert found.pixels.shape[2] == 3
@@ -127,16 +127,19 @@ def test_fifty_spoilt_files_of_each_kind_give_a_picture_or_a_reason(name, monkey
 @pytest.mark.parametrize("name", SEEDS)
 def test_five_hundred_spoilt_files_of_each_kind_do_so_at_the_real_size_limit(name):
     generator = np.random.default_rng([1, *name.encode()])
-    for _ in range(500):
-        decode_or_name_reason(spoil(SEEDS[name], generator), generator)
+    outcomes = [decode_or_name_reason(spoil(SEEDS[name], generator), generator) for _ in range(500)]
+    assert len(outcomes) == 500
+    assert sum(outcome != "picture" for outcome in outcomes) >= 50  # the faults are faults
 
 
 @pytest.mark.parametrize("name", SEEDS)
 def test_a_file_cut_short_anywhere_gives_a_picture_or_a_reason(name):
     content = SEEDS[name]
     generator = np.random.default_rng(2)
-    for end in np.unique(np.linspace(0, len(content) - 1, 12).astype(int)):
-        decode_or_name_reason(content[:end], generator)
+    ends = np.unique(np.linspace(0, len(content) - 1, 12).astype(int))
+    outcomes = [decode_or_name_reason(content[:end], generator) for end in ends]
+    assert outcomes[0] == "empty file"
+    assert "picture" not in outcomes[: len(outcomes) // 2]  # half a file is no picture
 
 
 @pytest.mark.parametrize("name", [name for name in SEEDS if "animated" not in name])
