@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from pocketaffect import __version__
-from pocketaffect.cli import main
+from pocketaffect.cli.main import main
 from pocketaffect.data.release.csv_release import CSV_COLUMNS
 from pocketaffect.errors import PocketAffectError
 
@@ -49,9 +49,9 @@ def imported_by(code: str) -> set[str]:
 @pytest.mark.parametrize(
     "code",
     [
-        "import pocketaffect.cli",
-        "from pocketaffect.cli import main\nmain(['--help'], standalone_mode=False)",
-        "from pocketaffect.cli import main\nmain(['data', 'use', '--help'], standalone_mode=False)",
+        "import pocketaffect.cli.main",
+        "from pocketaffect.cli.main import main\nmain(['--help'], standalone_mode=False)",
+        "from pocketaffect.cli.main import main\nmain(['data', 'use', '--help'], standalone_mode=False)",
     ],
 )
 def test_help_imports_nothing_heavy(code):
@@ -90,7 +90,7 @@ def test_a_wrong_command_line_exits_with_two(arguments):
 
 def test_a_problem_that_the_user_can_mend_exits_with_one_and_no_traceback(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-c", "from pocketaffect.cli import main; main()", "data", "use", str(tmp_path / "nowhere")],
+        [sys.executable, "-c", "from pocketaffect.cli.main import main; main()", "data", "use", str(tmp_path / "nowhere")],
         cwd=tmp_path,
         capture_output=True,
         text=True,

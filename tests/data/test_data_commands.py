@@ -6,7 +6,7 @@ from pathlib import Path
 from affectnet_copies import sound_copy
 from click.testing import CliRunner, Result
 
-from pocketaffect.cli import main
+from pocketaffect.cli.main import main
 from pocketaffect.data.contract.profile import PROFILES
 
 

@@ -1,0 +1,1 @@
+"""`pocketaffect …`: a file for each group of commands, and `main` which holds them."""

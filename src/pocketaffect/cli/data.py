@@ -1,0 +1,67 @@
+"""`pocketaffect data …`: choose the data set, look into it, pack it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+
+@click.group()
+def data() -> None:
+    """Choose the data set that the pipeline reads."""
+
+
+@data.command("use")
+@click.argument("path", type=click.Path(path_type=Path))
+def data_use(path: Path) -> None:
+    """Point the pipeline at the data set in folder PATH; `dvc repro` then imports it."""
+    from pocketaffect.data.source import use_folder
+
+    origin = use_folder(path)
+    click.echo(f"data.dvc now imports {origin}\nnext: dvc repro")
+
+
+@data.command("sample")
+def data_sample() -> None:
+    """Point the pipeline at the embedded sample of drawn faces."""
+    from pocketaffect.data.source import use_sample
+
+    use_sample()
+    click.echo("data.dvc now imports the embedded sample\nnext: dvc repro")
+
+
+@data.command("describe")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def data_describe(path: Path, as_json: bool) -> None:
+    """Say what lies in folder PATH: layout, images by class and split, valence and arousal, what is missing."""
+    from pocketaffect.data.report.describe import describe
+    from pocketaffect.data.report.describe_text import render
+
+    description = describe(path)
+    click.echo(json.dumps(description.to_dict(), indent=2) if as_json else render(description))
+
+
+@data.command("pack")
+@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("target", type=click.Path(path_type=Path))
+@click.option("--part-mb", type=click.IntRange(min=1), default=1024, show_default=True, help="Length of a part.")
+def data_pack(source: Path, target: Path, part_mb: int) -> None:
+    """Pack the data set in SOURCE into TARGET: a few tars that DVC handles quickly. Goes on where it was stopped."""
+    from pocketaffect.data.packing.pack import pack
+
+    click.echo(pack(source, target, part_bytes=part_mb << 20).to_text())
+    click.echo(f"next: pocketaffect data use {target}")
+
+
+@data.command("profile")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--source", default="", help="What the profile says it was taken from.")
+def data_profile(file: Path, source: str) -> None:
+    """Keep class shares and VA means of the last validated data in FILE, for `validate.profile` in params.yaml."""
+    from pocketaffect.data.contract.profile import keep_profile
+
+    keep_profile(file, source=source)
+    click.echo(f"{file} written; in params.yaml: validate.profile: {file}")
