@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import os
+import tarfile
 from pathlib import Path
 
 import cv2
@@ -11,14 +12,14 @@ import pytest
 
 from pocketaffect.config import SampleParams
 from pocketaffect.data.sample.contact_sheet import contact_sheet
-from pocketaffect.data.sample.generate import HEADER, IMAGE_FOLDER, Row, draw_row, generate_sample
+from pocketaffect.data.sample.generate import ARCHIVE, HEADER, IMAGE_FOLDER, Row, draw_row, generate_sample
 from pocketaffect.errors import PocketAffectError
 
 PARAMS = SampleParams(seed=2018, train_images=64, validation_images=64)
 
 # Of all files of PARAMS' sample. It changes when a drawing changes on purpose: then the new value belongs here,
 # and the hashes in data.dvc and dvc.lock are renewed by `dvc repro`.
-DIGEST = "da2be562763f2687c980f662bf5aca3883a809c45abf3fd7a90f17061614fcf7"
+DIGEST = "adbd49df680b3fbbbbb59d0b7229d5597abe36beb35d03fef4eac1449473b802"
 
 
 def digest(root: Path) -> str:
@@ -32,6 +33,16 @@ def digest(root: Path) -> str:
 def read_rows(root: Path, split: str) -> list[dict[str, str]]:
     with (root / f"{split}.csv").open(encoding="utf-8", newline="") as lines:
         return list(csv.DictReader(lines))
+
+
+def read_files(root: Path) -> dict[str, bytes]:
+    with tarfile.open(root / ARCHIVE) as archive:
+        stored = {member.name: archive.extractfile(member).read() for member in archive}
+    return {name.removeprefix(f"{IMAGE_FOLDER}/"): content for name, content in stored.items()}
+
+
+def read_image(files: dict[str, bytes], row: dict[str, str]) -> np.ndarray:
+    return cv2.imdecode(np.frombuffer(files[row["subDirectory_filePath"]], np.uint8), cv2.IMREAD_COLOR)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +65,7 @@ def test_two_workers_write_the_same_bytes(sample, tmp_path):
 def test_another_seed_draws_other_images(sample, tmp_path):
     other = tmp_path / "sample"
     generate_sample(other, SampleParams(seed=1, train_images=64, validation_images=64), workers=1)
-    names = [{path.name for path in root.rglob("*.bmp")} for root in (sample, other)]
+    names = [set(read_files(root)) for root in (sample, other)]
     assert not names[0] & names[1]
 
 
@@ -71,19 +82,20 @@ def test_csv_files_have_affectnets_columns_and_the_asked_rows(sample):
 
 def test_every_listed_image_exists_once_and_no_other_file_does(sample):
     listed = [row["subDirectory_filePath"] for split in ("training", "validation") for row in read_rows(sample, split)]
-    stored = {path.relative_to(sample / IMAGE_FOLDER).as_posix() for path in sample.rglob("*.bmp")}
+    stored = read_files(sample)
+    assert {path.name for path in sample.iterdir()} == {ARCHIVE, "SAMPLE.md", "training.csv", "validation.csv"}
     assert len(listed) == len(set(listed))
-    assert set(listed) == stored
+    assert set(listed) == set(stored)
     for path in listed:
         folder, name = path.split("/")
         assert 1 <= int(folder) <= 16
-        assert hashlib.sha224((sample / IMAGE_FOLDER / path).read_bytes()).hexdigest() + ".bmp" == name
+        assert hashlib.sha224(stored[path]).hexdigest() + ".bmp" == name
 
 
 def test_boxes_lie_inside_images_of_varied_size_and_landmarks_have_68_points(sample):
-    sizes, gray = set(), 0
+    sizes, gray, files = set(), 0, read_files(sample)
     for row in read_rows(sample, "training") + read_rows(sample, "validation"):
-        image = cv2.imread(str(sample / IMAGE_FOLDER / row["subDirectory_filePath"]))
+        image = read_image(files, row)
         height, width = image.shape[:2]
         sizes.add((height, width))
         gray += bool((image[:, :, 0] == image[:, :, 1]).all() and (image[:, :, 1] == image[:, :, 2]).all())
@@ -112,7 +124,7 @@ def test_affect_is_missing_or_in_range_with_four_decimals(sample):
 def test_a_row_drawn_alone_equals_the_row_of_the_whole(sample):
     row = read_rows(sample, "validation")[17]
     picture, annotation = draw_row(PARAMS.seed, Row(1, 17, int(row["expression"])))
-    stored = cv2.imread(str(sample / IMAGE_FOLDER / row["subDirectory_filePath"]))
+    stored = read_image(read_files(sample), row)
     np.testing.assert_array_equal(stored[:, :, ::-1], picture.pixels)
     assert annotation.label == int(row["expression"])
 
@@ -120,10 +132,10 @@ def test_a_row_drawn_alone_equals_the_row_of_the_whole(sample):
 @pytest.mark.slow
 def test_an_older_sample_is_replaced_and_nothing_is_left_beside_it(tmp_path):
     root = tmp_path / "sample"
-    (root / IMAGE_FOLDER / "1").mkdir(parents=True)
+    (root / IMAGE_FOLDER / "1").mkdir(parents=True)  # as older versions wrote it
     (root / IMAGE_FOLDER / "1" / "old.bmp").write_bytes(b"old")
     generate_sample(root, PARAMS, workers=1)
-    assert not (root / IMAGE_FOLDER / "1" / "old.bmp").exists()
+    assert not (root / IMAGE_FOLDER).exists()
     assert [path.name for path in tmp_path.iterdir()] == ["sample"]
 
 
@@ -152,10 +164,10 @@ def test_an_image_that_cannot_be_drawn_to_disk_leaves_the_old_sample(tmp_path, m
     generate_sample(root, PARAMS, workers=1)
     before = digest(root)
 
-    def refuse(path: Path, content: bytes) -> int:
+    def refuse(archive: tarfile.TarFile, member: tarfile.TarInfo, content: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", refuse)
+    monkeypatch.setattr(tarfile.TarFile, "addfile", refuse)
     with pytest.raises(PocketAffectError, match="No space left"):
         generate_sample(root, PARAMS, workers=1)
     monkeypatch.undo()

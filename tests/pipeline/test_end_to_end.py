@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tarfile
 from pathlib import Path
 
 import pytest
 from repository_copy import RepositoryCopy
+
+from pocketaffect.data.sample.generate import ARCHIVE
 
 pytestmark = pytest.mark.slow
 
@@ -123,10 +126,13 @@ def refuse(copy: RepositoryCopy, *command: str, keeps: tuple[str, ...] = ("out",
 
 
 def use_copy_of_data(copy: RepositoryCopy, folder: Path) -> Path:
-    """Points the pipeline at a copy of the sample that stands outside the repository."""
+    """Points the pipeline at a copy of the sample that stands outside the repository, its images as loose files."""
     shutil.copytree(copy.folder / "sample", folder)
-    for path in folder.rglob("*"):
-        path.chmod(0o755 if path.is_dir() else 0o644)
+    for path in folder.iterdir():
+        path.chmod(0o644)
+    with tarfile.open(folder / ARCHIVE) as archive:
+        archive.extractall(folder, filter="data")
+    (folder / ARCHIVE).unlink()
     done = copy.run("pocketaffect", "data", "use", str(folder))
     assert done.returncode == 0, done.stderr
     return folder

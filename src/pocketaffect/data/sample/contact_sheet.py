@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
+import tarfile
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from pocketaffect.data.sample.generate import IMAGE_FOLDER
+from pocketaffect.data.sample.generate import ARCHIVE, IMAGE_FOLDER
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.labels import EXPRESSIONS, OTHER_EXPRESSIONS
 
@@ -16,10 +17,10 @@ _NAME_WIDTH = 96
 
 
 def contact_sheet(root: Path, per_class: int = 8, size: int = 96, split: str = "training") -> np.ndarray:
-    """Face crops of a data folder in AffectNet's CSV layout, one line per label code with its name.
+    """Face crops of the sample, one line per label code with its name.
 
     Args:
-        root: Folder with the CSV files.
+        root: The sample's folder.
         per_class: Faces per line, the first of each class in the CSV's order.
         size: Side of a face in pixels.
         split: Which CSV: training or validation.
@@ -36,23 +37,24 @@ def contact_sheet(root: Path, per_class: int = 8, size: int = 96, split: str = "
     for code, name in enumerate(names):
         place = (4, code * size + size // 2)
         cv2.putText(sheet, name, place, cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 1, cv2.LINE_AA)
-    with (root / f"{split}.csv").open(encoding="utf-8", newline="") as lines:
+    with (root / f"{split}.csv").open(encoding="utf-8", newline="") as lines, tarfile.open(root / ARCHIVE) as archive:
         for row in csv.DictReader(lines):
             code = int(row["expression"])
             if filled[code] < per_class:
                 left = _NAME_WIDTH + filled[code] * size
-                sheet[code * size : (code + 1) * size, left : left + size] = _read_face(root, row, size)
+                sheet[code * size : (code + 1) * size, left : left + size] = _read_face(archive, row, size)
                 filled[code] += 1
             if min(filled) == per_class:
                 break
     return sheet
 
 
-def _read_face(root: Path, row: dict[str, str], size: int) -> np.ndarray:
-    path = root / IMAGE_FOLDER / row["subDirectory_filePath"]
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+def _read_face(archive: tarfile.TarFile, row: dict[str, str], size: int) -> np.ndarray:
+    path = f"{IMAGE_FOLDER}/{row['subDirectory_filePath']}"
+    stored = archive.extractfile(path)
+    image = None if stored is None else cv2.imdecode(np.frombuffer(stored.read(), np.uint8), cv2.IMREAD_COLOR)
     if image is None:
-        raise PocketAffectError(f"{path}: not a readable image", todo="generate the sample again")
+        raise PocketAffectError(f"{archive.name}: {path} is no readable image", todo="generate the sample again")
     x, y, width, height = (int(row[f"face_{name}"]) for name in ("x", "y", "width", "height"))
     face = image[y : y + height, x : x + width, ::-1]
     shrinking = min(width, height) > size

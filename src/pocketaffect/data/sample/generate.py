@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import multiprocessing
 import shutil
-from collections.abc import Sequence
+import tarfile
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +23,9 @@ from pocketaffect.data.sample.portrait import Picture, draw_portrait, draw_scene
 from pocketaffect.errors import PocketAffectError
 
 IMAGE_FOLDER: Final = "Manually_Annotated_Images"
+ARCHIVE: Final = f"{IMAGE_FOLDER}.tar"
+"""Holds all images: DVC looks at each file of each stage that reads the data, even when nothing is to be done."""
+
 HEADER: Final = "subDirectory_filePath,face_x,face_y,face_width,face_height,facial_landmarks,expression,valence,arousal"
 _SUBFOLDERS: Final = 16
 _NOTE: Final = """# Drawn faces, no photographs
@@ -47,7 +52,8 @@ class Row:
 def generate_sample(root: Path, params: SampleParams, workers: int = 2) -> None:
     """Draws the sample into a folder, which appears when it is complete; an older sample is replaced.
 
-    Writes SAMPLE.md, training.csv, validation.csv and Manually_Annotated_Images/<1..16>/<sha224 of the file>.bmp.
+    Writes SAMPLE.md, training.csv, validation.csv and Manually_Annotated_Images.tar, whose members are
+    Manually_Annotated_Images/<1..16>/<sha224 of the file>.bmp.
 
     Args:
         root: The folder to write.
@@ -64,8 +70,7 @@ def generate_sample(root: Path, params: SampleParams, workers: int = 2) -> None:
     try:
         for left_over in (partial_folder, replaced):
             shutil.rmtree(left_over, ignore_errors=True)
-        for number in range(1, _SUBFOLDERS + 1):
-            (partial_folder / IMAGE_FOLDER / str(number)).mkdir(parents=True)
+        partial_folder.mkdir(parents=True)
         note = _NOTE.format(train=params.train_images, validation=params.validation_images, seed=params.seed)
         (partial_folder / MARK).write_text(note, encoding="utf-8", newline="\n")
         _write_splits(partial_folder, params, workers)
@@ -97,34 +102,38 @@ def _write_splits(root: Path, params: SampleParams, workers: int) -> None:
     counts = (params.train_images, params.validation_images)
     plans = [plan_labels(name, count, params.seed) for name, count in zip(SPLITS, counts, strict=True)]
     rows = [Row(split, index, label) for split, plan in enumerate(plans) for index, label in enumerate(plan)]
-    lines = _write_rows(root, params.seed, rows, workers)
-    for split, name in enumerate(SPLITS):
-        kept = [line for row, line in zip(rows, lines, strict=True) if row.split == split]
-        (root / f"{name}.csv").write_text("\n".join([HEADER, *kept, ""]), encoding="utf-8", newline="\n")
+    lines: tuple[list[str], ...] = tuple([HEADER] for _ in SPLITS)
+    with tarfile.open(root / ARCHIVE, "w", format=tarfile.USTAR_FORMAT) as archive:
+        for row, (path, content, line) in zip(rows, _draw_rows(params.seed, rows, workers), strict=True):
+            member = tarfile.TarInfo(f"{IMAGE_FOLDER}/{path}")  # its owner and its time are 0, unless told otherwise
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+            lines[row.split].append(line)
+    for name, listed in zip(SPLITS, lines, strict=True):
+        (root / f"{name}.csv").write_text("\n".join([*listed, ""]), encoding="utf-8", newline="\n")
 
 
-def _write_rows(root: Path, seed: int, rows: Sequence[Row], workers: int) -> list[str]:
-    """Draws and writes all rows' images; returns the CSV's lines in the rows' order."""
-    write = partial(_write_row, root, seed)
+def _draw_rows(seed: int, rows: Sequence[Row], workers: int) -> Iterator[tuple[str, bytes, str]]:
+    """Path, file content and line of the CSV of each row, in the rows' order."""
+    encode = partial(_encode_row, seed)
     if workers <= 1:
-        return [write(row) for row in rows]
+        yield from map(encode, rows)
+        return
     # A forked child may inherit locks that another library's threads hold; a spawned one starts clean.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        return list(pool.map(write, rows, chunksize=32))
+        yield from pool.map(encode, rows, chunksize=32)
 
 
-def _write_row(root: Path, seed: int, row: Row) -> str:
-    """Writes a row's image and returns its line of the CSV."""
+def _encode_row(seed: int, row: Row) -> tuple[str, bytes, str]:
     picture, annotation = draw_row(seed, row)
     content = encode_bitmap(picture.pixels)
     digest = hashlib.sha224(content).hexdigest()
     path = f"{int(digest[:4], 16) % _SUBFOLDERS + 1}/{digest}.bmp"
-    (root / IMAGE_FOLDER / path).write_bytes(content)
     points = "" if picture.landmarks is None else ";".join(f"{value:.1f}" for value in picture.landmarks.ravel())
     valence, arousal = (_number(value) for value in annotation.valence_arousal)
     box = ",".join(str(value) for value in picture.box)
-    return f"{path},{box},{points},{annotation.label},{valence},{arousal}"
+    return path, content, f"{path},{box},{points},{annotation.label},{valence},{arousal}"
 
 
 def _number(value: float) -> str:
@@ -138,7 +147,7 @@ def _count(params: SampleParams) -> int:
 
 def _refuse_foreign_folder(root: Path) -> None:
     """Only an older sample may be replaced: a folder of a user's own may not."""
-    ours = {IMAGE_FOLDER, MARK, *(f"{name}.csv" for name in SPLITS)}
+    ours = {IMAGE_FOLDER, ARCHIVE, MARK, *(f"{name}.csv" for name in SPLITS)}
     if root.is_dir():
         foreign = sorted(entry.name for entry in root.iterdir() if entry.name not in ours)
     else:
