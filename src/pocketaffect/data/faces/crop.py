@@ -32,9 +32,9 @@ MAX_SIDE_RATIO: Final = 2.0
 SUPERSAMPLING: Final = 2
 """How many times as large as the result a turned square is sampled before it is averaged."""
 
-LEAST_DETAIL: Final = 1.25
+LEAST_DETAIL: Final = 1.0
 """Pixels that a scaled decode keeps for one of the result. On photographs, crops then differ from those of the full
-decode by 1.6 grey levels of 255 in the mean (at 1.0 by 1.8, at 1.5 by 1.4); a JPEG's own error is about 3."""
+decode by 1.8 grey levels of 255 in the mean (at 1.25 by 1.6, at 1.5 by 1.4); a JPEG's own error is about 3."""
 
 
 @dataclass(frozen=True)

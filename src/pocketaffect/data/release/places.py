@@ -10,6 +10,7 @@ import threading
 import zlib
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -171,11 +172,20 @@ def check_inside(root: Path, path: str) -> Path:
     """
     if problem := describe_path_problem(path):
         raise ImageProblemError(problem)
-    folder = os.path.realpath(root)  # unlike Path.resolve, no error for links that go round in a circle
-    target = os.path.realpath(f"{folder}/{path}")
+    folder = _find_real_folder(str(root))
+    parent, _, name = path.rpartition("/")
+    target = f"{_find_real_folder(f'{root}/{parent}')}/{name}"
+    if os.path.islink(target):  # noqa: PTH114  half of a Path's price, a million times
+        target = os.path.realpath(target)
     if not target.startswith(folder.rstrip("/") + "/") and not DVC_CACHE_FILE.search(target):
         raise ImageProblemError("symbolic link leaves the data folder")
     return Path(target)
+
+
+@lru_cache(maxsize=1024)
+def _find_real_folder(folder: str) -> str:
+    """Where a folder really is. Kept, since a data set's folders are few and asking takes a call for each part."""
+    return os.path.realpath(folder)  # unlike Path.resolve, no error for links that go round in a circle
 
 
 def open_holder(root: Path, place: Place) -> OpenFile:
