@@ -122,6 +122,7 @@ def test_after_a_failure_the_stage_still_counts_as_changed_and_runs_when_mended(
     assert outputs(repository) == ["better\n", "better\n"]
 
 
+@pytest.mark.slow
 def test_a_first_failure_claims_no_outputs(repository):
     (repository / "dvc.lock").unlink()
     shutil.rmtree(repository / "out")
@@ -141,7 +142,10 @@ def test_bad_settings_end_with_two_and_keep_the_outputs(repository):
     assert outputs(repository) == ["good\n", "good\n"]
 
 
-@pytest.mark.parametrize(("text", "message"), [("bug", "KeyError: 'no such key'"), ("missing file", "nowhere")])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("bug", "KeyError: 'no such key'"), pytest.param("missing file", "nowhere", marks=pytest.mark.slow)],
+)
 def test_a_mistake_in_the_program_shows_its_traceback_and_keeps_the_outputs(text, message, repository):
     (repository / "in").write_text(f"{text}\n")
     done = dvc(repository, "repro")
