@@ -1,0 +1,53 @@
+"""What a face says, as music is chosen by it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from pocketaffect.errors import PocketAffectError
+from pocketaffect.labels import EXPRESSIONS
+
+
+@dataclass(frozen=True, slots=True)
+class Affect:
+    """A prediction for one face.
+
+    Args:
+        probabilities: Of the eight expressions in the order of `labels.EXPRESSIONS`; they sum to 1.
+        valence: Unpleasant to pleasant. Networks may leave [-1, 1] a little: clipped there.
+        arousal: Calm to excited, clipped likewise.
+
+    Raises:
+        PocketAffectError: A number is not finite, or the probabilities are no distribution.
+    """
+
+    probabilities: tuple[float, ...]
+    valence: float
+    arousal: float
+
+    def __post_init__(self) -> None:
+        probabilities = tuple(float(probability) for probability in self.probabilities)
+        in_range = all(-1e-3 <= probability <= 1 + 1e-3 for probability in probabilities)
+        if len(probabilities) != len(EXPRESSIONS) or not in_range or abs(sum(probabilities) - 1) > 0.01:
+            raise PocketAffectError(
+                "affect: probabilities are no distribution",
+                found=", ".join(f"{probability:.3g}" for probability in probabilities[:16]),
+                allowed=f"{len(EXPRESSIONS)} numbers in [0, 1] that sum to 1",
+            )
+        object.__setattr__(self, "probabilities", probabilities)
+        for name in ("valence", "arousal"):
+            value = float(getattr(self, name))
+            if not math.isfinite(value):
+                raise PocketAffectError(f"affect: {name} is no number", found=value, allowed="-1..1")
+            object.__setattr__(self, name, min(1.0, max(-1.0, value)))
+
+    @property
+    def expression(self) -> int:
+        """Index of the likeliest expression; the lower one where two are equal."""
+        return max(range(len(self.probabilities)), key=self.probabilities.__getitem__)
+
+    @property
+    def target(self) -> tuple[float, float]:
+        """Valence and energy to look for, 0..1, as the paper maps them."""
+        return (self.valence + 1) / 2, (self.arousal + 1) / 2

@@ -1,0 +1,121 @@
+"""The columns of other people's lists of tracks: which names mean what, and on what scale the numbers are."""
+
+from __future__ import annotations
+
+import math
+import re
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from pocketaffect.errors import PocketAffectError
+
+NAMES: Final[dict[str, tuple[str, ...]]] = {
+    "title": ("trackname", "title", "songname", "songtitle", "tracktitle", "name", "song", "track", "sngtitle"),
+    "artist": ("artistname", "artistnames", "artistsname", "trackartist", "artist", "artists", "artname", "performer"),
+    "id": ("trackid", "id", "trackuri", "uri", "spotifyid", "spotifyuri", "dzrsngid", "sngid", "songid", "deezerid"),
+    "year": ("year", "releaseyear", "releasedyear", "releasedate", "trackalbumreleasedate", "albumreleasedate", "date"),
+    "genres": ("genre", "genres", "trackgenre", "artistgenres", "playlistgenre", "topgenre", "playlistsubgenre"),
+    "valence": ("valence", "val", "happiness"),
+    "energy": ("energy", "arousal", "nrgy"),
+    "mode": ("mode", "audiomode", "majorminor"),
+    "estimated": ("estimated",),
+}
+"""What we read to the names it has elsewhere, letters and digits only, the likeliest first: Spotify's API, Exportify's
+and Kaggle's dumps of it, Deezer's mood detection set, our own catalogues. Of genres all columns are read."""
+
+REQUIRED: Final = ("title", "artist", "valence", "energy")
+
+SPOTIFY_MARKS: Final = frozenset(
+    ("danceability", "speechiness", "acousticness", "instrumentalness", "liveness", "trackuri", "spotifyid")
+)
+DEEZER_MARKS: Final = frozenset(("dzrsngid", "deezerid", "sngid", "arousal"))
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A range of numbers and its way to 0..1.
+
+    Attributes:
+        name: As `--scale` takes it.
+        low: Smallest number.
+        high: Largest.
+        to_unit: From numbers of the scale to 0..1.
+    """
+
+    name: str
+    low: float
+    high: float
+    to_unit: Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]
+
+
+def _place_by_normal(scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """The share of a normal distribution that lies below each z-score."""
+    return np.array([0.5 * (1 + math.erf(score / math.sqrt(2))) for score in scores])
+
+
+SCALES: Final = (
+    Scale("0-1", 0, 1, lambda numbers: numbers),
+    Scale("-1-1", -1, 1, lambda numbers: (numbers + 1) / 2),
+    Scale("z", -5, 5, _place_by_normal),
+    Scale("0-100", 0, 100, lambda numbers: numbers / 100),
+)
+"""In the order in which they are tried; z: standard deviations from the mean."""
+
+_OUTLIERS: Final = 0.02
+"""Share of a column's numbers that may lie outside its scale, as broken rows; one may in any case."""
+
+
+def recognise_columns(header: Sequence[str], path: Path) -> dict[str, list[str]]:
+    """What we read to the columns it is read from: one, of genres any number.
+
+    Raises:
+        PocketAffectError: A required column is missing.
+    """
+    plain = {name: re.sub(r"[^a-z0-9]", "", name.casefold()) for name in header}
+    found = {}
+    for meaning, names in NAMES.items():
+        columns = sorted((name for name in header if plain[name] in names), key=lambda name: names.index(plain[name]))
+        if columns:
+            found[meaning] = columns if meaning == "genres" else columns[:1]
+    if missing := [meaning for meaning in REQUIRED if meaning not in found]:
+        raise PocketAffectError(
+            f"{path}: no column for {' and '.join(missing)}",
+            found=", ".join(header)[:300],
+            allowed="; ".join(f"{meaning}: {', '.join(NAMES[meaning])}" for meaning in missing),
+            todo="rename the columns in its first line",
+        )
+    return found
+
+
+def name_source(header: Sequence[str]) -> str:
+    """Whose style of list it is."""
+    plain = {re.sub(r"[^a-z0-9]", "", name.casefold()) for name in header}
+    if plain & SPOTIFY_MARKS:
+        return "Spotify-style"
+    return "Deezer-style" if plain & DEEZER_MARKS else "other"
+
+
+def choose_scale(numbers: npt.NDArray[np.float64], column: str, path: Path) -> Scale:
+    """The narrowest scale that nearly all numbers of a column lie on.
+
+    Raises:
+        PocketAffectError: They lie on none.
+    """
+    allowed_outside = max(1, int(_OUTLIERS * len(numbers))) if len(numbers) > 2 else 0
+    for scale in SCALES:
+        outside = int(((numbers < scale.low) | (numbers > scale.high)).sum())
+        if outside <= allowed_outside:
+            return scale
+    low, middle, high = min(numbers), statistics.median(numbers), max(numbers)
+    raise PocketAffectError(
+        f"{path}: column {column} is on no scale that we know",
+        found=f"{low:g} to {high:g}, median {middle:g}",
+        allowed=", ".join(scale.name for scale in SCALES),
+        todo=f"bring it to 0..1, or say which it is: --scale {column}=0-100",
+    )
