@@ -4,19 +4,23 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 from evaluation_examples import certain, draw_rows
 
 from pocketaffect import figures
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.evaluation import plots
+from pocketaffect.evaluation.behaviour import compare_movement
 from pocketaffect.evaluation.evaluate import evaluate_predictions
+from pocketaffect.evaluation.intervals import bootstrap_metrics
 from pocketaffect.evaluation.outputs import write_evaluation
+from pocketaffect.evaluation.prediction_table import PredictionTable
 from pocketaffect.evaluation.report import write_report
+from pocketaffect.evaluation.slices import slice_metrics
 from pocketaffect.evaluation.summary_table import summary_table
 from pocketaffect.evaluation.tables import Labels, Predictions
 from pocketaffect.labels import EXPRESSIONS
@@ -31,13 +35,20 @@ HISTORY = [
 def judged():
     predictions, labels = draw_rows(300)
     _, training = draw_rows(600, seed=1)
-    return evaluate_predictions(predictions, labels, training), predictions, labels
+    everyone = {"source list": {"a.csv": np.arange(300) >= 0, "b.csv": np.arange(300) < 20}}
+    evaluation = replace(
+        evaluate_predictions(predictions, labels, training),
+        intervals=bootstrap_metrics(predictions, labels, resamples=100),
+        slices=slice_metrics(predictions, labels, everyone),
+        behaviour=[compare_movement("mirrored", predictions, predictions)],
+    )
+    return evaluation, PredictionTable(tuple(f"faces/{index}.png" for index in range(300)), predictions, labels)
 
 
 @pytest.fixture(scope="module")
 def folder(judged, tmp_path_factory):
     folder = tmp_path_factory.mktemp("evaluation") / "new"
-    write_evaluation(*judged, folder, paths=[f"faces/{index}.png" for index in range(300)])
+    write_evaluation(*judged, folder)
     return folder
 
 
@@ -49,7 +60,7 @@ def read_csv(path):
 def test_metrics_file_is_flat_rounded_and_complete(judged, folder):
     written = json.loads((folder / "metrics.json").read_text())
     assert written == {name: round(value, 6) for name, value in judged[0].metrics.items()}
-    assert len(written) == 15
+    assert len(written) == 17
     assert json.loads((folder / "floors.json").read_text()).keys() == {"constant", "class_lookup", "oracle"}
 
 
@@ -67,35 +78,29 @@ def test_confusion_table_counts_to_the_confusion_matrix(judged, folder):
 
 @pytest.mark.parametrize(("index", "name"), enumerate(("valence", "arousal")))
 def test_scatter_tables_hold_the_labelled_rows(judged, folder, index, name):
-    _, predictions, labels = judged
+    predictions, labels = judged[1].predictions, judged[1].labels
     found = np.array([[float(row["truth"]), float(row["prediction"])] for row in read_csv(folder / f"{name}.csv")])
     rows = labels.has_valence_arousal
     expected = np.stack([labels.valence_arousal[rows, index], predictions.valence_arousal[rows, index]], axis=1)
     np.testing.assert_allclose(found, expected, atol=5e-7)
 
 
-def test_predictions_table_keeps_every_row_exactly(judged, folder):
-    _, predictions, labels = judged
-    table = pq.read_table(folder / "predictions.parquet")
-    assert table["path"].to_pylist() == [f"faces/{index}.png" for index in range(300)]
-    scores = np.stack([table[f"p_{name}"].to_numpy() for name in EXPRESSIONS], axis=1)
-    assert (scores == predictions.probabilities).all()
-    expected = [EXPRESSIONS[index] if index >= 0 else None for index in labels.expression]
-    assert table["expression"].to_pylist() == expected
-    assert table["valence"].null_count == int(np.isnan(labels.valence_arousal[:, 0]).sum())
+def test_what_the_page_shows_is_written_as_tables_too(judged, folder):
+    intervals = json.loads((folder / "intervals.json").read_text())
+    assert intervals.keys() == judged[0].metrics.keys() - {"expected_calibration_error"}
+    assert all(row["low"] <= row["value"] <= row["high"] for row in intervals.values())
+    assert [row["name"] for row in read_csv(folder / "slices.csv")] == ["a.csv", "b.csv"]
+    assert read_csv(folder / "behaviour.csv")[0]["change"] == "mirrored"
+    assert sum(int(row["faces"]) for row in read_csv(folder / "reliability.csv")) == judged[0].counts["expression_rows"]
+    assert len(json.loads((folder / "calibration.json").read_text())["bins"]) == 15
+    assert len(json.loads((folder / "priors.json").read_text())["shares"]) == 8
 
 
 def test_the_same_evaluation_is_written_in_the_same_bytes(judged, folder, tmp_path):
-    write_evaluation(*judged, tmp_path, paths=[f"faces/{index}.png" for index in range(300)])
+    write_evaluation(*judged, tmp_path)
+    assert {path.name for path in folder.iterdir()} == {path.name for path in tmp_path.iterdir()}
     for path in folder.iterdir():
         assert path.read_bytes() == (tmp_path / path.name).read_bytes(), path.name
-
-
-def test_a_failed_write_leaves_the_last_good_files_alone(judged, folder):
-    before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    with pytest.raises(PocketAffectError, match="paths"):
-        write_evaluation(*judged, folder, paths=["only one"])
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
 def test_a_folder_that_cannot_be_made_is_named(judged, tmp_path):
@@ -105,26 +110,31 @@ def test_a_folder_that_cannot_be_made_is_named(judged, tmp_path):
     assert (tmp_path / "file").read_text() == "in the way"
 
 
-def test_an_absent_class_leaves_empty_fields_and_no_nan(tmp_path):
+def test_an_absent_class_leaves_empty_fields_and_no_nan_and_what_nobody_asked_for_is_left_out(tmp_path):
     true = np.arange(7).repeat(4)
     labels = Labels(true, np.zeros((28, 2), np.float32))
     predictions = Predictions(certain(true), np.zeros((28, 2), np.float32))
     evaluation = evaluate_predictions(predictions, labels, labels)
-    write_evaluation(evaluation, predictions, labels, tmp_path)
+    table = PredictionTable(tuple(map(str, range(28))), predictions, labels)
+    write_evaluation(evaluation, table, tmp_path)
     contempt = read_csv(tmp_path / "per_class.csv")[7]
     assert contempt["support"] == "0"
     assert contempt["f1"] == "0.000000"
     assert contempt["error_valence"] == ""
-    write_report(tmp_path / "report.html", evaluation, predictions, labels)
+    write_report(tmp_path / "report.html", evaluation, table)
     page = (tmp_path / "report.html").read_text()
+    assert not {path.name for path in tmp_path.iterdir()} & {"intervals.json", "slices.csv", "behaviour.csv"}
     assert "1 of 8 expressions have no face here" in page
+    assert "<h2>Calibration</h2>" in page
+    assert "<h2>Slices</h2>" not in page
     assert "nan" not in re.sub(r"<svg.*?</svg>|<style.*?</style>", "", page, flags=re.S).lower()
 
 
 FIGURES = {
     "training": lambda _: plots.draw_training_curves(HISTORY, best_epoch=2),
     "confusion": lambda judged: plots.draw_confusion(judged[0].confusion),
-    "affect": lambda judged: plots.draw_affect_scatter(judged[1], judged[2], judged[0]),
+    "affect": lambda judged: plots.draw_affect_scatter(judged[1].predictions, judged[1].labels, judged[0]),
+    "reliability": lambda judged: plots.draw_reliability(judged[0].calibration),
     "classes": lambda judged: plots.draw_class_bars(judged[0].per_class),
 }
 
@@ -188,9 +198,13 @@ def test_the_report_needs_no_network_and_no_script_and_escapes_what_it_is_told(j
     assert len(links.ids) == len(set(links.ids))
     assert {address[1:] for address in links.addresses if address.startswith("#")} <= set(links.ids)
     assert "&lt;script&gt;" in page
-    assert page.count("<svg") == 4
+    assert page.count("<svg") == 5
     assert "AffectNet validation, not this data" in page
     assert f"{judged[0].metrics['ccc_arousal']:.3f}" in page
+    interval = judged[0].intervals["auc"]
+    assert f"{interval.low:.3f} to {interval.high:.3f}" in page
+    assert "b.csv (few)" in page
+    assert "a.csv (few)" not in page
     assert "prefers-color-scheme: dark" in page
 
 

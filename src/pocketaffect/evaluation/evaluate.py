@@ -1,9 +1,10 @@
-"""From predictions and labels to one evaluation: metrics, floor rows, per-class table and confusion matrix."""
+"""From predictions and labels to one evaluation: metrics, floors, per-class table, confusion, calibration, priors."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,9 +17,16 @@ from torchmetrics.functional.classification import (
 )
 
 from pocketaffect.evaluation.baselines import floor_rows, mean_affect
+from pocketaffect.evaluation.calibration import Calibration, measure_calibration
 from pocketaffect.evaluation.metrics import CLASSES, expression_metrics, valence_arousal_metrics
+from pocketaffect.evaluation.priors import PriorShift, measure_prior_shift
 from pocketaffect.evaluation.tables import Labels, Predictions, check_same_rows
 from pocketaffect.labels import EXPRESSIONS
+
+if TYPE_CHECKING:
+    from pocketaffect.evaluation.behaviour import Movement
+    from pocketaffect.evaluation.intervals import Interval
+    from pocketaffect.evaluation.slices import Slice
 
 DECIMALS = 6
 """Digits that are written: more would differ with the summation order, fewer would hide small steps."""
@@ -46,23 +54,24 @@ class ClassRow:
     error_valence: float | None
     error_arousal: float | None
 
-    def to_dict(self) -> dict[str, str | int | float | None]:
-        """JSON-safe and rounded, in column order."""
-        return {name: rounded(value) for name, value in vars(self).items()}
-
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
     """What an evaluation found.
 
     Args:
-        metrics: Every metric of `expression_metrics` and `valence_arousal_metrics`, flat.
+        metrics: Every metric of `expression_metrics` and `valence_arousal_metrics`, and expected_calibration_error.
         per_class: One row per expression.
         confusion: int64 [8, 8], rows true, columns predicted.
         floors: Metrics of the rows of `baselines.floor_rows`.
         counts: Rows judged: rows, expression_rows, valence_arousal_rows, absent_classes (expressions without a
             true row, which pull every macro mean down).
         training_mean: Mean (valence, arousal) of training, which the constant floor predicts.
+        calibration: Reliability of the probabilities, and the temperature that would mend it.
+        priors: Shares of the expressions, and the metrics with those of training undone.
+        intervals: Of the metrics that `intervals.bootstrap_metrics` gives; empty where nobody asked.
+        slices: Of `slices.slice_metrics`; likewise.
+        behaviour: Of `behaviour.measure_behaviour`; likewise.
     """
 
     metrics: dict[str, float]
@@ -71,24 +80,29 @@ class Evaluation:
     floors: dict[str, dict[str, float]]
     counts: dict[str, int]
     training_mean: tuple[float, float]
+    calibration: Calibration
+    priors: PriorShift
+    intervals: Mapping[str, Interval] = field(default_factory=dict)
+    slices: Sequence[Slice] = ()
+    behaviour: Sequence[Movement] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types, numbers rounded to `DECIMALS`, so that files repeat byte for byte."""
-        return {
-            "metrics": {name: rounded(value) for name, value in self.metrics.items()},
-            "per_class": [row.to_dict() for row in self.per_class],
-            "confusion": self.confusion.tolist(),
-            "floors": {
-                row: {name: rounded(value) for name, value in values.items()} for row, values in self.floors.items()
-            },
-            "counts": dict(self.counts),
-            "training_mean": [rounded(value) for value in self.training_mean],
-        }
+        plain: dict[str, Any] = _plain(self)
+        return plain
 
 
-def rounded(value: Any) -> Any:
-    """A float cut to `DECIMALS` (and never -0.0); anything else as it is."""
-    return round(value, DECIMALS) + 0.0 if isinstance(value, float) else value
+def _plain(value: Any) -> Any:
+    """Dataclasses and arrays as JSON's types, floats cut to `DECIMALS` (and never -0.0)."""
+    if isinstance(value, float):
+        return round(value, DECIMALS) + 0.0
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if is_dataclass(value):
+        return {part.name: _plain(getattr(value, part.name)) for part in fields(value)}
+    if isinstance(value, Mapping):
+        return {name: _plain(part) for name, part in value.items()}
+    return [_plain(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def evaluate_predictions(predictions: Predictions, labels: Labels, training_labels: Labels) -> Evaluation:
@@ -107,6 +121,7 @@ def evaluate_predictions(predictions: Predictions, labels: Labels, training_labe
         **expression_metrics(predictions.probabilities, labels.expression),
         **valence_arousal_metrics(predictions.valence_arousal, labels.valence_arousal),
     }
+    calibration = measure_calibration(predictions.probabilities, labels.expression)
     floors = floor_rows(predictions.expression, training_labels, labels)
     rows = labels.has_expression
     preds = torch.from_numpy(predictions.expression[rows])
@@ -114,7 +129,7 @@ def evaluate_predictions(predictions: Predictions, labels: Labels, training_labe
     confusion = multiclass_confusion_matrix(preds, target, CLASSES).numpy()
     valence, arousal = mean_affect(training_labels).tolist()
     return Evaluation(
-        metrics=metrics,
+        metrics={**metrics, "expected_calibration_error": calibration.error},
         per_class=_per_class(predictions, labels, preds, target),
         confusion=confusion,
         floors=floors,
@@ -125,6 +140,8 @@ def evaluate_predictions(predictions: Predictions, labels: Labels, training_labe
             "absent_classes": int((confusion.sum(1) == 0).sum()),
         },
         training_mean=(valence, arousal),
+        calibration=calibration,
+        priors=measure_prior_shift(predictions, labels, training_labels),
     )
 
 

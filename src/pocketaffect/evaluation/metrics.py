@@ -21,7 +21,6 @@ from torchmetrics.functional.classification import (
     multiclass_recall,
 )
 
-from pocketaffect.errors import PocketAffectError
 from pocketaffect.evaluation.agreement import KrippendorffAlpha, SignAgreement
 from pocketaffect.evaluation.correlation import Concordance, Pearson
 from pocketaffect.evaluation.tables import (
@@ -32,8 +31,10 @@ from pocketaffect.evaluation.tables import (
     check_same_rows,
     check_valence_arousal_prediction,
     check_valence_arousal_truth,
+    labelled_affect,
+    labelled_expression,
 )
-from pocketaffect.labels import EXPRESSIONS, NO_EXPRESSION, VALENCE_AROUSAL
+from pocketaffect.labels import EXPRESSIONS, VALENCE_AROUSAL
 
 CLASSES = len(EXPRESSIONS)
 
@@ -46,9 +47,9 @@ def expression_metrics(probabilities: FloatArray, expression: IntArray) -> dict[
         expression: int [n], 0..7 or `labels.NO_EXPRESSION`.
 
     Returns:
-        accuracy, balanced_accuracy (mean recall), macro_f1, kappa (Cohen), krippendorff_alpha, auc (macro
-        one-versus-rest), aucpr (macro average precision). Where truth and prediction are of one single class,
-        kappa and alpha are 0.
+        accuracy, balanced_accuracy (mean recall), worst_class_recall, macro_f1, kappa (Cohen), krippendorff_alpha,
+        auc (macro one-versus-rest), aucpr (macro average precision). Where truth and prediction are of one single
+        class, kappa and alpha are 0.
 
     Raises:
         PocketAffectError: No row has an expression, lengths differ or a value is impossible.
@@ -56,21 +57,17 @@ def expression_metrics(probabilities: FloatArray, expression: IntArray) -> dict[
     check_probabilities(probabilities)
     check_expression(expression)
     check_same_rows(probabilities, expression)
-    labelled = expression != NO_EXPRESSION
-    if not labelled.any():
-        raise PocketAffectError(
-            "expression labels: no row has one of the eight expressions",
-            found=f"{len(expression)} row(s) without",
-            todo="look at the validation split that the validate stage reports",
-        )
+    labelled = labelled_expression(expression)
     scores = torch.from_numpy(np.clip(probabilities[labelled], 0, 1, dtype=np.float32))
     target = torch.from_numpy(expression[labelled].astype(np.int64))
     preds = torch.from_numpy(np.argmax(probabilities[labelled], axis=1))
     alpha = KrippendorffAlpha(CLASSES)
     alpha.update(preds, target)
+    recall = multiclass_recall(preds, target, CLASSES, average="none")
     return {
         "accuracy": float(multiclass_accuracy(preds, target, CLASSES, average="micro")),
-        "balanced_accuracy": float(multiclass_recall(preds, target, CLASSES, average="none").mean()),
+        "balanced_accuracy": float(recall.mean()),
+        "worst_class_recall": float(recall.min()),
         "macro_f1": float(multiclass_f1_score(preds, target, CLASSES, average="none").mean()),
         "kappa": float(multiclass_cohen_kappa(preds, target, CLASSES).nan_to_num(0)),
         "krippendorff_alpha": float(alpha.compute()),
@@ -106,13 +103,7 @@ def valence_arousal_metrics(prediction: FloatArray, truth: FloatArray) -> dict[s
     check_valence_arousal_prediction(prediction)
     check_valence_arousal_truth(truth)
     check_same_rows(prediction, truth)
-    labelled = ~np.isnan(truth[:, 0])
-    if not labelled.any():
-        raise PocketAffectError(
-            "valence and arousal labels: no row has them",
-            found=f"{len(truth)} row(s) without",
-            todo="look at the validation split that the validate stage reports",
-        )
+    labelled = labelled_affect(truth)
     preds = torch.from_numpy(prediction[labelled].astype(np.float64))
     target = torch.from_numpy(truth[labelled].astype(np.float64))
     dimensions = len(VALENCE_AROUSAL)

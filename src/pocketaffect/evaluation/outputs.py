@@ -12,60 +12,52 @@ from typing import Any
 
 import numpy as np
 
-from pocketaffect.errors import PocketAffectError
 from pocketaffect.evaluation.evaluate import DECIMALS, Evaluation
-from pocketaffect.evaluation.tables import Labels, Predictions, check_same_rows
+from pocketaffect.evaluation.prediction_table import PREDICTIONS_FILE, PredictionTable, encode_predictions
 from pocketaffect.files import write_atomically
 from pocketaffect.labels import EXPRESSIONS, NO_EXPRESSION, VALENCE_AROUSAL
 
 
-def write_evaluation(
-    evaluation: Evaluation,
-    predictions: Predictions,
-    labels: Labels,
-    folder: Path,
-    paths: Sequence[str] | None = None,
-) -> None:
+def write_evaluation(evaluation: Evaluation, table: PredictionTable, folder: Path) -> None:
     """Writes an evaluation to a folder, byte for byte the same for the same input.
 
     Files:
         metrics.json: flat, for `dvc metrics`.
-        floors.json: floor row -> metric -> value; counts.json: rows judged.
-        per_class.csv: one row per expression.
+        floors.json: floor row -> metric -> value; counts.json: rows judged; intervals.json: metric -> value, low, high;
+        calibration.json; priors.json: shares of the expressions, metrics with training's undone.
+        per_class.csv, slices.csv, behaviour.csv: one row per expression, slice and change; the last two where the
+            evaluation has them.
         confusion.csv: columns actual, predicted (class names), one row per labelled face, for DVC's
             `confusion_normalized` template, which normalises over its y field: y must be `actual`.
+        reliability.csv: columns confidence, accuracy, faces; a row for each bin that has a face.
         valence.csv, arousal.csv: columns truth, prediction, for DVC's `scatter` template.
-        predictions.parquet: path (where `paths` is given), expression and predicted_expression (names), one
-            p_<expression> per class, valence, arousal, predicted_valence, predicted_arousal; null for no label.
+        predictions.parquet: see `prediction_table.write_predictions`.
 
     Args:
         evaluation: Of `evaluate_predictions`.
-        predictions: Of n faces.
-        labels: Of the same faces.
+        table: What was judged.
         folder: Made where it is missing.
-        paths: Names of the n faces, relative to the data set.
 
     Raises:
-        PocketAffectError: Lengths differ, the disk is full or the folder cannot be written to.
+        PocketAffectError: The disk is full or the folder cannot be written to.
     """
-    check_same_rows(predictions.probabilities, labels.expression)
-    if paths is not None and len(paths) != len(labels):
-        raise PocketAffectError("paths: not of the same faces", found=f"{len(paths)} for {len(labels)} rows")
+    predictions, labels = table.predictions, table.labels
     content = evaluation.to_dict()
-    per_class = content["per_class"]
     confusion = (
         (EXPRESSIONS[true], EXPRESSIONS[predicted])
         for true, predicted in zip(labels.expression, predictions.expression, strict=True)
         if true != NO_EXPRESSION
     )
+    bins = [row for row in content["calibration"]["bins"] if row["faces"]]
     files = {
-        "metrics.json": _json(content["metrics"]),
-        "floors.json": _json(content["floors"]),
-        "counts.json": _json(content["counts"]),
-        "per_class.csv": _csv(list(per_class[0]), (list(row.values()) for row in per_class)),
+        **{f"{name}.json": _json(content[name]) for name in ("metrics", "floors", "counts", "calibration", "priors")},
+        **{f"{name}.csv": _table(content[name]) for name in ("per_class", "slices", "behaviour") if content[name]},
         "confusion.csv": _csv(["actual", "predicted"], confusion),
-        "predictions.parquet": _parquet(predictions, labels, paths),
+        "reliability.csv": _table([{name: row[name] for name in ("confidence", "accuracy", "faces")} for row in bins]),
+        PREDICTIONS_FILE: encode_predictions(table),
     }
+    if content["intervals"]:
+        files["intervals.json"] = _json(content["intervals"])
     rows = labels.has_valence_arousal
     for index, dimension in enumerate(VALENCE_AROUSAL):
         pairs = np.stack([labels.valence_arousal[rows, index], predictions.valence_arousal[rows, index]], axis=1)
@@ -88,6 +80,10 @@ def _json(value: Any) -> bytes:
     return (json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n").encode()
 
 
+def _table(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    return _csv(list(rows[0]), (list(row.values()) for row in rows))
+
+
 def _csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
     """Rows with fixed-point floats; None is an empty field."""
     text = io.StringIO()
@@ -96,21 +92,3 @@ def _csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
     for row in rows:
         writer.writerow(f"{value:.{DECIMALS}f}" if isinstance(value, float) else value for value in row)
     return text.getvalue().encode()
-
-
-def _parquet(predictions: Predictions, labels: Labels, paths: Sequence[str] | None) -> bytes:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    columns: dict[str, Any] = {} if paths is None else {"path": pa.array(list(paths), pa.string())}
-    columns["expression"] = [EXPRESSIONS[index] if index != NO_EXPRESSION else None for index in labels.expression]
-    columns["predicted_expression"] = [EXPRESSIONS[index] for index in predictions.expression]
-    for index, name in enumerate(EXPRESSIONS):
-        columns[f"p_{name}"] = pa.array(predictions.probabilities[:, index], pa.float32())
-    missing = ~labels.has_valence_arousal
-    for index, dimension in enumerate(VALENCE_AROUSAL):
-        columns[dimension] = pa.array(labels.valence_arousal[:, index], pa.float32(), mask=missing)
-        columns[f"predicted_{dimension}"] = pa.array(predictions.valence_arousal[:, index], pa.float32())
-    buffer = io.BytesIO()
-    pq.write_table(pa.table(columns), buffer, compression="zstd")
-    return buffer.getvalue()

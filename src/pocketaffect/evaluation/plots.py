@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.evaluation.evaluate import ClassRow, Evaluation
-from pocketaffect.evaluation.outputs import replace_files
 from pocketaffect.evaluation.tables import Labels, Predictions
-from pocketaffect.figures import BLUE, GREY, INK, ORANGE, make_axes, render_png, styled
+from pocketaffect.figures import BLUE, GREY, INK, ORANGE, make_axes, styled
 from pocketaffect.labels import EXPRESSIONS, VALENCE_AROUSAL
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from pocketaffect.evaluation.calibration import Calibration
+    from pocketaffect.evaluation.evaluate import ClassRow, Evaluation
 
 MODEL: Final = BLUE
 OTHER: Final = ORANGE
@@ -47,7 +47,11 @@ def draw_training_curves(history: Sequence[Mapping[str, float]], best_epoch: int
         panels.setdefault(name, {})[split] = key
     columns = min(3, max(1, len(panels)))
     rows = max(1, -(-len(panels) // columns))
-    figure, axes = make_axes(rows, columns, (3.4 * columns, 2.5 * rows))
+    height = 2.5 * rows + 0.3
+    margins = (0.6, 0.1, 0.65, 0.45)
+    figure, axes = make_axes(rows, columns, (3.4 * columns, height), margins=margins, gap=0.65)
+    between = 0.75
+    figure.subplots_adjust(hspace=between / ((height - margins[2] - margins[3] - between * (rows - 1)) / rows))
     for axis, (name, keys) in zip(axes, panels.items(), strict=False):
         for split, key in keys.items():
             points = [(row["epoch"], row[key]) for row in history if key in row]
@@ -63,14 +67,14 @@ def draw_training_curves(history: Sequence[Mapping[str, float]], best_epoch: int
     for axis in axes[len(panels) :]:
         axis.remove()
     if handles:
-        figure.legend(handles.values(), handles, loc="outside upper right", ncols=len(handles))
+        figure.legend(handles.values(), handles, loc="upper right", ncols=len(handles))
     return figure
 
 
 @styled
 def draw_confusion(confusion: npt.NDArray[np.int64]) -> Figure:
     """Row-normalised confusion matrix, each cell with its share of the true class and its count."""
-    figure, (axis,) = make_axes(1, 1, (7.2, 6.6))
+    figure, (axis,) = make_axes(1, 1, (7.2, 6.4), margins=(1.35, 0.15, 0.4, 1.05))
     support = confusion.sum(1, keepdims=True)
     share = confusion / np.maximum(support, 1)
     axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
@@ -94,7 +98,7 @@ def draw_confusion(confusion: npt.NDArray[np.int64]) -> Figure:
 @styled
 def draw_affect_scatter(predictions: Predictions, labels: Labels, evaluation: Evaluation) -> Figure:
     """Prediction against truth, a panel per dimension, with identity and the constant floor."""
-    figure, axes = make_axes(1, 2, (8.2, 4.4))
+    figure, axes = make_axes(1, 2, (8.8, 5.0), margins=(0.7, 0.1, 0.4, 0.9), gap=0.8)
     rows = labels.has_valence_arousal
     for index, (axis, dimension) in enumerate(zip(axes, VALENCE_AROUSAL, strict=True)):
         truth, guess = labels.valence_arousal[rows, index], predictions.valence_arousal[rows, index]
@@ -111,15 +115,15 @@ def draw_affect_scatter(predictions: Predictions, labels: Labels, evaluation: Ev
         axis.grid(visible=True)
         floor = evaluation.floors["constant"][f"rmse_{dimension}"]
         rmse, ccc = evaluation.metrics[f"rmse_{dimension}"], evaluation.metrics[f"ccc_{dimension}"]
-        axis.set_title(f"{_title(dimension)}: RMSE {rmse:.3f} (floor {floor:.3f}), CCC {ccc:.3f}", fontsize=9)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+        axis.set_title(f"{_title(dimension)}: RMSE {rmse:.3f} (floor {floor:.3f}), CCC {ccc:.3f}", fontsize=8.5)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="lower center", ncols=3)
     return figure
 
 
 @styled
 def draw_class_bars(per_class: Sequence[ClassRow]) -> Figure:
     """Precision, recall and F1 of each expression, with its support."""
-    figure, (axis,) = make_axes(1, 1, (8.2, 3.4))
+    figure, (axis,) = make_axes(1, 1, (8.2, 3.4), margins=(0.45, 0.1, 0.45, 0.5))
     place = np.arange(len(per_class))
     for offset, (name, colour) in enumerate((("precision", MODEL), ("recall", OTHER), ("f1", FLOOR))):
         values = [getattr(row, name) for row in per_class]
@@ -129,14 +133,33 @@ def draw_class_bars(per_class: Sequence[ClassRow]) -> Figure:
     axis.tick_params(axis="x", length=0)
     axis.set_ylim(0, 1)
     axis.grid(visible=True, axis="y")
-    figure.legend(*axis.get_legend_handles_labels(), loc="outside upper right", ncols=3)
+    figure.legend(*axis.get_legend_handles_labels(), loc="upper right", ncols=3)
     axis.set_title("Precision, recall and F1 per expression")
     return figure
 
 
-def write_figures(figures: Mapping[str, Figure], folder: Path) -> None:
-    """Writes `<name>.png` for each figure."""
-    replace_files(folder, {f"{name}.png": render_png(figure) for name, figure in figures.items()})
+@styled
+def draw_reliability(calibration: Calibration) -> Figure:
+    """Accuracy beside stated confidence by bins, above the number of faces in each."""
+    figure, (diagram, histogram) = make_axes(1, 2, (8.2, 3.4), margins=(0.6, 0.1, 0.35, 0.5), gap=0.7)
+    bins = [row for row in calibration.bins if row.faces]
+    centres = [(row.low + row.high) / 2 for row in bins]
+    width = 0.9 * (bins[0].high - bins[0].low)
+    diagram.bar(centres, [row.accuracy or 0.0 for row in bins], width=width, color=MODEL, label="right")
+    stated = [row.confidence or 0.0 for row in bins]
+    mark: dict[str, Any] = {"linestyle": "", "marker": "_", "markersize": 13, "markeredgewidth": 2}
+    diagram.plot(centres, stated, color=OTHER, label="stated", **mark)
+    diagram.plot([0, 1], [0, 1], color=INK, linewidth=1, linestyle=":")
+    diagram.set(xlim=(0, 1), ylim=(0, 1), ylabel="share of the faces")
+    diagram.set_title("Share that is right, and share stated")
+    diagram.legend(loc="upper left")
+    histogram.bar(centres, [row.faces for row in bins], width=width, color=FLOOR)
+    histogram.set(xlim=(0, 1), ylabel="faces")
+    histogram.set_title("Faces")
+    for axis in (diagram, histogram):
+        axis.set_xlabel("probability of the likeliest expression")
+        axis.grid(visible=True, axis="y")
+    return figure
 
 
 def _split_and_name(key: str) -> tuple[str, str]:

@@ -8,11 +8,13 @@ from typing import Final
 METRIC_TITLES: Final = {
     "accuracy": "Accuracy",
     "balanced_accuracy": "Balanced accuracy",
+    "worst_class_recall": "Worst class recall",
     "macro_f1": "Macro F1",
     "kappa": "Cohen's kappa",
     "krippendorff_alpha": "Krippendorff's alpha",
     "auc": "AUC, macro",
     "aucpr": "AUCPR, macro",
+    "expected_calibration_error": "Calibration error ↓",
     "rmse_valence": "RMSE valence ↓",
     "rmse_arousal": "RMSE arousal ↓",
     "corr_valence": "CORR valence",
@@ -41,6 +43,11 @@ def summary_table(metrics: Mapping[str, float], floors: Mapping[str, Mapping[str
     for name, title in titles.items():
         lines.append(f"{title:<{width}}" + "".join(f"  {format_number(row.get(name)):>12}" for row in columns.values()))
     return "\n".join(lines)
+
+
+def less_is_better(metric: str) -> bool:
+    """Whether the smaller value of a metric, by its name, is the better one."""
+    return METRIC_TITLES.get(metric, metric).endswith("↓")
 
 
 def format_number(value: float | None) -> str:

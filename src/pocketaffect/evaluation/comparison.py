@@ -1,0 +1,151 @@
+"""Several models judged on the same faces, each against the first: as numbers and as text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pocketaffect.evaluation.calibration import expected_calibration_error
+from pocketaffect.evaluation.intervals import RESAMPLES, SEED, Comparison, compare_predictions
+from pocketaffect.evaluation.prediction_table import PredictionTable, match_rows
+from pocketaffect.evaluation.summary_table import METRIC_TITLES
+
+DECIMALS: Final = 6
+
+
+@dataclass(frozen=True)
+class ModelComparison:
+    """One model against the first.
+
+    Args:
+        name: Of the model.
+        metrics: Metric -> comparison; `ours` is this model, `theirs` the first.
+        calibration_error: Of this model, without an interval: resampling shifts it upward.
+        same_class: Share of all faces that both give the same class.
+    """
+
+    name: str
+    metrics: Mapping[str, Comparison]
+    calibration_error: float
+    same_class: float
+
+
+@dataclass(frozen=True)
+class ModelComparisons:
+    """Models against the first, on the same faces.
+
+    Args:
+        first: Name of the first.
+        first_calibration_error: Of the first.
+        faces: Compared, labelled or not.
+        expression_rows: Of these with an expression.
+        valence_arousal_rows: Of these with valence and arousal.
+        resamples: Draws behind the intervals.
+        others: One for each other model.
+    """
+
+    first: str
+    first_calibration_error: float
+    faces: int
+    expression_rows: int
+    valence_arousal_rows: int
+    resamples: int
+    others: tuple[ModelComparison, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types, rounded."""
+        return {
+            "first": self.first,
+            "faces": self.faces,
+            "resamples": self.resamples,
+            "others": {
+                other.name: {
+                    "same_class": round(other.same_class, DECIMALS),
+                    "metrics": {
+                        name: {
+                            "first": round(row.theirs, DECIMALS),
+                            "this": round(row.ours, DECIMALS),
+                            "difference": round(row.difference, DECIMALS),
+                            "low": round(row.low, DECIMALS),
+                            "high": round(row.high, DECIMALS),
+                            "verdict": row.verdict,
+                        }
+                        for name, row in other.metrics.items()
+                    },
+                    "expected_calibration_error": {
+                        "first": round(self.first_calibration_error, DECIMALS),
+                        "this": round(other.calibration_error, DECIMALS),
+                    },
+                }
+                for other in self.others
+            },
+        }
+
+    def to_text(self) -> str:
+        """A table for each model but the first."""
+        lines = [
+            f"{self.faces:,} faces: {self.expression_rows:,} with an expression, "
+            f"{self.valence_arousal_rows:,} with valence and arousal",
+            f"first: {self.first}",
+        ]
+        width = max(len(title) for title in METRIC_TITLES.values())
+        for other in self.others:
+            lines += [
+                "",
+                f"{other.name}, against the first (the same class for {other.same_class:.1%} of the faces)",
+                f"{'':<{width}}   first    this  difference   95 % interval",
+            ]
+            for name, title in METRIC_TITLES.items():
+                if name in other.metrics:
+                    lines.append(f"{title:<{width}}  {_describe(other.metrics[name])}")
+                elif name == "expected_calibration_error":
+                    first, this = self.first_calibration_error, other.calibration_error
+                    lines.append(f"{title:<{width}}  {first:6.3f}  {this:6.3f}  {this - first:+10.3f}")
+        lines += [
+            "",
+            f"↓ less is better. Intervals of the difference: {self.resamples:,} draws of faces, the same for both.",
+            "An interval that holds 0 decides nothing. Of twenty metrics in which two models are equal, one looks",
+            "otherwise. Intervals say what other faces would change, not what another training would.",
+        ]
+        return "\n".join(lines)
+
+
+def _describe(row: Comparison) -> str:
+    verdict = "" if row.verdict == "undecided" else f"  {row.verdict}"
+    return f"{row.theirs:6.3f}  {row.ours:6.3f}  {row.difference:+10.3f}   {row.low:+.3f} to {row.high:+.3f}{verdict}"
+
+
+def compare_models(
+    tables: Mapping[str, PredictionTable], *, resamples: int = RESAMPLES, seed: int = SEED
+) -> ModelComparisons:
+    """Every model against the first, on the same draws of the same faces.
+
+    Args:
+        tables: By the models' names, in the order of the report.
+        resamples: Draws.
+        seed: Of the draws.
+
+    Raises:
+        PocketAffectError: Other faces or labels, or a task without a labelled row.
+    """
+    first, *others = match_rows(tables)
+    first_name, *names = tables
+    labels = first.labels
+    return ModelComparisons(
+        first=first_name,
+        first_calibration_error=expected_calibration_error(first.predictions.probabilities, labels.expression),
+        faces=len(labels),
+        expression_rows=int(labels.has_expression.sum()),
+        valence_arousal_rows=int(labels.has_valence_arousal.sum()),
+        resamples=resamples,
+        others=tuple(
+            ModelComparison(
+                name,
+                compare_predictions(other.predictions, first.predictions, labels, resamples=resamples, seed=seed),
+                expected_calibration_error(other.predictions.probabilities, labels.expression),
+                float((other.predictions.expression == first.predictions.expression).mean()),
+            )
+            for name, other in zip(names, others, strict=True)
+        ),
+    )

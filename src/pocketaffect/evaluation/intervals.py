@@ -1,0 +1,163 @@
+"""Intervals of metrics and of the difference between two models, by resampling faces (the bootstrap, Efron 1979).
+
+Faces are drawn with replacement, as many as there are, again and again; the middle 95 % of the values that a metric
+takes is its interval. Two models are compared on the same draws: what makes a draw easy for both cancels out, which
+is why a difference can be certain where the intervals of the two overlap.
+
+A task's metrics are taken over the faces that are labelled for it, and these are drawn. A class that a draw leaves
+out counts as `metrics` says of an absent class. Nothing here needs torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from pocketaffect.errors import PocketAffectError
+from pocketaffect.evaluation.resampled import ExpressionResampler, ValenceArousalResampler
+from pocketaffect.evaluation.summary_table import less_is_better
+from pocketaffect.evaluation.tables import Labels, Predictions, check_same_rows, labelled_affect, labelled_expression
+
+RESAMPLES: Final = 1000
+SEED: Final = 2018
+COVERAGE: Final = 0.95
+
+_BLOCK: Final = 64
+_BLOCK_CELLS: Final = 1 << 24
+"""Draws at a time: few enough for the processor's cache, and for memory where there are millions of faces."""
+
+Values = dict[str, npt.NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A metric and its 95 % interval.
+
+    Args:
+        value: Over the faces as they are.
+        low: The resampled values' 2.5 % quantile.
+        high: Their 97.5 % quantile.
+    """
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One metric of two models on the same faces.
+
+    Args:
+        metric: Its name.
+        ours: Of the first model.
+        theirs: Of the second.
+        difference: `ours - theirs`.
+        low: The resampled differences' 2.5 % quantile.
+        high: Their 97.5 % quantile.
+    """
+
+    metric: str
+    ours: float
+    theirs: float
+    difference: float
+    low: float
+    high: float
+
+    @property
+    def verdict(self) -> Literal["better", "worse", "undecided"]:
+        """What the interval says of the first model; undecided where it holds 0."""
+        if self.low <= 0 <= self.high:
+            return "undecided"
+        return "better" if (self.difference > 0) != less_is_better(self.metric) else "worse"
+
+
+def bootstrap_metrics(
+    predictions: Predictions, labels: Labels, *, resamples: int = RESAMPLES, seed: int = SEED
+) -> dict[str, Interval]:
+    """Every metric of `metrics`, with its percentile interval.
+
+    Args:
+        predictions: Of n faces.
+        labels: Of the same n faces, in the same order.
+        resamples: Draws; with 1000 a bound is good to some hundredths of the interval's width.
+        seed: Of the draws. The same seed gives the same intervals.
+
+    Raises:
+        PocketAffectError: Lengths differ, a task has no labelled row, or there are fewer than 2 resamples.
+    """
+    (measured,), (resampled,) = _resample([predictions], labels, resamples, seed)
+    return {name: Interval(measured[name], *_bounds(values)) for name, values in resampled.items()}
+
+
+def compare_predictions(
+    ours: Predictions, theirs: Predictions, labels: Labels, *, resamples: int = RESAMPLES, seed: int = SEED
+) -> dict[str, Comparison]:
+    """Every metric's difference between two models on the same faces, with its percentile interval.
+
+    Args:
+        ours: Of n faces.
+        theirs: Of the same n faces, in the same order.
+        labels: Of these faces.
+        resamples: Draws, the same for both models.
+        seed: Of the draws.
+
+    Raises:
+        PocketAffectError: Lengths differ, a task has no labelled row, or there are fewer than 2 resamples.
+    """
+    (first, second), (drawn_first, drawn_second) = _resample([ours, theirs], labels, resamples, seed)
+    return {
+        name: Comparison(
+            name, first[name], second[name], first[name] - second[name], *_bounds(values - drawn_second[name])
+        )
+        for name, values in drawn_first.items()
+    }
+
+
+def _bounds(values: npt.NDArray[np.float64]) -> tuple[float, float]:
+    tail = (1 - COVERAGE) / 2
+    low, high = np.quantile(values, (tail, 1 - tail)).tolist()
+    return low, high
+
+
+def _resample(
+    models: list[Predictions], labels: Labels, resamples: int, seed: int
+) -> tuple[list[dict[str, float]], list[Values]]:
+    """Of each model its metrics over the faces as they are, and over each draw of them."""
+    if resamples < 2:
+        raise PocketAffectError("intervals: too few resamples", found=resamples, allowed="2 and more; 1000 is usual")
+    for predictions in models:
+        check_same_rows(predictions.probabilities, labels.expression)
+    expressed, felt = labelled_expression(labels.expression), labelled_affect(labels.valence_arousal)
+    tasks: list[Sequence[ExpressionResampler | ValenceArousalResampler]] = [
+        [ExpressionResampler(model.probabilities[expressed], labels.expression[expressed]) for model in models],
+        [ValenceArousalResampler(model.valence_arousal[felt], labels.valence_arousal[felt]) for model in models],
+    ]
+    measured: list[dict[str, float]] = [{} for _ in models]
+    resampled: list[Values] = [{} for _ in models]
+    for stream, (resamplers, rows) in enumerate(zip(tasks, (expressed.sum(), felt.sum()), strict=True)):
+        # A stream for each task: what one task draws does not depend on how many faces the other has.
+        blocks: list[list[Values]] = [[] for _ in models]
+        for counts in _draw_counts(int(rows), resamples, np.random.default_rng([seed, stream])):
+            for resampler, found in zip(resamplers, blocks, strict=True):
+                found.append(resampler.metrics(counts))
+        for resampler, found, values, drawn in zip(resamplers, blocks, measured, resampled, strict=True):
+            once = resampler.metrics(np.ones((int(rows), 1), np.float32))
+            values |= {name: float(value[0]) for name, value in once.items()}
+            drawn |= {name: np.concatenate([block[name] for block in found]) for name in once}
+    return measured, resampled
+
+
+def _draw_counts(rows: int, resamples: int, generator: np.random.Generator) -> Iterator[npt.NDArray[np.float32]]:
+    """How often each row is in each draw, float32 [rows, draws of a block]."""
+    block = max(1, min(_BLOCK, _BLOCK_CELLS // rows))
+    for start in range(0, resamples, block):
+        width = min(block, resamples - start)
+        drawn = generator.integers(0, rows, (width, rows))
+        drawn *= width
+        drawn += np.arange(width)[:, None]
+        yield np.bincount(drawn.ravel(), minlength=rows * width).reshape(rows, width).astype(np.float32)

@@ -1,0 +1,95 @@
+"""How often each expression was trained on, is met here and is predicted; and what undoing training's shares gives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pocketaffect.evaluation.calibration import expected_calibration_error
+from pocketaffect.evaluation.metrics import expression_metrics
+from pocketaffect.evaluation.tables import FloatArray, Labels, Predictions, check_probabilities
+from pocketaffect.labels import EXPRESSIONS
+
+
+@dataclass(frozen=True)
+class ClassShare:
+    """One expression's share of the faces, 0 to 1.
+
+    Args:
+        name: The expression.
+        training: Of the labelled training faces.
+        here: Of the labelled faces judged.
+        predicted: Its mean probability over these.
+        adjusted: Its mean probability after `adjust_to_uniform_prior`.
+    """
+
+    name: str
+    training: float
+    here: float
+    predicted: float
+    adjusted: float
+
+
+@dataclass(frozen=True)
+class PriorShift:
+    """Shares of the expressions, and the expression metrics with training's shares undone.
+
+    Args:
+        shares: One row per expression.
+        adjusted: The metrics of `expression_metrics` and expected_calibration_error after
+            `adjust_to_uniform_prior`, to stand beside those of the model as it is.
+    """
+
+    shares: tuple[ClassShare, ...]
+    adjusted: dict[str, float]
+
+
+def measure_prior_shift(predictions: Predictions, labels: Labels, training: Labels) -> PriorShift:
+    """Shares, and metrics with logit adjustment.
+
+    A network whose loss weighted the classes to balance was told a uniform prior already: the adjustment then goes
+    too far, and the figures show by how much.
+
+    Raises:
+        PocketAffectError: Lengths differ, or no row has an expression.
+    """
+    counts = np.bincount(training.expression[training.has_expression], minlength=len(EXPRESSIONS))
+    rows = labels.has_expression
+    adjusted = adjust_to_uniform_prior(predictions.probabilities, counts)
+    shares = zip(
+        EXPRESSIONS,
+        (counts / max(counts.sum(), 1)).tolist(),
+        (np.bincount(labels.expression[rows], minlength=len(EXPRESSIONS)) / max(rows.sum(), 1)).tolist(),
+        predictions.probabilities[rows].mean(0, dtype=np.float64).tolist(),
+        adjusted[rows].mean(0).tolist(),
+        strict=True,
+    )
+    return PriorShift(
+        shares=tuple(ClassShare(*row) for row in shares),
+        adjusted={
+            **expression_metrics(adjusted, labels.expression),
+            "expected_calibration_error": expected_calibration_error(adjusted, labels.expression),
+        },
+    )
+
+
+def adjust_to_uniform_prior(
+    probabilities: FloatArray, training_counts: npt.NDArray[np.integer]
+) -> npt.NDArray[np.float64]:
+    r"""Probabilities under a uniform prior: logits minus the logarithm of training's shares (Menon et al. 2021).
+
+    .. math::
+        p'_c \propto p_c / \pi_c
+
+    Args:
+        probabilities: float [n, 8], of a network trained on classes in these shares.
+        training_counts: int [8]. One is added to each: a class that was never trained on has a share, too.
+
+    Returns:
+        float64 [n, 8], rows sum to 1.
+    """
+    check_probabilities(probabilities)
+    weighted = np.clip(probabilities, 1e-12, 1, dtype=np.float64) / (training_counts + 1)
+    return np.asarray(weighted / weighted.sum(axis=1, keepdims=True))

@@ -1,0 +1,144 @@
+"""Metrics over parts of the faces: by the list they came from, by the size of the face, by the contract's warnings."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from pocketaffect.data.shards.split import INDEX_FILE
+from pocketaffect.evaluation.metrics import valence_arousal_metrics
+from pocketaffect.evaluation.tables import Labels, Predictions, check_same_rows
+from pocketaffect.labels import EXPRESSIONS
+
+FEW_FACES: Final = 50
+"""A slice of fewer is marked: its accuracy is known to .14 at best."""
+
+SIDE_EDGES: Final = (48, 96, 192, 384)
+"""Pixels of the face box's shorter side; fixed, so that reports on different data can be compared."""
+
+_SHOWN: Final = ("rmse_valence", "rmse_arousal", "ccc_valence", "ccc_arousal")
+_NORMAL_QUANTILE: Final = 1.959964
+
+Groups = Mapping[str, Mapping[str, npt.NDArray[np.bool_]]]
+"""Kind of slice -> name -> which faces, bool [n]. A face may lie in none or several of a kind."""
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One part of the faces.
+
+    Args:
+        kind: What it is a slice by.
+        name: Which part.
+        faces: How many.
+        expression_rows: How many of them have an expression.
+        accuracy: Over these; None without any.
+        low: Wilson's 95 % bound of the accuracy.
+        high: The upper one.
+        from_class_mix: The accuracy that the model's recall of each expression over all faces, and this slice's
+            shares of the expressions, would give: what differs from it is not a matter of easy or hard classes.
+        rmse_valence: None where no face of it has valence and arousal; so the next three.
+        rmse_arousal: See above.
+        ccc_valence: See above.
+        ccc_arousal: See above.
+    """
+
+    kind: str
+    name: str
+    faces: int
+    expression_rows: int
+    accuracy: float | None
+    low: float | None
+    high: float | None
+    from_class_mix: float | None
+    rmse_valence: float | None
+    rmse_arousal: float | None
+    ccc_valence: float | None
+    ccc_arousal: float | None
+
+    @property
+    def few(self) -> bool:
+        """Whether there are too few faces to conclude from."""
+        return min(self.faces, self.expression_rows or self.faces) < FEW_FACES
+
+
+def read_groups(shards: Path, split: str) -> Groups:
+    """The groups of one split's faces, in its order, as the shards' index has them."""
+    import pyarrow.parquet as pq
+
+    columns = ["list", "image_side", "warnings"]
+    rows = pq.read_table(shards / INDEX_FILE, columns=columns, filters=[("split", "==", split)])
+    lists = np.array(rows["list"].to_pylist(), dtype=object)
+    bands = np.searchsorted(SIDE_EDGES, rows["image_side"].to_numpy(), side="right")
+    warnings = [frozenset(filter(None, text.split(","))) for text in rows["warnings"].to_pylist()]
+    named = sorted(frozenset[str]().union(*warnings))
+    by_side = {name: bands == band for band, name in enumerate(_band_names())}
+    return {
+        "source list": {name: lists == name for name in sorted(set(lists))},
+        "face side": {name: mask for name, mask in by_side.items() if mask.any()},
+        "contract warnings": {
+            "none": np.array([not found for found in warnings], dtype=bool),
+            **{name: np.array([name in found for found in warnings], dtype=bool) for name in named},
+        },
+    }
+
+
+def _band_names() -> Sequence[str]:
+    between = [f"{low} to {high - 1} px" for low, high in itertools.pairwise(SIDE_EDGES)]
+    return [f"under {SIDE_EDGES[0]} px", *between, f"{SIDE_EDGES[-1]} px and more"]
+
+
+def slice_metrics(predictions: Predictions, labels: Labels, groups: Groups) -> list[Slice]:
+    """The metrics of every group that has a face.
+
+    Raises:
+        PocketAffectError: Lengths differ.
+    """
+    check_same_rows(predictions.probabilities, labels.expression)
+    right = (predictions.expression == labels.expression).astype(np.float64)
+    per_class = [right[labels.expression == index] for index in range(len(EXPRESSIONS))]
+    recall = np.array([hits.mean() if len(hits) else 0.0 for hits in per_class])
+    table = []
+    for kind, members in groups.items():
+        for name, mask in members.items():
+            if mask.any():
+                table.append(_slice(kind, name, predictions, labels, mask, recall))
+    return table
+
+
+def _slice(
+    kind: str,
+    name: str,
+    predictions: Predictions,
+    labels: Labels,
+    mask: npt.NDArray[np.bool_],
+    recall: npt.NDArray[np.float64],
+) -> Slice:
+    rows = mask & labels.has_expression
+    count = int(rows.sum())
+    accuracy = low = high = expected = None
+    if count:
+        hits = int((predictions.expression[rows] == labels.expression[rows]).sum())
+        accuracy, (low, high) = hits / count, wilson_interval(hits, count)
+        expected = float(recall[labels.expression[rows]].mean())
+    affect: dict[str, float] = {}
+    if (mask & labels.has_valence_arousal).any():
+        affect = valence_arousal_metrics(predictions.valence_arousal[mask], labels.valence_arousal[mask])
+    return Slice(
+        kind, name, int(mask.sum()), count, accuracy, low, high, expected, *(affect.get(metric) for metric in _SHOWN)
+    )
+
+
+def wilson_interval(hits: int, rows: int) -> tuple[float, float]:
+    """The 95 % interval of a share, without continuity correction (Wilson 1927)."""
+    square = _NORMAL_QUANTILE**2
+    centre = (hits + square / 2) / (rows + square)
+    reach = _NORMAL_QUANTILE / (rows + square) * math.sqrt(hits * (rows - hits) / rows + square / 4)
+    return max(0.0, centre - reach), min(1.0, centre + reach)

@@ -1,0 +1,135 @@
+import numpy as np
+import pytest
+import torch
+from evaluation_examples import certain, draw_rows
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import minimize
+from scipy.special import log_softmax, softmax
+from sklearn.calibration import calibration_curve
+from sklearn.metrics import log_loss
+from torchmetrics.functional.classification import multiclass_calibration_error
+
+from pocketaffect.errors import PocketAffectError
+from pocketaffect.evaluation.calibration import (
+    expected_calibration_error,
+    fit_temperature,
+    measure_calibration,
+    reliability,
+    scale,
+)
+
+
+def draw_calibrated(rows=4000, seed=0):
+    """Logits, and labels drawn from exactly their probabilities."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, 1.5, (rows, 8))
+    return logits, (softmax(logits, axis=1).cumsum(1) > rng.random((rows, 1))).argmax(1)
+
+
+@pytest.mark.parametrize("bins", [1, 10, 15])
+def test_the_error_equals_torchmetrics_over_the_labelled_rows(bins):
+    predictions, labels = draw_rows(500)
+    found = expected_calibration_error(predictions.probabilities, labels.expression, bins)
+    rows = labels.has_expression
+    scores, true = torch.from_numpy(predictions.probabilities[rows]), torch.from_numpy(labels.expression[rows])
+    expected = multiclass_calibration_error(scores, true, num_classes=8, n_bins=bins)
+    assert found == pytest.approx(float(expected), abs=1e-6)
+
+
+def test_the_reliability_table_equals_scikit_learns_curve():
+    predictions, labels = draw_rows(500)
+    rows = labels.has_expression
+    top, right = predictions.probabilities[rows].max(1), (predictions.expression == labels.expression)[rows]
+    accuracy, confidence = calibration_curve(right, top, n_bins=15, strategy="uniform")
+    table = [row for row in reliability(predictions.probabilities, labels.expression) if row.faces]
+    np.testing.assert_allclose([row.accuracy for row in table], accuracy, atol=1e-6)
+    np.testing.assert_allclose([row.confidence for row in table], confidence, atol=1e-6)
+    assert sum(row.faces for row in table) == rows.sum()
+
+
+def test_a_probability_on_an_edge_belongs_to_the_bin_below():
+    scores = np.zeros((2, 8))
+    scores[:, :2] = 0.5
+    first, second = reliability(scores, np.array([0, 1]), bins=2)
+    assert (first.faces, second.faces) == (2, 0)
+    assert (first.confidence, first.accuracy) == (0.5, 0.5)
+    assert (second.confidence, second.accuracy) == (None, None)
+
+
+@pytest.mark.parametrize("sharpened", [0.5, 1.0, 2.0])
+def test_the_temperature_undoes_what_sharpened_the_probabilities(sharpened):
+    logits, true = draw_calibrated()
+    assert fit_temperature(softmax(logits * sharpened, axis=1), true) == pytest.approx(sharpened, rel=0.05)
+
+
+def test_the_temperature_has_the_least_log_loss_that_another_optimiser_finds():
+    predictions, labels = draw_rows(800, unlabelled=0)
+    scores, true = predictions.probabilities.astype(np.float64), labels.expression
+    found = fit_temperature(scores, true)
+
+    def loss(temperature):
+        return -log_softmax(np.log(scores) / temperature, axis=1)[np.arange(800), true].mean()
+
+    expected = minimize(loss, 1.0, method="Nelder-Mead", options={"xatol": 1e-8, "fatol": 1e-12}).x[0]
+    assert found == pytest.approx(expected, rel=1e-4)
+    assert log_loss(true, scale(scores, found), labels=range(8)) == pytest.approx(loss(expected), abs=1e-9)
+
+
+def test_a_temperature_mends_an_overconfident_model_on_faces_it_was_not_fitted_on():
+    logits, true = draw_calibrated()
+    found = measure_calibration(softmax(2.5 * logits, axis=1), true)
+    assert found.error > 0.15
+    assert found.scaled_error < 0.03
+    assert found.scaled_log_loss < found.log_loss
+    assert found.log_loss == pytest.approx(log_loss(true, softmax(2.5 * logits, axis=1), labels=range(8)), abs=1e-6)
+
+
+def test_a_temperature_that_has_nothing_to_mend_is_not_shown_to_help():
+    # Fitted and judged on the same faces, it would always lower the log loss.
+    worse = 0
+    for seed in range(10):
+        logits, true = draw_calibrated(40, seed)
+        found = measure_calibration(softmax(logits, axis=1), true)
+        worse += found.scaled_log_loss > found.log_loss
+    assert worse >= 5
+
+
+def test_certain_answers_have_a_defined_error_loss_and_temperature():
+    true = np.arange(8).repeat(3)
+    right, wrong = (measure_calibration(certain(guess), true) for guess in (true, (true + 1) % 8))
+    assert (right.error, right.log_loss, right.scaled_error) == pytest.approx((0, 0, 0), abs=1e-6)
+    assert (wrong.error, wrong.temperature) == pytest.approx((1, 20), rel=1e-3)
+    assert np.isfinite([wrong.log_loss, wrong.scaled_log_loss]).all()
+
+
+def test_one_face_can_be_judged():
+    found = measure_calibration(certain([2]), np.array([2]))
+    assert (found.error, found.scaled_error) == (0, 0)
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 999), rows=st.integers(1, 40), temperature=st.floats(0.1, 10))
+def test_scaling_keeps_the_order_of_classes_and_the_error_within_zero_and_one(seed, rows, temperature):
+    rng = np.random.default_rng(seed)
+    scores, true = softmax(rng.normal(0, 3, (rows, 8)), axis=1), rng.integers(-1, 8, rows)
+    scaled = scale(scores, temperature)
+    np.testing.assert_allclose(scaled.sum(1), 1, atol=1e-12)
+    assert (scaled.argmax(1) == scores.argmax(1)).all()
+    np.testing.assert_allclose(scale(scores, 1.0), scores, atol=1e-9)
+    if (true >= 0).any():
+        assert 0 <= expected_calibration_error(scaled, true) <= 1
+
+
+@pytest.mark.parametrize(
+    ("scores", "true", "bins", "message"),
+    [
+        (certain([0, 1]), np.array([-1, -1]), 15, "no row has one of the eight"),
+        (certain([0, 1]), np.array([0, 1, 2]), 15, "2 and 3 rows"),
+        (certain([0, 1]) * np.float32(3), np.array([0, 1]), 15, r"in \[0, 1\]"),
+        (certain([0, 1]), np.array([0, 1]), 0, "no bins"),
+    ],
+)
+def test_impossible_input_is_refused(scores, true, bins, message):
+    with pytest.raises(PocketAffectError, match=message):
+        expected_calibration_error(scores, true, bins)

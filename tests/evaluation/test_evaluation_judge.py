@@ -1,0 +1,144 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from pocketaffect.data.shards.split import open_split
+from pocketaffect.errors import PocketAffectError
+from pocketaffect.evaluation import behaviour
+from pocketaffect.evaluation.behaviour import brighten, compare_movement, measure_behaviour, mirror, recompress, shift
+from pocketaffect.evaluation.judge import judge_network
+from pocketaffect.evaluation.prediction_table import read_predictions
+from pocketaffect.evaluation.tables import Predictions
+from pocketaffect.models.network import AffectNetwork, NetworkSpec, save_network
+
+SIZE = 32
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    """Shards of 48 and 30 faces that are noise, and a network that learned nothing."""
+    folder = tmp_path_factory.mktemp("judge")
+    rng = np.random.default_rng(0)
+    tables = []
+    for split, images in (("train", 48), ("validation", 30)):
+        (folder / "shards").mkdir(exist_ok=True)
+        faces = rng.integers(0, 256, (images, 8, 8, 3), dtype=np.uint8).repeat(4, 1).repeat(4, 2)
+        np.save(folder / "shards" / f"{split}-00000.npy", faces)
+        table = pd.DataFrame({"split": split, "path": [f"{split}/{row}.jpg" for row in range(images)]})
+        tables.append(
+            table.assign(
+                shard=f"{split}-00000.npy",
+                row=np.arange(images),
+                list=f"{split}.csv",
+                expression=np.arange(images) % 8,
+                valence=rng.uniform(-1, 1, images).astype(np.float32),
+                arousal=rng.uniform(-1, 1, images).astype(np.float32),
+                warnings=["tiny_face" if row % 10 == 0 else "" for row in range(images)],
+                image_side=np.int32(50) + np.arange(images, dtype=np.int32) * 3,
+            )
+        )
+    pd.concat(tables, ignore_index=True).to_parquet(folder / "shards" / "index.parquet", index=False)
+    (folder / "shards" / "shards.json").write_text(json.dumps({"size": SIZE}))
+    torch.manual_seed(0)
+    save_network(AffectNetwork(NetworkSpec("mobilenet", 0.1, SIZE, "prototype")), folder / "model")
+    (folder / "model" / "history.csv").write_text("epoch,train_loss,validation_loss,score\n0,2,2.1,0.1\n1,1,1.5,0.2\n")
+    return folder
+
+
+def judge(workplace, target):
+    judge_network(workplace / "model", workplace / "shards", target, batch_size=16, resamples=100, behaviour_images=10)
+    return {path.name: path.read_bytes() for path in target.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def judged(workplace, tmp_path_factory):
+    return judge(workplace, tmp_path_factory.mktemp("judged") / "evaluation")
+
+
+def test_a_network_is_judged_the_same_twice_to_the_byte(workplace, judged, tmp_path):
+    again = judge(workplace, tmp_path / "evaluation")
+    assert again.keys() == judged.keys()
+    assert [name for name in judged if again[name] != judged[name]] == []
+
+
+def test_everything_that_is_promised_is_written(judged, tmp_path):
+    assert judged.keys() >= {"metrics.json", "intervals.json", "slices.csv", "behaviour.csv", "report.html"}
+    page = judged["report.html"].decode()
+    for heading in ("Calibration", "Training's shares", "Slices", "Behaviour", "Training"):
+        assert f"<h2>{heading.replace(chr(39), '&#39;')}</h2>" in page or f"<h2>{heading}</h2>" in page
+    assert "tiny_face (few)" in page
+    assert "mobilenet at width 0.1, 32 px" in page
+    (tmp_path / "predictions.parquet").write_bytes(judged["predictions.parquet"])
+    table = read_predictions(tmp_path / "predictions.parquet")
+    assert table.paths == tuple(f"validation/{row}.jpg" for row in range(30))
+
+
+def test_a_missing_model_names_the_stage_that_makes_it_and_leaves_the_target_alone(workplace, tmp_path):
+    with pytest.raises(PocketAffectError, match="no trained model"):
+        judge_network(
+            tmp_path / "none", workplace / "shards", tmp_path / "out", batch_size=1, resamples=100, behaviour_images=1
+        )
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def faces():
+    return np.random.default_rng(0).integers(0, 256, (3, SIZE, SIZE, 3), dtype=np.uint8)
+
+
+def test_changes_do_what_their_names_say(faces):
+    assert (mirror(faces)[:, :, 0] == faces[:, :, -1]).all()
+    assert (mirror(mirror(faces)) == faces).all()
+    assert (brighten(faces, 1.0) == faces).all()
+    assert (brighten(faces, 1.25) == np.clip(np.round(faces * 1.25), 0, 255)).all()
+    assert (shift(faces, 2 / SIZE)[:, 2:, 2:] == faces[:, :-2, :-2]).all()
+    assert (shift(faces, 2 / SIZE)[:, :3, :3] == faces[:, :1, :1]).all()
+    assert (shift(faces, 0.001)[:, 1:, 1:] == faces[:, :-1, :-1]).all()
+    smooth = np.linspace(0, 255, SIZE).astype(np.uint8)[None, :, None, None].repeat(SIZE, 2).repeat(3, 3)
+    assert np.abs(recompress(smooth, 90).astype(int) - smooth).max() <= 6
+    assert np.abs(recompress(faces, 30).astype(int) - faces).mean() > 10
+
+
+def test_no_change_touches_the_faces_it_was_given(faces):
+    before = faces.copy()
+    for change in behaviour.CHANGES.values():
+        assert change(faces).shape == faces.shape
+    assert (faces == before).all()
+
+
+def test_movement_is_counted_by_hand():
+    before = np.array([[0.6, 0.4], [0.9, 0.1]])
+    after = np.array([[0.4, 0.6], [0.9, 0.1]])
+    padded = [np.pad(part, ((0, 0), (0, 6))).astype(np.float32) for part in (before, after)]
+    affect = np.array([[0.1, 0.2], [0.3, -0.4]], np.float32)
+    moved = affect + np.array([[0.2, -0.1], [0.0, 0.0]], np.float32)
+    found = compare_movement("turned", Predictions(padded[0], affect), Predictions(padded[1], moved))
+    assert found.classes_changed == 0.5
+    assert found.probability_moved == pytest.approx(0.1)
+    assert (found.valence_moved, found.arousal_moved) == pytest.approx((0.1, 0.05))
+
+
+def test_a_network_that_looks_at_nothing_does_not_move_and_one_that_looks_does(workplace):
+    split = open_split(workplace / "shards", "validation")
+    torch.manual_seed(0)
+    network = AffectNetwork(NetworkSpec("mobilenet", 0.1, SIZE, "plain", dropout=0.0))
+    for _ in range(30):  # batch normalisation as of a trained network, or nothing reaches the heads
+        network.train()(torch.rand(8, 3, SIZE, SIZE))
+    looking = measure_behaviour(network, split, images=7, batch_size=4)
+    torch.nn.init.zeros_(network.expression.weight)
+    torch.nn.init.zeros_(network.valence_arousal.weight)
+    blind = measure_behaviour(network, split, images=7, batch_size=4)
+    assert [row.change for row in blind] == list(behaviour.CHANGES)
+    assert {(row.classes_changed, row.probability_moved, row.valence_moved) for row in blind} == {(0.0, 0.0, 0.0)}
+    assert all(row.probability_moved > 0 and row.valence_moved > 0 for row in looking)
+
+
+def test_more_faces_than_there_are_means_all_of_them(workplace):
+    split = open_split(workplace / "shards", "validation")
+    torch.manual_seed(0)
+    network = AffectNetwork(NetworkSpec("mobilenet", 0.1, SIZE, "prototype"))
+    all_of_them = measure_behaviour(network, split, images=30, batch_size=64)
+    assert measure_behaviour(network, split, images=5000, batch_size=64) == all_of_them
