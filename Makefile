@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 UV := $(shell sed -n 's/^uv==\([^ ;]*\).*/\1/p' requirements.lock)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro summary test test-all lint format types doctor lock clean
+.PHONY: help setup repro summary web app test test-all lint format types doctor lock clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,12 @@ repro: setup ## run the whole pipeline, end with a registered Core ML file and a
 
 summary: setup ## show what the last run made
 	@$(BIN)/pocketaffect summary
+
+web: setup ## fetch from npm what the page runs on (once; it then works without internet)
+	@$(BIN)/pocketaffect web
+
+app: web ## serve the music interface on this machine
+	@$(BIN)/pocketaffect serve
 
 test: setup ## the fast tests
 	$(BIN)/pytest

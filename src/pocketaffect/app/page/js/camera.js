@@ -1,0 +1,50 @@
+// The camera: starting, stopping, and which help page a refusal calls for.
+
+export class Camera {
+  #stream = null;
+
+  constructor(video) {
+    this.video = video;
+  }
+
+  get running() {
+    return this.#stream !== null;
+  }
+
+  /** Starts the front camera. Rejects with an error whose `help` is denied, missing, busy or insecure. */
+  async start() {
+    if (this.running) return;
+    if (!navigator.mediaDevices?.getUserMedia) throw withHelp("insecure");
+    try {
+      const wanted = { facingMode: "user", width: { ideal: 640 }, height: { ideal: 480 } };
+      this.#stream = await navigator.mediaDevices.getUserMedia({ video: wanted, audio: false });
+    } catch (error) {
+      const help = { NotAllowedError: "denied", SecurityError: "denied", NotFoundError: "missing", OverconstrainedError: "missing" };
+      throw withHelp(help[error.name] ?? "busy");
+    }
+    for (const track of this.#stream.getTracks()) track.addEventListener("ended", () => this.#lose(), { once: true });
+    this.video.srcObject = this.#stream;
+    await this.video.play();
+  }
+
+  stop() {
+    for (const track of this.#stream?.getTracks() ?? []) track.stop();
+    this.#stream = null;
+    this.video.srcObject = null;
+  }
+
+  /** The present frame, or null before the first. */
+  async grab() {
+    if (!this.running || this.video.readyState < HTMLMediaElement.HAVE_CURRENT_DATA) return null;
+    return createImageBitmap(this.video);
+  }
+
+  #lose() {
+    this.stop();
+    this.video.dispatchEvent(new Event("cameralost"));
+  }
+}
+
+function withHelp(help) {
+  return Object.assign(new Error(`camera ${help}`), { help });
+}

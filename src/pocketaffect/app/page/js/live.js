@@ -1,0 +1,232 @@
+// The live screen: camera or photo in, boxes, affect and speed out. Others listen for what was read; the document hears
+// each reading's numbers as an event, for the benchmark and the tests.
+
+import { byId, text, wantsLessMotion } from "./dom.js";
+import { AffectView } from "./affect.js";
+import { Camera } from "./camera.js";
+import { Smoother } from "./smooth.js";
+import { drawFaces, setStage, showPhoto } from "./stage.js";
+
+const FACE_LOST_FRAMES = 8; // a detector blinks: only so many frames without a face are worth a word
+
+export class Live extends EventTarget {
+  #vision;
+  #camera = new Camera(byId("video"));
+  #view;
+  #smoother = new Smoother();
+  #paused = false;
+  #missed = 0;
+  #speed = new Speed();
+  #latest = null; // the last single reading, for the study
+
+  constructor(vision, labels) {
+    super();
+    this.#vision = vision;
+    this.#view = new AffectView(labels);
+    byId("start").disabled = byId("photo-input").disabled = false;
+    byId("start").addEventListener("click", () => this.start());
+    byId("pause").addEventListener("click", () => this.togglePause());
+    byId("stop").addEventListener("click", () => this.stop());
+    byId("photo-input").addEventListener("change", (event) => this.#readPhoto(event.target));
+    byId("video").addEventListener("cameralost", () => this.#showStopped("live.lost"));
+    this.#say("live.idle");
+  }
+
+  get running() {
+    return this.#camera.running;
+  }
+
+  /** What the last picture showed: an affect, or null where it showed no face. */
+  get latest() {
+    return this.#latest;
+  }
+
+  async start() {
+    byId("help").hidden = true;
+    try {
+      await this.#camera.start();
+    } catch (error) {
+      byId("help-text").textContent = text(`help.${error.help ?? "busy"}`);
+      byId("help").hidden = false;
+      this.#say("live.idle");
+      return;
+    }
+    setStage("camera");
+    this.#smoother = new Smoother();
+    this.#missed = 0;
+    this.#setPaused(false);
+    this.#showButtons();
+    this.#run();
+  }
+
+  stop() {
+    this.#camera.stop();
+    this.#showStopped("live.idle");
+  }
+
+  togglePause() {
+    if (this.#paused) this.resume();
+    else this.pause();
+  }
+
+  pause() {
+    if (this.running && !this.#paused) this.#setPaused(true);
+  }
+
+  /** Goes on after a pause, or after the picture was moved to another screen, which stops a video. */
+  resume() {
+    if (!this.running) return;
+    const stopped = this.#paused;
+    this.#setPaused(false);
+    if (stopped) this.#run();
+  }
+
+  #setPaused(paused) {
+    this.#paused = paused;
+    byId("pause").textContent = text(paused ? "live.resume" : "live.pause");
+    const video = byId("video");
+    if (paused) video.pause();
+    else if (this.running) video.play();
+    this.#say(paused ? "live.paused" : "live.reading");
+  }
+
+  #showStopped(key) {
+    setStage("empty");
+    this.#view.clear();
+    this.#latest = null;
+    byId("speed").textContent = "";
+    this.#showButtons();
+    this.#say(key);
+  }
+
+  #showButtons() {
+    byId("start").hidden = this.running;
+    byId("pause").hidden = byId("stop").hidden = !this.running;
+    this.dispatchEvent(new Event("camera"));
+  }
+
+  /** One picture after the other, never two at a time; each is dropped when it was read. */
+  async #run() {
+    while (this.running && !this.#paused) {
+      await nextFrame(byId("video"));
+      const picture = await this.#camera.grab().catch(() => null);
+      if (!picture || !this.running || this.#paused) {
+        picture?.close();
+        continue;
+      }
+      try {
+        const result = await this.#vision.look(picture);
+        if (this.running && !this.#paused) this.#show(result);
+      } catch (error) {
+        this.#camera.stop();
+        this.#showStopped("live.idle");
+        this.#say("live.failed", { message: error.message });
+      }
+    }
+  }
+
+  #show(result) {
+    const start = performance.now();
+    const seconds = start / 1000;
+    drawFaces(result);
+    if (result.faces.length) {
+      this.#missed = 0;
+      this.#latest = result;
+      const affect = this.#smoother.add(result, seconds);
+      this.#view.show(affect, seconds);
+      if (result.faces.length > 1) this.#say("live.several", { count: result.faces.length });
+      else this.#say("live.reading");
+      this.dispatchEvent(new CustomEvent("affect", { detail: { affect, seconds } }));
+    } else if (++this.#missed >= FACE_LOST_FRAMES) {
+      this.#latest = null;
+      this.#view.clear();
+      this.#say("live.no_face");
+    }
+    this.#speed.add({ ...result.times, draw: performance.now() - start }, seconds);
+    byId("speed").textContent = this.#speed.toText();
+    this.#announce("frame", { ...result, times: this.#speed.last });
+  }
+
+  async #readPhoto(input) {
+    const [file] = input.files;
+    input.value = "";
+    if (!file) return;
+    this.#camera.stop();
+    byId("help").hidden = true;
+    this.#showStopped("live.idle");
+    let picture;
+    try {
+      picture = await showPhoto(file);
+    } catch {
+      this.#say("live.unreadable_photo");
+      return;
+    }
+    const result = await this.#vision.look(picture);
+    drawFaces(result);
+    if (!result.faces.length) {
+      this.#say("live.no_face_photo");
+      return;
+    }
+    this.#latest = result;
+    const seconds = performance.now() / 1000;
+    this.#view.show(result, seconds, true);
+    const several = result.faces.length > 1;
+    this.#say(several ? "live.several" : "live.photo_read", { count: result.faces.length });
+    byId("speed").textContent = text("live.speed_photo", roundTimes(result.times));
+    this.dispatchEvent(new CustomEvent("photo", { detail: { affect: result, seconds } }));
+    this.#announce("frame", result);
+  }
+
+  #announce(kind, reading) {
+    this.dispatchEvent(new Event(kind));
+    document.dispatchEvent(new CustomEvent("reading", { detail: reading }));
+  }
+
+  /** Says a line, once: repeating it would make a screen reader repeat it too. */
+  #say(key, values) {
+    const line = text(key, values);
+    const status = byId("status");
+    if (status.textContent !== line) status.textContent = line;
+  }
+}
+
+/** Pictures a second and milliseconds for each step, in the mean of the last two seconds. */
+class Speed {
+  #frames = [];
+  last = {};
+
+  add(times, seconds) {
+    this.last = times;
+    this.#frames.push({ times, seconds });
+    this.#frames = this.#frames.filter((frame) => seconds - frame.seconds < 2);
+  }
+
+  toText() {
+    const span = this.#frames.at(-1).seconds - this.#frames[0].seconds;
+    const rate = span > 0 ? Math.round((this.#frames.length - 1) / span) : 0;
+    const mean = (name) => {
+      const found = this.#frames.map(({ times }) => times[name]).filter((value) => value !== undefined);
+      return found.length ? found.reduce((sum, value) => sum + value, 0) / found.length : 0;
+    };
+    const names = ["detect", "crop", "infer", "draw"];
+    return text("live.speed", { rate, ...roundTimes(Object.fromEntries(names.map((name) => [name, mean(name)]))) });
+  }
+}
+
+const roundTimes = (times) =>
+  Object.fromEntries(Object.entries(times).map(([name, value]) => [name, value.toFixed(1)]));
+
+/** Resolves when the video has another frame; five times a second where less motion is wanted. */
+function nextFrame(video) {
+  return new Promise((resolve) => {
+    if (wantsLessMotion()) setTimeout(resolve, 200);
+    else if (!video.requestVideoFrameCallback) requestAnimationFrame(resolve);
+    else {
+      const late = setTimeout(resolve, 500); // a hidden tab gives no frames
+      video.requestVideoFrameCallback(() => {
+        clearTimeout(late);
+        resolve();
+      });
+    }
+  });
+}

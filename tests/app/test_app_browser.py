@@ -1,0 +1,205 @@
+"""The page in a real headless Chromium, whose camera plays drawn clips of a public-domain photograph."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import onnxruntime
+import pytest
+from app_parts import open_services, serving
+from browser_parts import TIMEOUT, browsing, open_page, portrait, write_clip
+from PIL import Image
+from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
+
+from pocketaffect.app.api import Services
+from pocketaffect.data.faces.crop import FaceBox, crop_face
+from pocketaffect.music.catalogue import Catalogue, Track
+
+pytestmark = pytest.mark.slow
+expect.set_options(timeout=TIMEOUT)
+
+HOSTILE = "<img src=x onerror=document.title='owned'>"
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory, twin: bytes, runtime: Path) -> Iterator[tuple[str, Services]]:
+    titles = [HOSTILE, *(f"Song {number}" for number in range(11))]
+    tracks = [
+        Track(f"t{number}", title, f"Artist {number}", ("jazz",), number / 12, 0.5, 1, 1990, estimated=True)
+        for number, title in enumerate(titles)
+    ]
+    folder = tmp_path_factory.mktemp("stores")
+    with open_services(folder, twin, Catalogue(tracks)) as services, serving(services, runtime) as address:
+        yield address, services
+
+
+@pytest.fixture(scope="module")
+def playwright() -> Iterator[Playwright]:
+    with sync_playwright() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory, playwright: Playwright) -> Iterator[Browser]:
+    clip = write_clip(tmp_path_factory.mktemp("clip") / "face.y4m", [portrait(shift) for shift in range(-8, 9, 2)])
+    with browsing(playwright, clip) as opened:
+        yield opened
+
+
+def upload(page: Page, picture: np.ndarray) -> dict[str, Any]:
+    """Chooses a picture as a photo and waits for what the page read."""
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "PNG")
+    page.evaluate("document.addEventListener('reading', ({ detail }) => (window.lastReading = detail), { once: true })")
+    page.set_input_files("#photo-input", {"name": "photo.png", "mimeType": "image/png", "buffer": file.getvalue()})
+    expect(page.locator("#status")).to_have_text("This is what your photo shows.")
+    result: dict[str, Any] = page.evaluate("window.lastReading")
+    return result
+
+
+def test_the_camera_is_read_and_no_picture_leaves_the_page(app: tuple[str, Services], browser: Browser) -> None:
+    address, _ = app
+    context = browser.new_context()
+    requests: list[tuple[str, str, str]] = []
+    context.on("request", lambda each: requests.append((each.method, each.url, each.post_data or "")))
+    page = context.new_page()
+    page.set_default_timeout(TIMEOUT)
+    page.on("websocket", lambda _: pytest.fail("a websocket was opened"))
+    page.goto(address)
+    page.click("#start")
+    expect(page.locator("#songs li")).to_have_count(5)
+    expect(page.locator("#status")).to_have_text("Reading your face.")
+    expect(page.locator("#speed")).to_contain_text("pictures a second")
+    shares = [int(text.split()[0]) for text in page.locator("#bars .number").all_inner_texts()]
+    assert 97 <= sum(shares) <= 103
+    page.click("#refresh")
+    page.check("#songs li:first-child input[value='5']", force=True)
+    page.click("text=Stop camera")
+    assert page.evaluate("document.querySelector('video').srcObject === null")
+    assert {url.split("/")[2] for _, url, _ in requests} == {address.split("/")[2]}
+    sent = [(method, url, body) for method, url, body in requests if method != "GET"]
+    assert sent
+    assert all(method == "POST" and url == f"{address}/api/songs" for method, url, _ in sent)
+    for _, _, body in sent:
+        wish = json.loads(body)
+        assert set(wish) <= {"affect", "recent", "ratings"}
+        assert set(wish["affect"]) == {"probabilities", "valence", "arousal"}
+        assert len(body) < 2000
+    context.close()
+
+
+def test_the_browser_reads_what_python_reads(app: tuple[str, Services], browser: Browser, twin: bytes) -> None:
+    address, services = app
+    page = open_page(browser, address)
+    session = onnxruntime.InferenceSession(twin)
+    for picture in (portrait(), cv2.resize(portrait(20), (640, 480)), portrait()[:, ::-1].copy()):
+        reading = upload(page, picture)
+        face = reading["faces"][0]
+        box = FaceBox(face["x"], face["y"], face["width"], face["height"])
+        model = services.model
+        crop = crop_face(picture, box, margin=model.crop_margin, size=model.input_size)
+        feed = {"image": crop.transpose(2, 0, 1)[None].astype(np.float32)}
+        probabilities, affect = session.run(["probabilities", "valence_arousal"], feed)
+        np.testing.assert_allclose(reading["probabilities"], probabilities[0], atol=2e-3)
+        np.testing.assert_allclose([reading["valence"], reading["arousal"]], affect[0], atol=2e-3)
+    page.context.close()
+
+
+def test_what_a_catalogue_says_is_shown_as_text(app: tuple[str, Services], browser: Browser) -> None:
+    page = open_page(browser, app[0])
+    upload(page, portrait())
+    for _ in range(3):  # twelve tracks: the hostile one is among them by the third five
+        page.click("#refresh")
+        page.wait_for_timeout(300)
+        if HOSTILE in page.inner_text("#songs"):
+            break
+    else:
+        pytest.fail("the hostile title was not shown")
+    assert page.locator("#songs img").count() == 0
+    assert page.title() == "pocketaffect"
+    page.context.close()
+
+
+def test_a_study_is_done_by_keyboard_alone_and_withdrawn(app: tuple[str, Services], browser: Browser) -> None:
+    address, services = app
+    page = open_page(browser, f"{address}/#study")
+    page.focus("#agree")
+    page.keyboard.press("Space")
+    press(page, "Begin")
+    press(page, "Start camera")
+    for number in range(1, 4):
+        expect(page.locator(".study-head")).to_contain_text(f"Prompt {number} of 10")
+        expect(page.locator("button:text-is('Take the picture')")).to_be_enabled()
+        press(page, "Take the picture")
+        press(page, "Save and go on")
+        expect(page.locator(".problem")).to_have_text("Please choose 1 to 5 stars.")
+        page.focus(".stars.large input >> nth=0")
+        page.keyboard.press("Space")
+        page.keyboard.press("ArrowRight")
+        if number > 1:
+            page.focus("input[name=valence]")
+            page.keyboard.press("ArrowRight")
+            page.focus("input[name=arousal]")
+            page.keyboard.press("ArrowLeft")
+        press(page, "Save and go on")
+    expect(page.locator(".study-head")).to_contain_text("Prompt 4 of 10")
+    rows = services.study.rows()
+    assert [(values[1], *values[-3:]) for values in rows] == [(1, 2, 0, 0), (2, 2, 0.05, -0.05), (3, 2, 0.05, -0.05)]
+    page.reload()  # the run goes on where it was
+    expect(page.locator(".study-head")).to_contain_text("Prompt 4 of 10")
+    press(page, "Withdraw")
+    press(page, "Delete my rows")
+    expect(page.locator("#study")).to_contain_text("3 rows were deleted")
+    assert services.study.rows() == []
+    page.context.close()
+
+
+def press(page: Page, name: str) -> None:
+    page.locator(f"button:text-is('{name}')").focus()
+    page.keyboard.press("Enter")
+
+
+def test_two_faces_are_counted_and_an_empty_picture_is_explained(
+    app: tuple[str, Services], playwright: Playwright, tmp_path: Path
+) -> None:
+    two = write_clip(tmp_path / "two.y4m", [portrait(faces=2)])
+    with browsing(playwright, two) as browser:
+        page = open_page(browser, app[0])
+        page.click("#start")
+        expect(page.locator("#status")).to_contain_text("2 faces: the largest is read")
+    empty = write_clip(tmp_path / "empty.y4m", [np.full((240, 320, 3), 120, np.uint8)])
+    with browsing(playwright, empty) as browser:
+        page = open_page(browser, app[0])
+        page.click("#start")
+        expect(page.locator("#status")).to_contain_text("No face found")
+        expect(page.locator("#plane-value")).to_have_text("No face yet")
+
+
+def test_a_camera_that_is_missing_or_denied_gets_help(
+    app: tuple[str, Services], playwright: Playwright, tmp_path: Path
+) -> None:
+    with browsing(playwright, None) as browser:
+        page = open_page(browser, app[0])
+        page.click("#start")
+        expect(page.locator("#help")).to_contain_text("No camera was found")
+    clip = write_clip(tmp_path / "face.y4m", [portrait()])
+    with browsing(playwright, clip, allow=False) as browser:
+        page = open_page(browser, app[0])
+        page.click("#start")
+        expect(page.locator("#help")).to_contain_text("told not to let this page use the camera")
+
+
+def test_the_page_opens_again_without_a_network(app: tuple[str, Services], browser: Browser) -> None:
+    page = open_page(browser, app[0])
+    page.evaluate("navigator.serviceWorker.ready.then(() => null)")
+    page.context.set_offline(True)
+    page.reload()
+    page.wait_for_selector("html[data-ready]", state="attached")
+    assert upload(page, portrait())["faces"]
+    page.context.close()

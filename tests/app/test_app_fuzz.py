@@ -1,0 +1,46 @@
+"""The API under schemathesis: whatever is sent, no answer is a 500, and answers are as OpenAPI describes them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import schemathesis
+from app_parts import open_services
+from hypothesis import HealthCheck, given, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import content_type_conformance, response_schema_conformance
+
+from pocketaffect.app.server import create_app
+from pocketaffect.music.catalogue import Catalogue
+from pocketaffect.study.consent import CONSENT_VERSION, Consent
+
+CHECKS = [not_a_server_error, content_type_conformance, response_schema_conformance]
+
+
+EXAMPLES = 60
+"""Generated calls of each operation, half of them with a run's real token."""
+
+
+@pytest.mark.slow
+def test_no_generated_request_crashes_the_server(
+    tmp_path: Path, twin: bytes, small_runtime: Path, curated: Catalogue
+) -> None:
+    calls = 0
+    with open_services(tmp_path, twin, curated) as services:
+        app = create_app(services, small_runtime, hosts=("testserver", "localhost"), rate=1e6, burst=10**6)
+        schema = schemathesis.openapi.from_asgi("/api/openapi.json", app)
+        token = {"": ""}
+
+        def call(case: schemathesis.Case) -> None:
+            nonlocal calls
+            calls += 1
+            answer = case.call(headers=token if calls % 2 else {})
+            case.validate_response(answer, checks=CHECKS)
+
+        for operation in schema.get_all_operations():
+            run = services.study.begin(Consent(CONSENT_VERSION))
+            token = {"Authorization": f"Bearer {run.token}"}
+            few = settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+            few(given(case=operation.ok().as_strategy())(call))()
+    assert calls > 6 * EXAMPLES

@@ -1,0 +1,58 @@
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from app_parts import SIZE, make_twin
+
+from pocketaffect.app.model import find_model
+from pocketaffect.errors import PocketAffectError
+from pocketaffect.labels import EXPRESSIONS
+
+Write = Callable[..., Path]
+
+
+def test_a_verified_file_is_described_by_its_own_metadata(write_model: Write, twin: bytes) -> None:
+    model = find_model(str(write_model(twin, {"passed": True, "executed_by": "an interpreter"})))
+    assert (model.input_size, model.crop_margin, model.labels) == (SIZE, 0.1, EXPRESSIONS)
+    assert model.digest == hashlib.sha256(twin).hexdigest()
+    assert model.verified == "an interpreter"
+    assert model.facts()["files"] == [f"/model/{model.digest[:16]}/0.onnx"]
+
+
+@pytest.mark.parametrize(
+    "verification",
+    [None, {"passed": False}, {"passed": "yes"}, {}, [], "{", {"passed": None}],
+    ids=["none", "failed", "no boolean", "empty", "a list", "broken", "null"],
+)
+def test_a_model_that_did_not_pass_its_verification_is_not_served(
+    write_model: Write, twin: bytes, verification: object
+) -> None:
+    with pytest.raises(PocketAffectError, match="not served"):
+        find_model(str(write_model(twin, verification)))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"labels": "happy,sad"}, "labels"),
+        ({"valence_arousal_order": "arousal,valence"}, "arousal,valence"),
+        ({"input_color_order": "BGR"}, "RGB"),
+        ({"input_size": "4096"}, "input_size"),
+        ({"input_size": "large"}, "input_size"),
+        ({"crop_margin": "-1"}, "crop_margin"),
+        ({"crop_margin": "nan"}, "crop_margin"),
+    ],
+)
+def test_a_model_whose_metadata_do_not_fit_the_page_is_refused(
+    write_model: Write, change: dict[str, str], said: str
+) -> None:
+    with pytest.raises(PocketAffectError, match=said):
+        find_model(str(write_model(make_twin(**change), {"passed": True})))
+
+
+def test_a_file_that_is_no_model_is_refused(write_model: Write) -> None:
+    with pytest.raises(PocketAffectError, match="not readable as ONNX"):
+        find_model(str(write_model(b"\xff\xff no model", {"passed": True})))
+    with pytest.raises(PocketAffectError, match="no such file"):
+        find_model("nowhere.onnx")
