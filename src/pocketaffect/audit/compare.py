@@ -1,0 +1,209 @@
+"""Compares the stages that ran again with those that were recorded, and judges what differs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from pocketaffect import paths
+from pocketaffect.audit.cache import Cache
+from pocketaffect.audit.differences import measure_difference
+from pocketaffect.audit.record import LockedStage, Record
+from pocketaffect.audit.verdict import FileDifference, MetricDifference, StageComparison, Verdict
+from pocketaffect.config import AuditParams
+
+DATA_STAGE: Final = "data"
+PACKAGE_BYTES: Final = "package_bytes"
+ARITHMETIC_SETTINGS: Final = {
+    "train.threads": "other thread count",
+    "train.instructions": "other instruction set",
+    "train.accelerator": "other accelerator",
+}
+"""Settings that change how sums are rounded and nothing else, and what a report calls such a change."""
+METRICS_FILE: Final = "metrics.json"
+
+Machine = tuple[tuple[str, str, str], ...]
+
+
+@dataclass(frozen=True)
+class Again:
+    """What the stages made this time.
+
+    Attributes:
+        stages: Of the new dvc.lock.
+        cache: Its DVC cache.
+        seconds: Of each stage.
+    """
+
+    stages: Mapping[str, LockedStage]
+    cache: Cache
+    seconds: Mapping[str, float]
+
+
+def compare_stages(record: Record, again: Again, names: Sequence[str]) -> tuple[StageComparison, ...]:
+    """Every stage of `names`, in that order, after the data they start from."""
+    found_data = next(
+        (
+            stage.dependencies[str(paths.DATA)]
+            for stage in again.stages.values()
+            if str(paths.DATA) in stage.dependencies
+        ),
+        "",
+    )
+    compared = [
+        _compare_outputs(record, again, DATA_STAGE, {str(paths.DATA): record.data_md5}, {str(paths.DATA): found_data})
+    ]
+    made = {path for stage in record.stages.values() for path in stage.outputs} | {str(paths.DATA)}
+    for name in names:
+        recorded, found = record.stages[name], again.stages.get(name)
+        stage = _compare_outputs(record, again, name, recorded.outputs, found.outputs if found else {})
+        inputs = tuple(_compare_inputs(recorded, found, made)) if found else ()
+        compared.append(StageComparison(name, stage.outputs, inputs, stage.files, again.seconds.get(name)))
+    return tuple(compared)
+
+
+def compare_metrics(record: Record, root: Path) -> tuple[MetricDifference, ...]:
+    """The version's metrics and package size beside those made again, the largest difference first."""
+    theirs = _read_numbers(record.files / paths.EVALUATION.name / METRICS_FILE)
+    ours = _read_numbers(root / paths.EVALUATION / METRICS_FILE)
+    theirs |= _only(_read_numbers(record.files / paths.VERIFICATION.name), PACKAGE_BYTES)
+    ours |= _only(_read_numbers(root / paths.VERIFICATION), PACKAGE_BYTES)
+    both = [MetricDifference(name, theirs[name], ours[name]) for name in theirs if name in ours]
+    return tuple(sorted(both, key=lambda metric: (metric.name == PACKAGE_BYTES, -metric.difference, metric.name)))
+
+
+def judge(
+    stages: Sequence[StageComparison],
+    metrics: Sequence[MetricDifference],
+    machine: Machine,
+    tolerances: AuditParams,
+    changed_settings: Mapping[str, tuple[object, object]],
+) -> tuple[Verdict, str]:
+    """The verdict and its reason.
+
+    A difference is tolerated only where all of these hold: something is known to round sums otherwise (another
+    processor, instruction set, thread count or accelerator), nothing else differs between the inputs, all before
+    training has the recorded bytes (that is arithmetic on integers, which every machine does alike), and every metric
+    and the package's size stay within the tolerances.
+    """
+    first = next((stage for stage in stages if not stage.identical), None)
+    if first is None:
+        return Verdict.IDENTICAL, f"all outputs of {len(stages) - 1} stages have the recorded bytes"
+    what = describe_first(first)
+    reasons = [f"{text} ({was} recorded, {now} here)" for text, was, now in machine if was != now]
+    reasons += [
+        f"{title} ({name}: {changed_settings[name][0]} recorded, {changed_settings[name][1]} here)"
+        for name, title in ARITHMETIC_SETTINGS.items()
+        if name in changed_settings
+    ]
+    inputs = [text for stage in stages for text in stage.inputs]
+    other_inputs = [text for text in inputs if not text.startswith(tuple(ARITHMETIC_SETTINGS))]
+    if other_inputs:
+        return Verdict.DIFFERS, f"{what}. Recorded otherwise: {'; '.join(dict.fromkeys(other_inputs))}"
+    if not reasons:
+        return Verdict.DIFFERS, f"{what}. Inputs and kind of machine are as recorded"
+    if _is_before_training(first, stages):
+        return Verdict.DIFFERS, f"{what}. Nothing before training depends on {', '.join(reasons)}"
+    beyond = [text for metric in metrics if (text := _beyond(metric, tolerances))]
+    if beyond:
+        return Verdict.DIFFERS, f"{what}. Beyond tolerance: {'; '.join(beyond)}"
+    if not metrics:
+        return Verdict.DIFFERS, f"{what}. No recorded metrics to hold against the tolerance"
+    largest = metrics[0]
+    return Verdict.TOLERATED, (
+        f"{', '.join(reasons)}; largest difference of a metric {largest.difference:.4g} ({largest.name}), "
+        f"{tolerances.metric_tolerance:g} is allowed. {what}"
+    )
+
+
+def changed_settings(record: Record, again: Again) -> dict[str, tuple[object, object]]:
+    """Dotted name -> value recorded and value now, for each setting that differs."""
+    changed: dict[str, tuple[object, object]] = {}
+    for name, recorded in record.stages.items():
+        found = again.stages.get(name)
+        for key in (recorded.settings.keys() | found.settings.keys()) if found else ():
+            one, other = recorded.settings.get(key), found.settings.get(key) if found else None
+            if one != other:
+                changed[key] = one, other
+    return changed
+
+
+def describe_first(stage: StageComparison) -> str:
+    """The first stage that differs, its first file, and by how much, in one sentence."""
+    if not stage.files:
+        outputs = [path for path, recorded, found in stage.outputs if recorded != found]
+        return f"first at stage {stage.stage}: {', '.join(outputs)}"
+    file = stage.files[0]
+    more = f" (and {len(stage.files) - 1} more files)" if len(stage.files) > 1 else ""
+    return f"first at stage {stage.stage}: {file.path}: {file.detail}{more}"
+
+
+def _compare_outputs(
+    record: Record, again: Again, name: str, recorded: Mapping[str, str], found: Mapping[str, str]
+) -> StageComparison:
+    outputs = tuple(
+        (path, recorded.get(path, ""), found.get(path, "")) for path in sorted(recorded.keys() | found.keys())
+    )
+    files = [
+        difference
+        for path, theirs, ours in outputs
+        if theirs != ours and ours
+        for difference in _compare_files(record, again, path, theirs, ours)
+    ]
+    return StageComparison(name, outputs, files=tuple(sorted(files, key=lambda file: file.path)))
+
+
+def _compare_files(record: Record, again: Again, path: str, theirs: str, ours: str) -> Iterator[FileDifference]:
+    found = again.cache.list_files(ours, path) or {}
+    recorded = record.list_files(theirs, path)
+    if recorded is None:
+        yield FileDifference(path, "other bytes; the list of its recorded files is neither in cache nor in store")
+        return
+    for name in sorted(recorded.keys() | found.keys()):
+        if name not in recorded:
+            yield FileDifference(name, "is made now, was not recorded")
+        elif recorded[name] != found.get(name):
+            ours_file = again.cache.find(found[name]) if name in found else None
+            yield measure_difference(name, record.find_file(recorded[name]), ours_file)
+
+
+def _compare_inputs(recorded: LockedStage, found: LockedStage, made: set[str]) -> Iterator[str]:
+    """Other sources, settings and commands; what stages hand to each other is compared as outputs."""
+    if recorded.command != found.command:
+        yield f"command {recorded.command!r}, now {found.command!r}"
+    for name in sorted(recorded.settings.keys() | found.settings.keys()):
+        one, other = recorded.settings.get(name), found.settings.get(name)
+        if one != other:
+            yield f"{name} {one}, now {other}"
+    for path in sorted((recorded.dependencies.keys() | found.dependencies.keys()) - made):
+        if recorded.dependencies.get(path) != found.dependencies.get(path):
+            yield f"{path} of other content"
+
+
+def _is_before_training(first: StageComparison, stages: Sequence[StageComparison]) -> bool:
+    names = [stage.stage for stage in stages]
+    training = [stage.stage for stage in stages if any(path == str(paths.MODEL) for path, _, _ in stage.outputs)]
+    return not training or names.index(first.stage) < names.index(training[0])
+
+
+def _beyond(metric: MetricDifference, tolerances: AuditParams) -> str:
+    limit = tolerances.metric_tolerance
+    if metric.name == PACKAGE_BYTES:
+        limit = tolerances.bytes_tolerance * metric.recorded
+    if metric.difference <= limit:
+        return ""
+    return f"{metric.name} {metric.recorded:.6g} recorded, {metric.found:.6g} now, {limit:g} is allowed"
+
+
+def _read_numbers(file: Path) -> dict[str, float]:
+    if not file.is_file():
+        return {}
+    content = json.loads(file.read_text(encoding="utf-8"))
+    return {name: float(value) for name, value in content.items() if isinstance(value, float | int)}
+
+
+def _only(numbers: Mapping[str, float], name: str) -> dict[str, float]:
+    return {name: numbers[name]} if name in numbers else {}

@@ -1,0 +1,235 @@
+"""Whole audits of a small DVC repository: checked out, run again and compared for real."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from audit_parts import SmallRepository, hash_tree
+
+from pocketaffect.audit.audit import audit_fully
+from pocketaffect.audit.report import attach_report
+from pocketaffect.audit.verdict import Audit, Verdict
+from pocketaffect.config import AuditParams
+from pocketaffect.errors import PocketAffectError
+from pocketaffect.registry.versions import RegisteredVersion, get_version
+
+pytestmark = pytest.mark.slow
+
+TOLERANCES = AuditParams(metric_tolerance=0.05, bytes_tolerance=0.01)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> tuple[SmallRepository, RegisteredVersion]:
+    """A repository in which the pipeline has run, with its version."""
+    repository = SmallRepository.make(tmp_path_factory.mktemp("small") / "repository")
+    repository.dvc("repro")
+    return repository, repository.register()
+
+
+@pytest.fixture
+def repository(made, tmp_path) -> SmallRepository:
+    """A copy of it to change."""
+    return made[0].duplicate(tmp_path / "repository")
+
+
+def run_audit(repository: SmallRepository, version: RegisteredVersion, place: Path, **options) -> Audit:
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir()
+    return audit_fully(repository.case(version, place), TOLERANCES, **options)
+
+
+def test_an_untouched_version_is_bit_identical_and_nothing_of_the_users_changes(made, tmp_path):
+    repository, version = made
+    before = hash_tree(repository.root)
+    found = run_audit(repository, version, tmp_path / "scratch")
+    assert found.verdict is Verdict.IDENTICAL, found.reason
+    assert [stage.stage for stage in found.stages] == ["data", "sample", "validate", "train", "evaluate", "export"]
+    assert all(stage.identical and not stage.inputs for stage in found.stages)
+    assert set(found.stages[3].outputs[0][1:]) == {found.stages[3].outputs[0][1]} != {""}
+    assert all(stage.seconds > 0 for stage in found.stages[1:])  # each ran: neither cache nor dvc.lock answered
+    assert hash_tree(repository.root) == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdict", "stage", "file", "says"),
+    [
+        (
+            {"params.yaml": ("seed: 7", "seed: 8")},
+            Verdict.DIFFERS,
+            "train",
+            "out/model/model.safetensors",
+            "train.seed 7, now 8",
+        ),
+        (
+            {"pipelines/train.py": ("0.05", "0.06")},
+            Verdict.DIFFERS,
+            "train",
+            "out/model/model.safetensors",
+            "pipelines/train.py of other content",
+        ),
+        (
+            {"params.yaml": ("seed: 1,", "seed: 2,")},
+            Verdict.DIFFERS,
+            "data",
+            "data/training.csv",
+            "sample.seed 1, now 2",
+        ),
+        (
+            {"params.yaml": ("threads: 1", "threads: 2")},
+            Verdict.TOLERATED,
+            "train",
+            "out/model/model.safetensors",
+            "other thread count (train.threads: 1 recorded, 2 here)",
+        ),
+        (
+            {"pipelines/train.py": ("rate =", "rate  =")},
+            Verdict.IDENTICAL,
+            None,
+            None,
+            "outputs of 5 stages",
+        ),
+    ],
+    ids=["seed", "training line", "data", "threads", "a space"],
+)
+def test_another_commit_gets_the_verdict_and_names_the_stage_of_its_change(
+    repository, made, tmp_path, changes, verdict, stage, file, says
+):
+    repository.branch("other", changes)
+    found = run_audit(repository, made[1], tmp_path / "scratch", at="other")
+    assert (found.verdict, says in found.reason) == (verdict, True), found.reason
+    first = found.first_difference
+    assert (first and first.stage, first and first.files[0].path) == (stage, file)
+    if file == "out/model/model.safetensors":
+        assert 0 < first.files[0].largest < (1e-4 if verdict is Verdict.TOLERATED else 1)
+    assert found.exit_code == {"bit-identical": 0, "equal within tolerance": 3, "differs": 4}[found.verdict]
+
+
+def test_thread_counts_beyond_tolerance_differ(repository, made, tmp_path):
+    repository.branch("other", {"params.yaml": ("threads: 1", "threads: 2")})
+    strict = AuditParams(metric_tolerance=0.0, bytes_tolerance=0.0)
+    (tmp_path / "scratch").mkdir()
+    found = audit_fully(repository.case(made[1], tmp_path / "scratch"), strict, at="other")
+    assert found.verdict is Verdict.DIFFERS
+    assert "Beyond tolerance: rmse_valence" in found.reason
+
+
+def test_a_stage_that_fails_at_its_commit_is_named(repository, made, tmp_path):
+    repository.branch("other", {"pipelines/train.py": ("import csv", "raise SystemExit('no luck')\nimport csv")})
+    found = run_audit(repository, made[1], tmp_path / "scratch", at="other")
+    assert found.verdict is Verdict.IMPOSSIBLE
+    assert "stage train fails" in found.reason
+    assert "no luck" in found.todo
+
+
+def use_own_data(repository: SmallRepository, folder: Path) -> RegisteredVersion:
+    """Points the repository at a folder of the user's, with one row changed, and registers what that gives."""
+    shutil.copytree(repository.root / "sample", folder)
+    rows = (folder / "training.csv").read_text().splitlines()
+    (folder / "training.csv").write_text("\n".join([*rows[:10], "0.900000,0.900000", *rows[11:]]) + "\n")
+    repository.write("data.dvc", f"deps:\n- path: {folder}\nouts:\n- path: data\n")
+    repository.dvc("repro", "evaluate", "export")
+    repository.commit("own data")
+    return repository.register()
+
+
+def test_the_users_data_comes_back_by_its_hash_and_a_changed_row_is_named(repository, made, tmp_path):
+    folder = tmp_path / "mine"
+    version = use_own_data(repository, folder)
+    shutil.rmtree(folder)  # the origin is gone; the cache has it
+    before = hash_tree(repository.root)
+    found = run_audit(repository, version, tmp_path / "scratch")
+    assert found.verdict is Verdict.IDENTICAL, found.reason
+    assert hash_tree(repository.root) == before
+
+    other = run_audit(repository, made[1], tmp_path / "scratch", at="main")
+    assert other.verdict is Verdict.DIFFERS
+    assert other.first_difference.stage == "data"
+    assert "data/training.csv: 1 rows differ, the first at line 11: " in other.reason
+
+    md5 = found.stages[0].outputs[0][1]
+    listing = repository.root / ".dvc/cache/files/md5" / md5[:2] / md5[2:]
+    entry = json.loads(listing.read_text())[0]["md5"]
+    cached = repository.root / ".dvc/cache/files/md5" / entry[:2] / entry[2:]
+    content = cached.read_bytes()
+    cached.chmod(0o644)
+    cached.write_bytes(content.replace(b"0.9", b"0.8"))
+    damaged = run_audit(repository, version, tmp_path / "scratch")
+    assert (damaged.verdict, damaged.exit_code) == (Verdict.IMPOSSIBLE, 5)
+    assert entry in damaged.reason
+    assert cached.read_bytes() != content  # left as it was found
+
+    remote = tmp_path / "remote/files/md5" / entry[:2]
+    remote.mkdir(parents=True)
+    (remote / entry[2:]).write_bytes(content)
+    (remote.parent / md5[:2]).mkdir(exist_ok=True)
+    shutil.copy(listing, remote.parent / md5[:2] / md5[2:])
+    repository.write(".dvc/config.local", "['remote \"mine\"']\n    url = ../../remote\n")
+    fetched = run_audit(repository, version, tmp_path / "scratch")
+    assert fetched.verdict is Verdict.IDENTICAL, fetched.reason
+
+
+def test_settings_that_were_not_committed_are_restored_and_other_changes_refused(repository, tmp_path):
+    repository.replace("params.yaml", "steps: 40", "steps: 41")
+    repository.dvc("repro")
+    version = repository.register()
+    assert version.tags["git.dirty"] == "true"
+    found = run_audit(repository, version, tmp_path / "scratch")
+    assert found.verdict is Verdict.IDENTICAL, found.reason
+    assert any("restored" in note and "params.yaml" in note for note in found.notes)
+
+    repository.replace("pipelines/train.py", "0.05", "0.07")
+    repository.dvc("repro")
+    refused = run_audit(repository, repository.register(), tmp_path / "scratch")
+    assert refused.verdict is Verdict.IMPOSSIBLE
+    assert "uncommitted changes, which are gone: pipelines/train.py" in refused.reason
+
+
+def test_what_is_missing_is_named(repository, made, tmp_path, monkeypatch):
+    version = made[1]
+    client = repository.store().client()
+
+    def audit_with(tag: str, value: str) -> Audit:
+        client.set_model_version_tag("small", "1", tag, value)
+        return run_audit(repository, get_version(repository.store(), "small", 1), tmp_path / "scratch")
+
+    gone = audit_with("git.commit", "0" * 40)
+    assert (gone.verdict, "0" * 40 in gone.reason) == (Verdict.IMPOSSIBLE, True)
+    audit_with("git.commit", version.tags["git.commit"])
+
+    commit = repository.branch("lock", {"requirements.lock": ("numpy==", "numpy==0.")})
+    mismatch = audit_with("git.commit", commit)
+    assert mismatch.verdict is Verdict.IMPOSSIBLE
+    assert "numpy 0." in mismatch.reason
+    assert "--build-environment" in mismatch.todo
+    with pytest.raises(PocketAffectError, match="no such commit"):
+        run_audit(repository, version, tmp_path / "scratch", at="nowhere")
+
+
+def test_a_commit_that_no_branch_holds_any_more_is_found(repository, made, tmp_path):
+    repository.write("note.txt", "later")
+    repository.git("add", "note.txt")
+    repository.git("commit", "--quiet", "--amend", "--message", "other history")
+    assert repository.git("rev-parse", "HEAD") != made[1].tags["git.commit"]
+    assert run_audit(repository, made[1], tmp_path / "scratch").verdict is Verdict.IDENTICAL
+
+
+def test_a_damaged_package_is_refused_and_the_report_is_kept_with_its_version(repository, made, tmp_path):
+    store, version = repository.store(), get_version(repository.store(), "small", 1)
+    found = run_audit(repository, version, tmp_path / "scratch")
+    before = hash_tree(repository.root / "mlruns/artifacts")
+    place = attach_report(store, version, found)
+    after = hash_tree(repository.root / "mlruns/artifacts")
+    assert {name: after[name] for name in before} == before
+    kept = next((repository.root / "mlruns/artifacts").glob(f"*/artifacts/{place}"))
+    assert json.loads((kept / "audit.json").read_text())["verdict"] == "bit-identical"
+    assert "<script" not in (kept / "audit.html").read_text()
+    tags = get_version(store, "small", 1).tags
+    assert (tags["audit"], tags["audit.commit"]) == ("bit-identical", version.tags["git.commit"])
+
+    weights = next((repository.root / "mlruns/artifacts").glob("*/artifacts/model/*.mlpackage/weight.bin"))
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\xff")
+    with pytest.raises(PocketAffectError, match="not the one that was registered"):
+        run_audit(repository, version, tmp_path / "scratch")
