@@ -54,7 +54,7 @@ def _read_face(archive: tarfile.TarFile, row: dict[str, str], size: int) -> np.n
     stored = archive.extractfile(path)
     image = None if stored is None else cv2.imdecode(np.frombuffer(stored.read(), np.uint8), cv2.IMREAD_COLOR)
     if image is None:
-        raise PocketAffectError(f"{archive.name}: {path} is no readable image", todo="generate the sample again")
+        raise PocketAffectError(f"{ARCHIVE}: {path} is no readable image", todo="generate the sample again")
     x, y, width, height = (int(row[f"face_{name}"]) for name in ("x", "y", "width", "height"))
     face = image[y : y + height, x : x + width, ::-1]
     shrinking = min(width, height) > size
