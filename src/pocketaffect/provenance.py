@@ -30,19 +30,24 @@ def hash_sources(*parts: str) -> str:
     return digest.hexdigest()
 
 
-def describe_origin(params: Params) -> dict[str, str]:
+def describe_origin(params: Params, root: Path = Path()) -> dict[str, str]:
     """What decides a package's bytes, as its metadata: data, settings, source code.
 
     No git commit and no run: the same inputs must give the same bytes in every clone and at every commit that
     leaves these sources alone. The registry's version says commit and run, and finds itself by the package's hash.
     """
-    settings = params.model_dump(by_alias=True, mode="json")
-    chosen = json.dumps({name: settings[name] for name in DECIDING_PARAMS}, sort_keys=True)
     return {
-        "origin_data_md5": read_data_hash(Path()),
-        "origin_params_sha256": hashlib.sha256(chosen.encode()).hexdigest(),
+        "origin_data_md5": read_data_hash(root),
+        "origin_params_sha256": hash_settings(params),
         "origin_sources_sha256": hash_sources(*DECIDING_SOURCES),
     }
+
+
+def hash_settings(params: Params) -> str:
+    """sha256 over the settings that decide a package's bytes."""
+    settings = params.model_dump(by_alias=True, mode="json")
+    chosen = json.dumps({name: settings[name] for name in DECIDING_PARAMS}, sort_keys=True)
+    return hashlib.sha256(chosen.encode()).hexdigest()
 
 
 def read_data_hash(root: Path) -> str:

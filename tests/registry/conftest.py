@@ -4,8 +4,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from registry_parts import make_package
+from registry_parts import Registrar, make_package
 
+from pocketaffect.config import Params, load_params
 from pocketaffect.registry.lineage import Lineage
 from pocketaffect.registry.store import Store, open_store
 from pocketaffect.telemetry import disable_telemetry
@@ -63,3 +64,20 @@ def lineage() -> Lineage:
 def package(tmp_path) -> Path:
     """Files laid out as a .mlpackage; the registry keeps bytes and does not read them."""
     return make_package(tmp_path / "affect.mlpackage", b"weights")
+
+
+@pytest.fixture
+def registrar(store, tmp_path, lineage) -> Registrar:
+    return Registrar(store, tmp_path / "made", lineage)
+
+
+@pytest.fixture(scope="session")
+def shipped_params() -> Params:
+    return load_params(Path(__file__).parents[2] / "params.yaml")
+
+
+@pytest.fixture
+def params(shipped_params) -> Params:
+    """The shipped settings, with fewer draws: what they are good for is tested with the intervals."""
+    promotion = shipped_params.promotion.model_copy(update={"resamples": 100})
+    return shipped_params.model_copy(update={"promotion": promotion})

@@ -19,8 +19,9 @@ from registry_parts import in_processes, make_package
 
 from pocketaffect.coreml.package import package_digest
 from pocketaffect.errors import PocketAffectError
+from pocketaffect.registry.register import register_package
 from pocketaffect.registry.store import open_store
-from pocketaffect.registry.versions import find_version, get_version, package_path, register_package
+from pocketaffect.registry.versions import find_version, get_version, package_path
 
 
 @pytest.fixture
@@ -76,9 +77,15 @@ def test_the_run_holds_parameters_curves_metrics_files_and_lineage(store, regist
     assert [(m.step, m.value) for m in client.get_metric_history(version.run_id, "loss")] == [(0, 2.0), (1, 1.0)]
     assert [m.step for m in client.get_metric_history(version.run_id, "accuracy")] == [1]
     assert lineage.to_tags().items() <= run.data.tags.items()
-    assert {file.path for file in client.list_artifacts(version.run_id)} == {"report", "metrics.json", "model"}
+    assert {file.path for file in client.list_artifacts(version.run_id)} == {
+        "report",
+        "metrics.json",
+        "model",
+        "contents.json",
+    }
     assert [file.path for file in client.list_artifacts(version.run_id, "report")] == ["report/index.html"]
-    assert [file.path for file in client.list_artifacts(version.run_id, "model")] == [f"model/{package.name}"]
+    model = {file.path for file in client.list_artifacts(version.run_id, "model")}
+    assert {f"model/{package.name}", "model/MLmodel"} <= model  # and what mlflow.pyfunc needs
 
 
 def test_more_values_than_one_call_takes_are_all_logged(store, register):

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from pocketaffect.coreml.package import package_digest
+from pocketaffect.files import write_json
+from pocketaffect.registry.flavor import write_flavor
 from pocketaffect.registry.lineage import Lineage
 
 if TYPE_CHECKING:
@@ -19,6 +24,17 @@ DIGEST_TAG: Final = "package.sha256"
 PACKAGE_TAG: Final = "package.name"
 MODEL_FOLDER: Final = "model"
 """The run's artifact folder that holds the package; a version's source."""
+
+CONTENTS_FILE: Final = "contents.json"
+"""Among a run's artifacts: SHA-256 of each file that was registered, by its place there."""
+
+CONTENTS_TAG: Final = "contents.sha256"
+TWIN_TAG: Final = "twin.sha256"
+CLASSIFIER_TAG: Final = "classifier.sha256"
+VALIDATION_TAG: Final = "validation.sha256"
+"""Hash of the validation split that the version was measured on (`measured.hash_validation`)."""
+
+TWIN_SUFFIX: Final = ".onnx"
 
 METRIC_BATCH: Final = 1000
 PARAM_BATCH: Final = 100
@@ -37,6 +53,10 @@ class RunRecord:
     artifacts: Sequence[Path]
     lineage: Lineage
     description: str
+    companions: Sequence[Path] = ()
+    """Other forms of the model, kept beside the package: the ONNX twin, the classifier."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """Further tags of the version."""
 
 
 def log_run(client: MlflowClient, run_id: str, record: RunRecord) -> None:
@@ -53,7 +73,49 @@ def log_run(client: MlflowClient, run_id: str, record: RunRecord) -> None:
         client.set_tag(run_id, "metrics.not_finite", ", ".join(sorted(skipped)))
     for artifact in record.artifacts:
         _log_artifact(client, run_id, artifact, folder=None)
-    _log_artifact(client, run_id, record.package, folder=MODEL_FOLDER)
+    for model in (record.package, *record.companions):
+        _log_artifact(client, run_id, model, folder=MODEL_FOLDER)
+
+
+def log_contents(client: MlflowClient, run_id: str, record: RunRecord) -> dict[str, str]:
+    """Logs MLflow's own files of the model, and the list of all registered files with their hashes.
+
+    Returns:
+        Tags that hold the list and the other forms to their bytes.
+    """
+    twins = [path for path in record.companions if path.suffix == TWIN_SUFFIX]
+    contents = dict(_hash_files(record))
+    tags = {TWIN_TAG: contents[f"{MODEL_FOLDER}/{twins[0].name}"]} if twins else {}
+    for classifier in (path for path in record.companions if path.is_dir()):
+        tags[CLASSIFIER_TAG] = package_digest(classifier)
+    with tempfile.TemporaryDirectory(prefix="pocketaffect-") as name:
+        flavor = Path(name) / MODEL_FOLDER
+        flavor.mkdir()
+        served = twins[0].name if twins else record.package.name
+        write_flavor(flavor, served_file=served, sha256=tags.get(TWIN_TAG, record.digest))
+        contents |= {f"{MODEL_FOLDER}/{file.relative_to(flavor).as_posix()}": _sha256(file) for file in _walk(flavor)}
+        client.log_artifacts(run_id, str(flavor), MODEL_FOLDER)
+        listed = Path(name) / CONTENTS_FILE
+        write_json(listed, contents)
+        client.log_artifact(run_id, str(listed))
+        return tags | {CONTENTS_TAG: _sha256(listed)}
+
+
+def _hash_files(record: RunRecord) -> Iterator[tuple[str, str]]:
+    """Place among the artifacts and SHA-256 of every file that `log_run` logs."""
+    for path in (*record.artifacts, record.package, *record.companions):
+        place = f"{MODEL_FOLDER}/{path.name}" if path not in record.artifacts else path.name
+        for file in _walk(path):
+            inside = "" if file == path else f"/{file.relative_to(path).as_posix()}"
+            yield f"{place}{inside}", _sha256(file)
+
+
+def _walk(path: Path) -> list[Path]:
+    return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _log_artifact(client: MlflowClient, run_id: str, artifact: Path, *, folder: str | None) -> None:

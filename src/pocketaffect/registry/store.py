@@ -103,6 +103,26 @@ class Store:
             lock.release()
 
 
+def find_store(root: Path = Path()) -> Store | None:
+    """The store of the repository at `root` to read from, also where it cannot be written; None if there is none.
+
+    Raises:
+        PocketAffectError: As `open_store`, but for a read-only one.
+    """
+    database = root.resolve() / STORE / DATABASE
+    local = not os.environ.get("MLFLOW_TRACKING_URI", "").strip()
+    if not local:
+        return open_store(root)
+    if problem := find_problem(root, to_write=False):
+        raise problem.error()
+    if not database.is_file() or not database.stat().st_size:
+        return None
+    if find_problem(root, to_write=True) is None:
+        return open_store(root)
+    disable_telemetry()
+    return Store(f"sqlite:///{database}", database.parent / ARTIFACTS, database.parent / LOCK)
+
+
 def open_store(root: Path = Path()) -> Store:
     """The store of the repository at `root`: MLFLOW_TRACKING_URI where set, else root/mlruns, made if missing.
 

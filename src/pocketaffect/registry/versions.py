@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
+import hashlib
+import json
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from pocketaffect.coreml.package import package_digest
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.registry.lineage import Lineage
 from pocketaffect.registry.runs import (
+    CONTENTS_FILE,
+    CONTENTS_TAG,
     DIGEST_TAG,
     MODEL_FOLDER,
     PACKAGE_TAG,
-    RunRecord,
-    fail_interrupted_runs,
-    finish_run,
-    log_run,
 )
 from pocketaffect.registry.store import Store
 
@@ -32,6 +29,9 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 CANDIDATE: Final = "candidate"
+CHAMPION: Final = "champion"
+FIRST_COMMIT_TAG: Final = "git.first_commit"
+"""Of a version that was registered from uncommitted changes, and again from the commit that holds them."""
 
 
 @dataclass(frozen=True)
@@ -50,62 +50,10 @@ class RegisteredVersion:
     """Whether this call made it; False for a version that was there before."""
 
 
-def register_package(
-    store: Store,
-    *,
-    model_name: str,
-    experiment: str,
-    package: Path,
-    params: Mapping[str, object],
-    history: Sequence[Mapping[str, object]],
-    metrics: Mapping[str, float],
-    artifacts: Sequence[Path],
-    lineage: Lineage,
-    description: str,
-) -> RegisteredVersion:
-    """Records the run and makes its package a version under the alias `candidate`.
-
-    The same bytes again give the version they already have, also from several processes at once. Killed at any
-    point, the same call completes it: a run counts as finished only once its version exists, and a run left
-    without one is marked FAILED.
-
-    Args:
-        store: From `open_store`.
-        model_name: The registered model.
-        experiment: MLflow's experiment; made where missing.
-        package: The .mlpackage.
-        params: Settings under dotted names.
-        history: One mapping per epoch: `epoch` (the step) and that epoch's numbers.
-        metrics: Final metrics; one that is not finite is left out and named in the tag metrics.not_finite.
-        artifacts: Files and folders kept with the run under their names.
-        lineage: Origin of the package; becomes tags of run and version.
-        description: Shown with run and version.
-
-    Raises:
-        PocketAffectError: A file is missing, the registry's stored package is not what was registered, or the
-            store fails (disk full, server gone).
-    """
-    missing = [str(path) for path in artifacts if not path.exists()]
-    if missing:
-        raise PocketAffectError("files to register are missing", found=", ".join(missing), todo="dvc repro")
-    record = RunRecord(package, package_digest(package), params, history, metrics, artifacts, lineage, description)
-    with _named_failures(model_name), store.locked():
-        client = store.client()
-        version = find_version(store, model_name, record.digest)
-        if version is None:
-            version = _make_version(store, client, model_name, experiment, record)
-        else:
-            package_path(store, version)  # what the registry holds must still be these bytes
-            finish_run(client, version.run_id)
-        client.set_registered_model_alias(model_name, CANDIDATE, str(version.version))
-        current = get_version(store, model_name, version.version)
-        return replace(current, created=version.created)
-
-
 def find_version(store: Store, model_name: str, digest: str) -> RegisteredVersion | None:
     """The version whose package has this digest (`package_digest`), or None."""
     client = store.client()
-    versions = _search(client, f"name = '{model_name}' and tags.`{DIGEST_TAG}` = '{digest}'")
+    versions = search_versions(client, f"name = '{model_name}' and tags.`{DIGEST_TAG}` = '{digest}'")
     if not versions:
         return None
     return get_version(store, model_name, min(int(version.version) for version in versions))
@@ -145,6 +93,19 @@ def get_version(store: Store, model_name: str, alias_or_number: str | int) -> Re
         aliases=tuple(sorted(found.aliases)),
         tags=dict(sorted(found.tags.items())),
     )
+
+
+def aliased_version(store: Store, model_name: str, alias: str) -> RegisteredVersion | None:
+    """The version under an alias, or None where nothing bears it."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        aliases = store.client().get_registered_model(model_name).aliases
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None
+    return get_version(store, model_name, aliases[alias]) if alias in aliases else None
 
 
 def package_path(store: Store, version: RegisteredVersion, destination: Path | None = None) -> Path:
@@ -187,61 +148,63 @@ def package_path(store: Store, version: RegisteredVersion, destination: Path | N
     return Path(shutil.copytree(package, destination / name))
 
 
-def _make_version(
-    store: Store, client: MlflowClient, model_name: str, experiment: str, record: RunRecord
-) -> RegisteredVersion:
-    experiment_id = store.experiment_id(experiment)
-    shared = store.artifact_root is None
-    fail_interrupted_runs(client, experiment_id, record.digest if shared else None)
-    tags = record.lineage.to_tags() | {DIGEST_TAG: record.digest, PACKAGE_TAG: record.package.name}
-    run_tags = tags | {"mlflow.note.content": record.description}
-    run = client.create_run(experiment_id, tags=run_tags, run_name=f"{model_name}-{record.digest[:8]}")
-    run_id = run.info.run_id
-    try:
-        log_run(client, run_id, record)
-        stored = RegisteredVersion(
-            model_name, 0, record.digest, run_id, f"{run.info.artifact_uri}/{MODEL_FOLDER}", tags=tags
-        )
-        package_path(store, stored)  # a copy cut short must not become a version
-        _ensure_model(client, model_name)
-        made = client.create_model_version(model_name, stored.source, run_id, tags=tags, description=record.description)
-    except BaseException:
-        with contextlib.suppress(Exception):  # the store may be what failed
-            client.set_terminated(run_id, "FAILED")
-        raise
-    first = _first_of_same_bytes(store, client, model_name, int(made.version), record.digest)
-    if first is not None:
-        client.set_terminated(run_id, "FAILED")
-        return first
-    client.set_terminated(run_id, "FINISHED")
-    return replace(stored, version=int(made.version), created=True)
+def artifact_path(store: Store, version: RegisteredVersion, name: str) -> Path | None:
+    """A registered file of the version's run on this machine, held to its registered bytes; None if it has none.
 
+    Args:
+        store: From `open_store`.
+        version: From `find_version` or `get_version`.
+        name: Place among the run's artifacts, such as `verification.json`.
 
-def _first_of_same_bytes(
-    store: Store, client: MlflowClient, model_name: str, number: int, digest: str
-) -> RegisteredVersion | None:
-    """Gives way to an earlier version of these bytes, which another machine made meanwhile.
-
-    The store's lock keeps this machine's processes apart; on a shared server the lower number stays.
+    Raises:
+        PocketAffectError: The file or the list of hashes is gone or has other bytes than were registered.
     """
-    first = find_version(store, model_name, digest)
-    if first is None or first.version == number:
+    wanted = version.tags.get(CONTENTS_TAG)
+    if wanted is None:  # registered by a pocketaffect that kept no list
         return None
-    client.delete_model_version(model_name, str(number))
-    return first
+    listed = _fetch(store, version, CONTENTS_FILE, wanted)
+    expected = json.loads(listed.read_text(encoding="utf-8")).get(name)
+    return None if expected is None else _fetch(store, version, name, expected)
 
 
-def _ensure_model(client: MlflowClient, model_name: str) -> None:
+def _fetch(store: Store, version: RegisteredVersion, name: str, sha256: str) -> Path:
+    from mlflow.exceptions import MlflowException
+
+    title = f"version {version.version} of {version.model_name!r}: {name}"
+    folder = _local_folder(version.source)
+    try:
+        if folder is not None:
+            file = folder.parent / name
+        else:
+            scratch = tempfile.mkdtemp(prefix="pocketaffect-version-")
+            file = Path(store.client().download_artifacts(version.run_id, name, scratch))
+        found = hashlib.sha256(file.read_bytes()).hexdigest()
+    except (OSError, MlflowException) as error:
+        todo = "restore mlruns/artifacts from a backup"
+        raise PocketAffectError(f"{title} is gone", found=" ".join(str(error).split())[:200], todo=todo) from None
+    if found != sha256:
+        raise PocketAffectError(
+            f"{title} is not the file that was registered",
+            found=f"SHA-256 {found} at {file}",
+            allowed=sha256,
+            todo="restore mlruns/artifacts from a backup",
+        )
+    return file
+
+
+def ensure_model(client: MlflowClient, model_name: str, description: str | None = None) -> None:
+    """Makes the registered model where it does not exist."""
     from mlflow.exceptions import MlflowException
 
     try:
-        client.create_registered_model(model_name)
+        client.create_registered_model(model_name, description=description)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
 
 
-def _search(client: MlflowClient, wanted: str) -> list[ModelVersion]:
+def search_versions(client: MlflowClient, wanted: str) -> list[ModelVersion]:
+    """All versions that MLflow's filter `wanted` finds."""
     versions: list[ModelVersion] = []
     token: str | None = None
     while token is None or token:
@@ -258,7 +221,7 @@ def _known(client: MlflowClient, model_name: str) -> str:
         aliases = sorted(client.get_registered_model(model_name).aliases)
     except MlflowException:
         return "nothing is registered under this name yet"
-    numbers = sorted(int(version.version) for version in _search(client, f"name = '{model_name}'"))
+    numbers = sorted(int(version.version) for version in search_versions(client, f"name = '{model_name}'"))
     return f"aliases {', '.join(aliases) or '(none)'}; versions {', '.join(map(str, numbers)) or '(none)'}"
 
 
@@ -273,19 +236,3 @@ def _download(store: Store, version: RegisteredVersion) -> Path:
     folder = Path(tempfile.mkdtemp(prefix="pocketaffect-version-"))
     store.client().download_artifacts(version.run_id, MODEL_FOLDER, str(folder))
     return folder / MODEL_FOLDER
-
-
-@contextlib.contextmanager
-def _named_failures(model_name: str) -> Iterator[None]:
-    """Failures of disk, database and server in the user's words."""
-    from mlflow.exceptions import MlflowException
-
-    title = f"model {model_name!r} could not be registered"
-    try:
-        yield
-    except OSError as error:
-        todo = "free disk space, then dvc repro" if error.errno == errno.ENOSPC else "mend it, then dvc repro"
-        raise PocketAffectError(title, found=error, todo=todo) from error
-    except MlflowException as error:
-        found: Any = " ".join(str(error).split())[:400]
-        raise PocketAffectError(title, found=found, todo="pocketaffect doctor, then dvc repro") from error

@@ -1,0 +1,109 @@
+"""Small versions to register and promote by the hundred, and what must hold of a store after any of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from pocketaffect.config import Params, load_params
+from pocketaffect.evaluation.prediction_table import PredictionTable, write_predictions
+from pocketaffect.evaluation.tables import Labels, Predictions
+from pocketaffect.registry.file_metadata import SPEC_PLACE
+from pocketaffect.registry.lineage import Lineage
+from pocketaffect.registry.log import read_log
+from pocketaffect.registry.promote import look
+from pocketaffect.registry.register import register_package
+from pocketaffect.registry.runs import VALIDATION_TAG
+from pocketaffect.registry.store import Store
+from pocketaffect.registry.versions import RegisteredVersion, get_version, package_path, search_versions
+
+NAME: Final = "pocketaffect"
+FACES: Final = 240
+
+
+def make_params() -> Params:
+    """The shipped settings; of the policy what versions without a real model file can hold, and few draws."""
+    params = load_params(Path(__file__).parents[2] / "params.yaml")
+    checks = params.promotion.checks.model_copy(update={"lineage_complete": False})
+    promotion = params.promotion.model_copy(update={"resamples": 100, "checks": checks})
+    return params.model_copy(update={"promotion": promotion})
+
+
+def make_version(folder: Path, number: int) -> Path:
+    """A package of its own bytes with the files that the policy reads."""
+    place = folder / str(number)
+    package = place / "PocketAffect.mlpackage"
+    (package / SPEC_PLACE).parent.mkdir(parents=True, exist_ok=True)
+    (package / SPEC_PLACE).write_bytes(number.to_bytes(8, "big") * 5000)
+    expression = np.arange(FACES) % 8
+    affect = np.random.default_rng(0).uniform(-1, 1, (FACES, 2)).astype(np.float32)
+    probabilities = np.full((FACES, 8), 0.02, np.float32)
+    probabilities[np.arange(FACES), expression] = 0.86
+    paths = tuple(str(face) for face in range(FACES))
+    table = PredictionTable(paths, Predictions(probabilities, affect), Labels(expression, affect))
+    write_predictions(place / "predictions.parquet", table)
+    (place / "verification.json").write_text(json.dumps({"passed": True, "checks": []}))
+    (place / "contract.json").write_text(json.dumps({"rows": 1, "quarantined": 0}))
+    return place
+
+
+def register(store: Store, place: Path) -> RegisteredVersion:
+    """Registers what `make_version` made."""
+    return register_package(
+        store,
+        model_name=NAME,
+        experiment="benchmark",
+        package=place / "PocketAffect.mlpackage",
+        params={"train.epochs": 1},
+        history=[{"epoch": 1, "loss": 1.0}],
+        metrics={"accuracy": 1.0},
+        artifacts=[place / name for name in ("predictions.parquet", "verification.json", "contract.json")],
+        lineage=LINEAGE,
+        description="a benchmark",
+        tags={VALIDATION_TAG: "v" * 64},
+    )
+
+
+def find_faults(store: Store, expected_versions: int) -> list[str]:
+    """What does not hold: versions doubled, lost or damaged, champion and log at odds, entries out of chain."""
+    found = search_versions(store.client(), f"name = '{NAME}'")
+    versions = [get_version(store, NAME, one.version) for one in found]
+    faults = []
+    if len(versions) != expected_versions or len({version.digest for version in versions}) != len(versions):
+        faults.append(f"{len(versions)} versions of {len({v.digest for v in versions})} packages")
+    for version in versions:
+        package_path(store, version)  # refuses bytes that are not the registered ones
+    log, champion, remark = look(store, NAME)
+    if remark:
+        faults.append(remark)
+    if (None if champion is None else champion.version) != log.champion:
+        faults.append("champion and log at odds")
+    for earlier, later in zip(log.entries, log.entries[1:], strict=False):
+        if later.before != earlier.after:
+            faults.append(
+                f"entry {later.number} starts from {later.before}, entry {earlier.number} ended at {earlier.after}"
+            )
+    if not all(entry.applied for entry in read_log(store, NAME).entries):
+        faults.append("a move was not completed")
+    return faults
+
+
+LINEAGE: Final = Lineage(
+    commit="a" * 40,
+    dirty=False,
+    dirty_paths=(),
+    data_md5="b" * 32 + ".dir",
+    data_source="sample",
+    dvc_lock_sha256="c" * 64,
+    params_sha256="d" * 64,
+    requirements_sha256="e" * 64,
+    package_version="0",
+    python_version="3",
+    torch_version="2",
+    coremltools_version="9",
+    platform="any",
+    cpu="any",
+)

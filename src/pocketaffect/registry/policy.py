@@ -1,0 +1,130 @@
+"""The policy of `promotion` in params.yaml, applied to what is known of a version: a row for each check."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from pocketaffect.config import PromotionChecks
+from pocketaffect.evaluation.intervals import Comparison, Interval
+
+AUDITS_THAT_PASS: Final = ("bit-identical", "equal within tolerance")
+FIRST: Final = "no champion yet: nothing to compare with"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known of a version. None, or a text, stands for what is not.
+
+    Attributes:
+        package_bytes: Of the .mlpackage.
+        metrics: Of the shipped file, by name; or why there are none.
+        comparisons: With the champion on the same faces, by metric; why there are none; or None without a champion.
+        remark: On how they were compared.
+        verification: Why the verification does not count; empty where it passed.
+        contract: Why the data contract does not; empty where it passed.
+        lineage: What is missing in the lineage.
+        audit: The verdict of `pocketaffect audit`; None before one.
+    """
+
+    package_bytes: int
+    metrics: Mapping[str, Interval] | str
+    comparisons: Mapping[str, Comparison] | str | None
+    remark: str
+    verification: str
+    contract: str
+    lineage: Sequence[str]
+    audit: str | None
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """One row of the table.
+
+    Attributes:
+        name: As in params.yaml.
+        value: What was found.
+        limit: What it was held to.
+        passed: None where there was nothing to hold.
+        remark: What else to know.
+    """
+
+    name: str
+    value: str
+    limit: str
+    passed: bool | None
+    remark: str = ""
+
+
+def apply_policy(checks: PromotionChecks, evidence: Evidence) -> tuple[CheckResult, ...]:
+    """Every check that the policy makes, in its order."""
+    results = []
+    for name, limit in checks.model_dump().items():
+        if limit is None or limit is False:
+            continue
+        if name.startswith("max_drop_"):
+            results.append(_check_drop(name, float(limit), evidence))
+        elif name.startswith(("min_", "max_")):
+            results.append(_check_limit(name, limit, evidence))
+        else:
+            results.append(_check_fact(name, evidence))
+    return tuple(results)
+
+
+def failed_checks(results: Sequence[CheckResult]) -> tuple[CheckResult, ...]:
+    """Those that did not hold."""
+    return tuple(result for result in results if result.passed is False)
+
+
+def render_checks(results: Sequence[CheckResult]) -> str:
+    """The table as text, a line for each check."""
+    marks = {True: "ok", False: "FAILED", None: "-"}
+    rows = [("", "check", "found", "limit", "")]
+    rows += [(marks[one.passed], one.name, one.value, one.limit, one.remark) for one in results]
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    return "\n".join(
+        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[4]]).rstrip()
+        for row in rows
+    )
+
+
+def _check_limit(name: str, limit: float, evidence: Evidence) -> CheckResult:
+    kind, metric = name[:3], name[4:]
+    shown = f"{'<=' if kind == 'max' else '>='} {limit:,}"
+    if metric == "bytes":
+        return CheckResult(name, f"{evidence.package_bytes:,}", shown, evidence.package_bytes <= limit)
+    if isinstance(evidence.metrics, str):
+        return CheckResult(name, "unknown", shown, False, evidence.metrics)
+    one = evidence.metrics[metric]
+    holds = one.value <= limit if kind == "max" else one.value >= limit
+    remark = "" if one.low != one.low else f"95 % interval {one.low:.3f} to {one.high:.3f}"
+    return CheckResult(name, f"{one.value:.4f}", shown, bool(holds), remark)
+
+
+def _check_drop(name: str, limit: float, evidence: Evidence) -> CheckResult:
+    """Not worse than the champion: even the lower end of the difference's interval is no further below than `limit`."""
+    shown = f">= {-limit:g} at the lower end"
+    if evidence.comparisons is None:
+        return CheckResult(name, "-", shown, None, FIRST)
+    if isinstance(evidence.comparisons, str):
+        return CheckResult(name, "unknown", shown, False, evidence.comparisons)
+    one = evidence.comparisons[name.removeprefix("max_drop_")]
+    remark = f"{one.ours:.4f} against the champion's {one.theirs:.4f}"
+    remark += f"; {evidence.remark}" if evidence.remark else ""
+    return CheckResult(
+        name, f"{one.difference:+.4f} ({one.low:+.4f} to {one.high:+.4f})", shown, one.low >= -limit, remark
+    )
+
+
+def _check_fact(name: str, evidence: Evidence) -> CheckResult:
+    if name == "audit_passed":
+        found = evidence.audit or "not audited"
+        remark = "" if evidence.audit else "pocketaffect audit"
+        return CheckResult(name, found, "passed", found.startswith(AUDITS_THAT_PASS), remark)
+    wrong = {
+        "verification_passed": evidence.verification,
+        "contract_passed": evidence.contract,
+        "lineage_complete": "; ".join(evidence.lineage),
+    }[name]
+    return CheckResult(name, "no" if wrong else "yes", "yes", not wrong, wrong)

@@ -1,0 +1,254 @@
+"""From a real export of a small network to a version that others load, serve, trace and promote: `-m slow`."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import io
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+
+from pocketaffect import paths
+from pocketaffect.config import load_params
+from pocketaffect.errors import PocketAffectError
+from pocketaffect.evaluation.prediction_table import read_predictions
+from pocketaffect.labels import SOFT_COLUMNS
+from pocketaffect.provenance import describe_origin
+from pocketaffect.registry.evidence import gather_evidence
+from pocketaffect.registry.publish import publish
+from pocketaffect.registry.store import open_store
+from pocketaffect.registry.trace import trace
+from pocketaffect.registry.versions import get_version, package_path
+
+pytestmark = pytest.mark.slow
+
+REPOSITORY = Path(__file__).parents[2]
+FACES = 64
+GIT = ("git", "-c", "user.name=t", "-c", "user.email=t@example.org")
+
+
+def write_shards(folder: Path, size: int) -> None:
+    folder.mkdir(parents=True)
+    draw = np.random.default_rng(3)
+    np.save(folder / "validation-00000.npy", draw.integers(0, 256, (FACES, size, size, 3), dtype=np.uint8))
+    columns = {
+        "split": ["validation"] * FACES,
+        "shard": ["validation-00000.npy"] * FACES,
+        "row": list(range(FACES)),
+        "path": [f"face-{number}.png" for number in range(FACES)],
+        "expression": np.arange(FACES) % 8,
+        "valence": draw.uniform(-1, 1, FACES).astype(np.float32),
+        "arousal": draw.uniform(-1, 1, FACES).astype(np.float32),
+    }
+    columns |= {name: np.full(FACES, np.nan, np.float32) for name in SOFT_COLUMNS}
+    pq.write_table(pa.table(columns), folder / "index.parquet")
+    summary = {"images": {"train": 0, "validation": FACES}, "size": size, "sha256": {"validation-00000.npy": "f" * 64}}
+    (folder / "shards.json").write_text(json.dumps(summary))
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory) -> Path:
+    """A committed repository whose stages have run: a small network with random weights, really exported."""
+    from pocketaffect.coreml.export import export_network
+    from pocketaffect.data.shards.split import open_split
+    from pocketaffect.models.network import AffectNetwork, NetworkSpec
+
+    root = tmp_path_factory.mktemp("published") / "repository"
+    root.mkdir()
+    for name in ("params.yaml", "requirements.lock", ".gitignore"):
+        shutil.copy(REPOSITORY / name, root / name)
+    md5 = "1" * 32 + ".dir"
+    (root / "data.dvc").write_text(f"deps:\n- path: sample\nouts:\n- path: data\n  md5: {md5}\n")
+    (root / "dvc.lock").write_text(f"stages:\n  validate:\n    deps:\n    - {{path: data, md5: {md5}}}\n")
+    params = load_params(root / "params.yaml")
+    write_shards(root / paths.SHARDS, 32)
+    torch.manual_seed(0)
+    network = AffectNetwork(NetworkSpec(architecture="alexnet", width=0.1, size=32, head="prototype", dropout=0.0))
+    lax = {"max_mean_probability_difference": 0.5, "min_agreement": 0.0, "max_accuracy_drop": 1.0, "max_rmse_rise": 9.0}
+    (root / paths.EXPORT).mkdir(parents=True)
+    export_network(
+        network.eval(),
+        open_split(root / paths.SHARDS, "validation"),
+        params.export.model_copy(update=lax),
+        margin=0.0,
+        lineage=describe_origin(params, root),
+        folder=root / paths.EXPORT,
+        rejects=root / ".work",
+    )
+    scores = {"accuracy": 0.1, "ccc_valence": 0.1, "ccc_arousal": 0.1}
+    contract = {"rows": FACES, "kept": FACES, "quarantined": 0, "dropped": 0, "near_duplicates": 0}
+    files = {
+        paths.EVALUATION / "metrics.json": json.dumps(scores),
+        paths.MODEL / "history.csv": "epoch,loss\n1,2.0\n2,1.0\n",
+        paths.CONTRACT_REPORT: json.dumps(contract),
+        paths.QUARANTINE_TABLE: "",
+        paths.DATA_PROFILE: "{}",
+        paths.DATA_REPORT / "contract.html": "",
+        paths.FACES_REPORT / "faces.txt": "",
+    }
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    for arguments in (("init", "-q"), ("add", "-A"), ("commit", "-q", "-m", "all")):
+        subprocess.run([*GIT, *arguments], cwd=root, check=True)
+    return root
+
+
+@pytest.fixture(scope="module")
+def published(repository):
+    return publish(repository, load_params(repository / "params.yaml"))
+
+
+def encode_png(face: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(face).save(stream, "PNG")
+    return stream.getvalue()
+
+
+@pytest.fixture(scope="module")
+def pictures(repository) -> list[bytes]:
+    return [encode_png(face) for face in np.load(repository / paths.SHARDS / "validation-00000.npy")[:8]]
+
+
+def test_the_version_holds_every_form_its_answers_card_and_reports(repository, published):
+    store = open_store(repository)
+    client = store.client()
+    kept = {file.path for file in client.list_artifacts(published.run_id)}
+    assert {"model_card.md", "model_card.html", "shipped.json", "predictions.parquet", "verification.json"} <= kept
+    assert {"contract.json", "params.yaml", "dvc.lock", "contents.json"} <= kept
+    model = {Path(file.path).name for file in client.list_artifacts(published.run_id, "model")}
+    assert {paths.PACKAGE.name, paths.CLASSIFIER.name, paths.TWIN.name, "MLmodel"} <= model
+    assert published.tags["git.dirty"] == "false"
+    card = (package_path(store, published).parent.parent / "model_card.md").read_text()
+    for heading in ("How well", "Data", "Limits", "Meant for", "Not meant for", "Not measured", "Origin"):
+        assert f"## {heading}" in card
+    assert published.digest in card
+    assert publish(repository, load_params(repository / "params.yaml")).version == published.version
+
+
+@pytest.mark.parametrize("form", ["twin", "package"])
+def test_pyfunc_loads_it_and_answers_as_the_shipped_file_did(repository, published, pictures, tmp_path, form):
+    import mlflow.pyfunc
+    import pandas as pd
+
+    folder = Path(shutil.copytree(package_path(open_store(repository), published).parent, tmp_path / "model"))
+    if form == "package":
+        from pocketaffect.registry.flavor import write_flavor
+
+        for name in ("MLmodel", "code", "requirements.txt", "python_env.yaml", "served.json"):
+            shutil.rmtree(folder / name, ignore_errors=True)
+            (folder / name).unlink(missing_ok=True)
+        write_flavor(folder, served_file=paths.PACKAGE.name, sha256=published.digest)
+    answers = mlflow.pyfunc.load_model(str(folder)).predict(pd.DataFrame({"image": pictures}))
+    expected = read_predictions(repository / paths.SHIPPED_PREDICTIONS).predictions
+    given = answers[[name for name in answers if name.startswith("p_")]].to_numpy()
+    np.testing.assert_allclose(given, expected.probabilities[:8], atol=0.01 if form == "twin" else 1e-6)
+    np.testing.assert_allclose(answers[["valence", "arousal"]], expected.valence_arousal[:8], atol=0.01)
+
+
+def test_a_changed_model_is_refused_by_pyfunc(repository, published, tmp_path):
+    import mlflow.pyfunc
+
+    folder = Path(shutil.copytree(package_path(open_store(repository), published).parent, tmp_path / "model"))
+    with (folder / paths.TWIN.name).open("ab") as stream:
+        stream.write(b"x")
+    with pytest.raises(ValueError, match="not the file that was registered"):
+        mlflow.pyfunc.load_model(str(folder))
+
+
+def test_mlflow_serves_it(repository, published, pictures, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "--env-manager", "local", "-p", str(port)]
+    binaries = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {"PATH": binaries, "MLFLOW_TRACKING_URI": f"sqlite:///{repository}/mlruns/mlflow.db"}
+    log = (tmp_path / "log").open("wb")
+    server = subprocess.Popen(
+        [*command, "-m", f"models:/pocketaffect/{published.version}"],
+        env=environment,
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
+    )
+    try:
+        rows = [[base64.b64encode(picture).decode()] for picture in pictures]
+        body = json.dumps({"dataframe_split": {"columns": ["image"], "data": rows}}).encode()
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{port}/invocations", body, {"Content-Type": "application/json"}
+        )
+        answer = None
+        for _ in range(120):
+            assert server.poll() is None, (tmp_path / "log").read_text()
+            with contextlib.suppress(urllib.error.URLError, ConnectionError):
+                answer = json.load(urllib.request.urlopen(request, timeout=30))
+                break
+            time.sleep(0.5)
+        assert answer is not None, (tmp_path / "log").read_text()
+        expected = read_predictions(repository / paths.SHIPPED_PREDICTIONS).predictions
+        valence = [row["valence"] for row in answer["predictions"]]
+        np.testing.assert_allclose(valence, expected.valence_arousal[:8, 0], atol=0.01)
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(30)
+        log.close()
+
+
+def test_every_form_leads_to_its_version(repository, published):
+    store = open_store(repository)
+    for form in (paths.PACKAGE, paths.CLASSIFIER, paths.TWIN):
+        (found,) = trace(store, "pocketaffect", str(repository / form))
+        assert found.version.version == published.version
+        assert found.disagreements == ()
+
+
+def test_a_champion_of_other_data_is_executed_on_the_faces_that_lie_here(repository, published):
+    store = open_store(repository)
+    params = load_params(repository / "params.yaml")
+    elsewhere = get_version(store, "pocketaffect", published.version)
+    tags = dict(elsewhere.tags) | {"validation.sha256": "0" * 64}
+    champion = type(elsewhere)(**{**vars(elsewhere), "tags": tags, "version": 99})
+    found = gather_evidence(store, published, champion, repository, params)
+    assert "version 99 measured anew" in found.remark
+    for comparison in found.comparisons.values():  # the same file: executed again it answers the same
+        assert comparison.difference == pytest.approx(0, abs=1e-6)
+
+
+def test_uncommitted_changes_are_refused_or_marked_and_cleared_by_a_commit(repository, published, tmp_path):
+    copy = Path(shutil.copytree(repository, tmp_path / "copy"))
+    shutil.rmtree(copy / "mlruns")
+    (copy / "notes.txt").write_text("x")
+    params = load_params(copy / "params.yaml")
+    with pytest.raises(PocketAffectError, match="uncommitted changes") as refused:
+        publish(copy, params, allow_dirty=False)
+    assert "notes.txt" in str(refused.value)
+    marked = publish(copy, params, allow_dirty=True)
+    assert (marked.tags["git.dirty"], marked.tags["git.dirty_paths"]) == ("true", "notes.txt")
+    for arguments in (("add", "-A"), ("commit", "-q", "-m", "notes")):
+        subprocess.run([*GIT, *arguments], cwd=copy, check=True)
+    cleared = publish(copy, params, allow_dirty=False)
+    assert (cleared.version, cleared.created) == (marked.version, False)
+    assert (cleared.tags["git.dirty"], cleared.tags["git.dirty_paths"]) == ("false", "")
+    assert cleared.tags["git.first_commit"].startswith(marked.tags["git.commit"])
+
+
+def test_a_package_of_other_settings_than_stand_here_is_refused(repository, published, tmp_path):
+    params = load_params(repository / "params.yaml")
+    other = params.model_copy(update={"train": params.train.model_copy(update={"seed": 99})})
+    with pytest.raises(PocketAffectError, match="not made from what stands here"):
+        publish(repository, other)

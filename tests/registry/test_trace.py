@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from registry_parts import make_stamped_package
+
+from pocketaffect.cli.main import main
+from pocketaffect.coreml.package import package_digest
+from pocketaffect.errors import PocketAffectError
+from pocketaffect.registry.file_metadata import digest_file, read_file_metadata
+from pocketaffect.registry.store import find_store
+from pocketaffect.registry.trace import trace
+from pocketaffect.registry.versions import package_path
+
+NAME = "pocketaffect"
+
+
+def test_a_file_says_its_own_origin_when_the_store_is_gone(tmp_path):
+    package = make_stamped_package(tmp_path / "a.mlpackage", b"x", origin_data_md5="d" * 32)
+    (found,) = trace(None, NAME, str(package))
+    assert ("data", "d" * 32) in found.file
+    assert found.version is None
+    assert "does not know it" in found.to_text()
+    with pytest.raises(PocketAffectError, match="there is no store"):
+        trace(None, NAME, "candidate")
+
+
+def test_file_version_run_and_data_lead_to_each_other(store, registrar, lineage):
+    first = registrar(b"a")
+    registrar(b"b", data_md5="9" * 32 + ".dir")
+    third = registrar(b"c")
+    file = str(package_path(store, first))
+    for asked in (file, "1", first.run_id):
+        (found,) = trace(store, NAME, asked)
+        assert (found.version.version, found.disagreements) == (1, ())
+        assert lineage.commit in found.to_text()
+    assert [found.version.version for found in trace(store, NAME, lineage.data_md5)] == [1, 3]
+    assert [found.version.version for found in trace(store, NAME, "999999")] == [2]
+    assert trace(store, NAME, "candidate")[0].version.version == third.version
+
+
+def test_file_and_store_that_disagree_are_told_apart(store, registrar, tmp_path):
+    registrar(b"a", says_data="f" * 32 + ".dir")
+    (found,) = trace(store, NAME, "1")
+    assert "data: the file says ffff" in found.disagreements[0]
+    copy = make_stamped_package(tmp_path / "changed.mlpackage", b"other weights", origin_data_md5="b" * 32 + ".dir")
+    registrar(b"b")
+    (changed,) = trace(store, NAME, str(copy))
+    assert changed.version is None
+    assert "whose package has sha256" in changed.to_text()
+
+
+@pytest.mark.slow
+def test_unknown_things_are_refused_with_what_there_is(store, registrar):
+    registrar(b"a")
+    for asked in ("2", "champion", "0" * 32, "abcdef"):
+        with pytest.raises(PocketAffectError, match="aliases candidate; versions 1"):
+            trace(store, NAME, asked)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\xff\xff\xff\xff"])
+def test_what_is_no_model_file_is_refused(tmp_path, content):
+    package = tmp_path / "a.mlpackage"
+    if content is None:
+        package.mkdir()
+    else:
+        make_stamped_package(package, b"x")
+        (package / "Data/com.apple.CoreML/model.mlmodel").write_bytes(content)
+    if content == b"":
+        assert read_file_metadata(package)["author"] == ""
+        return
+    with pytest.raises(PocketAffectError, match=r"not a model file|damaged"):
+        read_file_metadata(package)
+
+
+def test_a_packages_digest_is_the_registrys(package, tmp_path):
+    assert digest_file(package) == package_digest(package)
+
+
+def test_reading_makes_no_store(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert find_store(tmp_path) is None
+    package = make_stamped_package(tmp_path / "a.mlpackage", b"x", origin_data_md5="d" * 32)
+    done = CliRunner().invoke(main, ["lineage", str(package)])
+    assert done.exit_code == 0, done.output
+    assert "d" * 32 in done.output
+    assert not (tmp_path / "mlruns").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix" or os.getuid() != 0, reason="gives up root's rights, which takes root")
+def test_a_read_only_store_is_read(store, registrar, tmp_path):
+    import shutil
+    import subprocess
+    import sys
+
+    registrar(b"a")
+    place = Path(tempfile.mkdtemp(prefix="read-only-"))  # tmp_path's parents are closed to other users
+    try:
+        shutil.copytree(store.artifact_root.parent, place / "mlruns")
+        place.chmod(0o755)
+        code = (
+            "import os, sys; from pathlib import Path\n"
+            "from pocketaffect.registry import store, overview, trace, promote\n"
+            "import mlflow.store.tracking.sqlalchemy_store\n"
+            "os.setuid(65534)\n"
+            "found = store.find_store(Path(sys.argv[1]))\n"
+            "print(overview.survey(found, 'pocketaffect').to_text())\n"
+        )
+        command = [sys.executable, "-c", code, str(place)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    finally:
+        shutil.rmtree(place)
+    assert "candidate" in done.stdout, done.stderr
