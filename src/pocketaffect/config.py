@@ -102,9 +102,11 @@ class TrainParams(Section):
 
 
 class EvaluateParams(Section):
-    """Prediction over the validation split."""
+    """Prediction over the validation split, and what is asked of it."""
 
     batch_size: Count
+    resamples: Annotated[int, Field(ge=100)]
+    behaviour_images: Count
 
 
 class ExportParams(Section):
@@ -114,6 +116,9 @@ class ExportParams(Section):
     licence: Annotated[str, Field(min_length=1)]
     precision: Annotated[str, AfterValidator(known_precision)]
     deployment_target: Target
+    finetune: Literal["none", "dkm", "qat"]
+    finetune_steps: Count
+    finetune_learning_rate: Positive
     budget_bytes: Count
     max_mean_probability_difference: Positive
     min_agreement: Fraction
@@ -124,8 +129,43 @@ class ExportParams(Section):
 class RegisterParams(Section):
     """Where MLflow keeps the run and the version."""
 
-    model_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_. -]+$", min_length=1, max_length=250)]
+    model_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_. -]+$", min_length=1, max_length=200)]
     experiment: Annotated[str, Field(min_length=1, max_length=250)]
+    allow_dirty: bool
+
+
+class PromotionChecks(Section):
+    """What a version must hold to become champion. A check that is left out, null or false is not made."""
+
+    max_bytes: Count | None = None
+    min_balanced_accuracy: Fraction | None = None
+    min_worst_class_recall: Fraction | None = None
+    min_ccc_valence: Fraction | None = None
+    min_ccc_arousal: Fraction | None = None
+    max_ece: Fraction | None = None
+    max_drop_balanced_accuracy: Fraction | None = None
+    max_drop_worst_class_recall: Fraction | None = None
+    max_drop_ccc_valence: Fraction | None = None
+    max_drop_ccc_arousal: Fraction | None = None
+    verification_passed: bool = False
+    contract_passed: bool = False
+    lineage_complete: bool = False
+    audit_passed: bool = False
+
+
+class PromotionParams(Section):
+    """The policy of `pocketaffect promote`, and the draws of its intervals."""
+
+    resamples: Annotated[int, Field(ge=100, le=100_000)]
+    seed: Seed
+    checks: PromotionChecks
+
+
+class AuditParams(Section):
+    """What `pocketaffect audit` calls equal where another processor or thread count rounds sums otherwise."""
+
+    metric_tolerance: Fraction
+    bytes_tolerance: Fraction
 
 
 class Params(Section):
@@ -139,6 +179,8 @@ class Params(Section):
     evaluate: EvaluateParams
     export: ExportParams
     register_: Annotated[RegisterParams, Field(alias="register")]  # ABCMeta owns the plain name
+    promotion: PromotionParams
+    audit: AuditParams
 
 
 def load_params(path: Path = PARAMS_FILE) -> Params:

@@ -25,6 +25,9 @@ DUPLICATES_TABLE: Final = MANIFEST / "duplicates.parquet"
 DATA_PROFILE: Final = MANIFEST / "profile.json"
 CONTRACT_REPORT: Final = MANIFEST / "contract.json"
 PACKAGE: Final = EXPORT / "PocketAffect.mlpackage"
+CLASSIFIER: Final = EXPORT / "PocketAffectClassifier.mlpackage"
+TWIN: Final = EXPORT / "PocketAffect.onnx"
+SHIPPED_PREDICTIONS: Final = EXPORT / "predictions.parquet"
 VERIFICATION: Final = EXPORT / "verification.json"
 
 REPORTS: Final = Path("reports")
@@ -40,3 +43,15 @@ REFUSED_DATA: Final = WORK / "validate"
 
 CHECKPOINTS: Final = WORK / "train"
 SHARD_DRAFTS: Final = WORK / "preprocess"
+
+WEB: Final = WORK / "web"
+"""What the page needs from npm, fetched at set-up (`make web`)."""
+
+STUDY: Final = Path("study")
+"""Ignored by git, and nobody's scratch: what participants and listeners answered, and an imported catalogue."""
+
+STUDY_STORE: Final = STUDY / "study.db"
+STUDY_ROWS: Final = STUDY / "rows.csv"
+STUDY_REPORT: Final = STUDY / "report.html"
+LISTENERS: Final = STUDY / "listeners.db"
+IMPORTED_CATALOGUE: Final = STUDY / "catalogue.csv"

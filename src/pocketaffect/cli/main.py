@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from pocketaffect import __version__
-from pocketaffect.cli import data, models
+from pocketaffect.cli import audit, compare, data, models, music, predict, registry, serve, study
 from pocketaffect.errors import PocketAffectError
 
 
@@ -66,5 +66,13 @@ def summary() -> None:
     click.echo(summarise(Path()))
 
 
-for command in (data.data, models.models, models.inspect):
+for command in (
+    audit.audit,
+    compare.compare,
+    predict.predict,
+    *(music.music, study.study),
+    *(data.data, models.models, models.inspect),
+    *(serve.serve, serve.web),
+    *(registry.register, registry.promote, registry.rollback, registry.registry, registry.lineage),
+):
     main.add_command(command)
