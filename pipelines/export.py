@@ -7,28 +7,29 @@ from pocketaffect.stage import run_stage
 
 
 def main(params: Params) -> None:
-    """out/model/ and out/shards/ to out/export/: the .mlpackage and its verification."""
+    """out/model/ and out/shards/ to out/export/: the .mlpackage, its other forms, their verification."""
     pin_arithmetic(threads=1, instructions="avx2")
     from pocketaffect.coreml.export import export_network
+    from pocketaffect.coreml.tune import finetune_for_export
     from pocketaffect.data.shards.split import open_split
-    from pocketaffect.files import write_atomically, write_json
+    from pocketaffect.files import write_atomically
     from pocketaffect.models.network import load_network
     from pocketaffect.provenance import describe_origin
 
     network = load_network(paths.MODEL)
+    finetuned = finetune_for_export(network, open_split(paths.SHARDS, "train"), params.export, params.train)
     with write_atomically(paths.EXPORT) as draft:
         draft.mkdir()
-        verification = export_network(
+        export_network(
             network,
             open_split(paths.SHARDS, "validation"),
             params.export,
             margin=params.preprocess.margin,
-            deployment_target=params.export.deployment_target,
             lineage=describe_origin(params),
-            target=draft / paths.PACKAGE.name,
+            folder=draft,
             rejects=paths.WORK / "export",
+            finetuned=finetuned,
         )
-        write_json(draft / paths.VERIFICATION.name, verification.to_dict())
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from torch.nn import functional
@@ -15,9 +16,14 @@ from pocketaffect.coreml.export import REJECTED, export_network
 from pocketaffect.coreml.finetune import finetune_palette
 from pocketaffect.coreml.interpret import load_program
 from pocketaffect.coreml.package import package_bytes, read_metadata
+from pocketaffect.coreml.twin import load_twin
 from pocketaffect.errors import PocketAffectError
+from pocketaffect.evaluation.evaluate import evaluate_predictions
+from pocketaffect.evaluation.outputs import write_evaluation
+from pocketaffect.evaluation.tables import Labels, Predictions
 from pocketaffect.models.network import AffectNetwork, NetworkSpec
 from pocketaffect.models.reparameterize import reparameterize
+from pocketaffect.paths import CLASSIFIER, PACKAGE, SHIPPED_PREDICTIONS, TWIN
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,10 @@ class Drawn:
 
     def images(self):
         return self.pictures
+
+    @property
+    def paths(self):
+        return tuple(f"face{number}.png" for number in range(len(self.pictures)))
 
 
 @pytest.fixture(scope="module")
@@ -44,12 +54,11 @@ def export(split, limits, tmp_path):
         return export_network(
             network,
             split,
-            limits.model_copy(update=changes),
+            limits.model_copy(update={"deployment_target": deployment_target, **changes}),
             margin=0.1,
             lineage={"git_commit": "abc"},
-            target=tmp_path / "out" / "Model.mlpackage",
+            folder=tmp_path / "out",
             rejects=tmp_path / "rejects",
-            deployment_target=deployment_target,
             finetuned=finetuned,
         )
 
@@ -108,9 +117,28 @@ def test_a_package_over_the_budget_is_kept_apart_and_the_fitting_ones_are_named(
 
 
 @pytest.mark.slow
+def test_every_form_is_written_and_says_what_was_measured(export, trained, split, tmp_path):
+    verification = export(trained, precision="int8")
+    folder = tmp_path / "out"
+    assert [form.name for form in verification.forms][:2] == ["classifier", "twin"]
+    metadata = read_metadata(folder / PACKAGE.name)
+    assert f"accuracy {verification.shipped_quality.accuracy:.4f}" in metadata["metrics"]
+    assert f"for {verification.shipped.agreement:.4f} of {len(split.pictures)} faces" in metadata["verification"]
+    assert load_program(folder / CLASSIFIER.name).classes[1] == "happiness"
+    assert load_twin(folder / TWIN.name).metadata["metrics"] == metadata["metrics"]
+    answers = load_program(folder / PACKAGE.name).predict(split.pictures)
+    predictions = Predictions(answers["probabilities"], answers["valence_arousal"])
+    labels = Labels(split.expression, split.valence_arousal)
+    judged = evaluate_predictions(predictions, labels, labels)
+    write_evaluation(judged, predictions, labels, tmp_path / "evaluation", split.paths)
+    expected = pq.read_table(tmp_path / "evaluation" / "predictions.parquet")
+    assert pq.read_table(folder / SHIPPED_PREDICTIONS.name).equals(expected)
+
+
+@pytest.mark.slow
 def test_auto_writes_the_chosen_package_and_reports_every_candidate(export, trained, split, tmp_path):
     verification = export(trained, precision="auto", budget_bytes=160_000, min_agreement=0.9)
-    path = tmp_path / "out" / "Model.mlpackage"
+    path = tmp_path / "out" / PACKAGE.name
     assert verification.passed
     assert verification.package_bytes == package_bytes(path) <= 160_000
     assert read_metadata(path)["precision"] == verification.precision
@@ -139,4 +167,4 @@ def test_a_fine_tuned_network_is_shipped_in_place_of_the_trained_one(export, tra
     verification = export(trained, precision="palette4", finetuned=tuned, max_rmse_rise=0.05)
     assert verification.passed
     assert verification.shipped.agreement > 0.98
-    assert verification.precision == read_metadata(tmp_path / "out" / "Model.mlpackage")["precision"] == "palette4"
+    assert verification.precision == read_metadata(tmp_path / "out" / PACKAGE.name)["precision"] == "palette4"

@@ -60,7 +60,7 @@ def test_too_few_batches_and_a_broken_loss_are_refused(network, batches):
 
 
 def test_integer_activations_need_a_network_that_was_fine_tuned_for_them(network, description):
-    with pytest.raises(PocketAffectError, match="finetune_integers"):
+    with pytest.raises(PocketAffectError, match="was fine-tuned for it"):
         convert(network, size=SIZE, precision="int8-activations", description=description)
 
 

@@ -12,10 +12,20 @@ import click
 @click.option("--pixels", type=int, default=96, show_default=True, help="Pixels a side of the input.")
 @click.option("--full-resolution-stem", is_flag=True, help="As model.full_resolution_stem in params.yaml.")
 def models(pixels: int, full_resolution_stem: bool) -> None:
-    """List the networks that model.architecture may name: parameters and multiplications by width, licence, source."""
+    """List the networks that model.architecture may name: what they cost at a few widths, licence, source.
+
+    The bytes are those of the .mlpackage, predicted before any training.
+    """
+    import torch
+
+    from pocketaffect.coreml.size import predict_package_bytes, read_shapes
     from pocketaffect.models.listing import list_models, render_models
 
-    click.echo(render_models(list_models(pixels, full_resolution_stem=full_resolution_stem)))
+    torch.set_num_threads(1)  # tensors this small only make threads wait
+    rows = list_models(pixels, full_resolution_stem=full_resolution_stem)
+    shapes = [read_shapes(row.shipped) for row in rows]
+    columns = {f"{name} bytes": [predict_package_bytes(one, name) for one in shapes] for name in ("fp16", "int8")}
+    click.echo(render_models(rows, columns))
 
 
 @click.command()

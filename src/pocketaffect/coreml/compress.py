@@ -15,7 +15,7 @@ _CHANNELS_AT_ONCE: Final = 8
 
 
 def compress(model: Any, precision: Precision) -> Any:
-    """Compresses every tensor of more than `COMPRESSED_ABOVE` weights.
+    """Compresses every matrix and kernel of more than `COMPRESSED_ABOVE` weights.
 
     Where a tensor's channels cannot be divided into groups or blocks of the precision's size, the next smaller
     multiple of 8 is taken; where none divides them, the tensor gets one palette, or a scale for each channel.
@@ -35,7 +35,8 @@ def compress(model: Any, precision: Precision) -> Any:
             return _prune_then_palettize(optimize, model, precision)
         config = optimize.OptimizationConfig()
         for name, weight in optimize.get_weights_metadata(model, weight_threshold=COMPRESSED_ABOVE).items():
-            config.set_op_name(name, _configure(optimize, precision, weight.val.shape))
+            if weight.val.ndim > 1:  # a very wide network's biases are that large too
+                config.set_op_name(name, _configure(optimize, precision, weight.val.shape))
         if precision.kind == "linear":
             return optimize.linear_quantize_weights(model, config)
         return optimize.palettize_weights(model, config)

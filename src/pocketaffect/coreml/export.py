@@ -1,4 +1,4 @@
-"""From a trained network to a verified package: converted, executed, and written only when every check holds."""
+"""From a trained network to verified files: converted, executed, and written only when every check holds."""
 
 from __future__ import annotations
 
@@ -11,18 +11,25 @@ from typing import Final
 
 from torch import nn
 
-from pocketaffect import __version__
+from pocketaffect import __version__, paths
 from pocketaffect.config import ExportParams
 from pocketaffect.coreml.choose import choose_precision, propose_precisions
-from pocketaffect.coreml.convert import PackageDescription
-from pocketaffect.coreml.measure import Faces
-from pocketaffect.coreml.package import save_package
+from pocketaffect.coreml.classifier import make_classifier
+from pocketaffect.coreml.describe import PackageDescription
+from pocketaffect.coreml.forms import verify_classifier, verify_twin
+from pocketaffect.coreml.measure import Faces, Predictions
+from pocketaffect.coreml.native import has_core_ml, verify_natively
+from pocketaffect.coreml.package import program_digest, read_metadata, save_package
 from pocketaffect.coreml.packages import Package, Packages
 from pocketaffect.coreml.precisions import AUTO, find_precision, require_readable
-from pocketaffect.coreml.verdict import Verification
-from pocketaffect.coreml.verify import Verifier
+from pocketaffect.coreml.predictions import write_predictions
+from pocketaffect.coreml.transplant import transplant_weights
+from pocketaffect.coreml.twin import save_twin
+from pocketaffect.coreml.verdict import Form, Verification, describe_results
+from pocketaffect.coreml.verify import INTEGER_NOISE, Verifier
 from pocketaffect.data.shards.split import Split
 from pocketaffect.errors import PocketAffectError
+from pocketaffect.files import write_json
 from pocketaffect.models.network import AffectNetwork
 from pocketaffect.models.reparameterize import reparameterize
 
@@ -41,22 +48,20 @@ def export_network(
     *,
     margin: float,
     lineage: Mapping[str, str],
-    target: Path,
+    folder: Path,
     rejects: Path,
-    deployment_target: str = "iOS16",
     finetuned: nn.Module | None = None,
 ) -> Verification:
-    """Writes the package `target` if it passes every check on the validation images.
+    """Writes the package, its classifier form, its ONNX twin, their verification and the package's answers.
 
     Args:
         network: The trained network.
-        validation: Faces and labels that the package is executed on.
-        params: Precision (or "auto"), byte budget and the limits of the verification.
+        validation: Faces and labels that the files are executed on.
+        params: Precision (or "auto"), deployment target, byte budget and the limits of the verification.
         margin: Of the face crop, for the metadata.
         lineage: Further metadata: what the network was made from.
-        target: The `.mlpackage`.
+        folder: Where the files go, under their names in `paths`; when a check fails it is to be thrown away.
         rejects: Folder that keeps a refused package for a look at it.
-        deployment_target: The oldest system that must read the package.
         finetuned: What `coreml.finetune` made of the network for this precision, to be converted in its place; the
             package then answers as this one does, within the limits on what `network` may lose.
 
@@ -64,51 +69,117 @@ def export_network(
         PocketAffectError: The precision needs a newer system, or is "auto" after fine-tuning; the package is over the
             budget; or a check does not hold, each of which is named with value and limit.
     """
-    faces = Faces(validation.images(), validation.expression, validation.valence_arousal)
-    wanted: str = params.precision
-    if finetuned is not None and wanted == AUTO:
+    if finetuned is not None and params.precision == AUTO:
         raise PocketAffectError(
             "params.yaml: export.precision auto does not go with fine-tuning, which is for one precision",
             todo="name the precision, or export without fine-tuning",
         )
+    if params.precision != AUTO:
+        require_readable(find_precision(params.precision), params.deployment_target)
+    faces = Faces(validation.images(), validation.expression, validation.valence_arousal)
     shipped_form = reparameterize(network) if finetuned is None else finetuned
-    with tempfile.TemporaryDirectory(prefix="pocketaffect-") as folder:
-        description = _describe(network, params, margin, lineage)
-        packages = Packages(shipped_form, network.spec.size, description, Path(folder))
-        if wanted == AUTO:
-            package, verification = _choose(network, shipped_form, packages, faces, params, deployment_target)
-        else:
-            precision = find_precision(wanted)
-            require_readable(precision, deployment_target)
-            package = packages.make(precision)
-            if package.bytes > params.budget_bytes:
-                raise _over_budget(package, packages, params, deployment_target, rejects)
-            reference = network if finetuned is None else finetuned
-            verifier = Verifier(
-                reference, faces, shipped_form=shipped_form, baseline=None if finetuned is None else network
-            )
-            verification = verifier.verify(
-                packages.make_reference(precision),
-                package.path,
-                params,
-                precision=precision,
-                deployment_target=deployment_target,
-            )
-    logger.info("%s: %d bytes, budget %d", package.precision.name, package.bytes, params.budget_bytes)
-    if not verification.passed:
-        save_package(package.model, rejects / REJECTED)
-        raise PocketAffectError(
-            f"export: the {package.precision.name} package is not fit to ship",
-            found=verification.failures().replace("\n", "; "),
-            allowed="the limits under export in params.yaml",
-            todo=f"look at {rejects / REJECTED}; another export.precision changes what rounding costs",
+    with tempfile.TemporaryDirectory(prefix="pocketaffect-") as scratch:
+        waiting = {**lineage, **describe_results(None, images=len(faces.images))}
+        description = _describe(network, params, margin, waiting)
+        packages = Packages(shipped_form, network.spec.size, description, Path(scratch))
+        verifier = Verifier(
+            network if finetuned is None else finetuned,
+            faces,
+            shipped_form=shipped_form,
+            baseline=None if finetuned is None else network,
         )
-    save_package(package.model, target)
+        if params.precision == AUTO:
+            package, verification = _choose(network, shipped_form, packages, verifier, params)
+        else:
+            package, verification = _make(packages, verifier, params, rejects)
+        logger.info("%s: %d bytes, budget %d", package.precision.name, package.bytes, params.budget_bytes)
+        _refuse_failures(verification, package, rejects)
+        verification = _write(package, verification, verifier, params, folder)
+    _refuse_failures(verification, package, rejects)
+    predictions = verifier.execute(package.path)[1]
+    write_predictions(predictions, faces, validation.paths, folder / paths.SHIPPED_PREDICTIONS.name)
+    write_json(folder / paths.VERIFICATION.name, verification.to_dict())
     return verification
 
 
+def _make(packages: Packages, verifier: Verifier, params: ExportParams, rejects: Path) -> tuple[Package, Verification]:
+    """The package of the named precision, verified."""
+    package = packages.make(find_precision(params.precision))
+    if package.bytes > params.budget_bytes:
+        raise _over_budget(package, packages, params, rejects)
+    return package, _verify(package, packages, verifier, params)
+
+
+def _verify(package: Package, packages: Packages, verifier: Verifier, params: ExportParams) -> Verification:
+    return verifier.verify(
+        packages.make_reference(package.precision),
+        package.path,
+        params,
+        precision=package.precision,
+        deployment_target=params.deployment_target,
+    )
+
+
+def _choose(
+    network: AffectNetwork, shipped_form: nn.Module, packages: Packages, verifier: Verifier, params: ExportParams
+) -> tuple[Package, Verification]:
+    """The best package that fits, verified on all faces."""
+    few = verifier.faces.thin_out(FACES_TO_CHOOSE_BY)
+    all_of_them = len(few.images) == len(verifier.faces.images)
+    chooser = verifier if all_of_them else Verifier(network, few, shipped_form=shipped_form)
+    package, verification = choose_precision(packages, chooser, params, params.deployment_target)
+    if all_of_them:
+        return package, verification
+    whole = _verify(package, packages, verifier, params)
+    return package, replace(whole, candidates=verification.candidates)
+
+
+def _write(
+    package: Package, verification: Verification, verifier: Verifier, params: ExportParams, folder: Path
+) -> Verification:
+    """Puts the results into the metadata and writes all forms; the verification with theirs."""
+    faces = verifier.faces
+    program, predictions = verifier.execute(package.path)
+    target = folder / paths.PACKAGE.name
+    package.model.user_defined_metadata.update(describe_results(verification, images=len(faces.images)))
+    save_package(package.model, target)
+    if program_digest(target) != program_digest(package.path):
+        raise RuntimeError("the package with its results computes something else than the verified one")
+    forms = [_write_classifier(package, predictions, faces, params, folder)]
+    integers = package.precision.integer_activations
+    decoded = transplant_weights(verifier.folded, program, on_grid=integers).network
+    twin = folder / paths.TWIN.name
+    texts = {key: text for key, text in read_metadata(target).items() if not key.startswith("com.github.apple.")}
+    save_twin(decoded, program.size, texts, twin)
+    noise = INTEGER_NOISE if integers else 1.0
+    forms.append(verify_twin(twin, predictions, decoded, faces, params, noise=noise))
+    if has_core_ml():
+        forms.append(verify_natively(target, predictions, faces, params))
+    return replace(verification, forms=tuple(forms))
+
+
+def _write_classifier(
+    package: Package, predictions: Predictions, faces: Faces, params: ExportParams, folder: Path
+) -> Form:
+    path = folder / paths.CLASSIFIER.name
+    save_package(make_classifier(package.model), path)
+    return verify_classifier(path, predictions, faces, params)
+
+
+def _refuse_failures(verification: Verification, package: Package, rejects: Path) -> None:
+    if verification.passed:
+        return
+    save_package(package.model, rejects / REJECTED)
+    raise PocketAffectError(
+        f"export: the {package.precision.name} package is not fit to ship",
+        found=verification.failures().replace("\n", "; "),
+        allowed="the limits under export in params.yaml",
+        todo=f"look at {rejects / REJECTED}; another export.precision changes what rounding costs",
+    )
+
+
 def _describe(
-    network: AffectNetwork, params: ExportParams, margin: float, lineage: Mapping[str, str]
+    network: AffectNetwork, params: ExportParams, margin: float, texts: Mapping[str, str]
 ) -> PackageDescription:
     spec = network.spec
     return PackageDescription(
@@ -119,42 +190,16 @@ def _describe(
             f"Facial expression (eight classes), valence and arousal from a face of {spec.size} x {spec.size} pixels; "
             f"{spec.architecture} at width {spec.width:g}."
         ),
-        metadata=lineage,
+        metadata=texts,
         crop_margin=margin,
     )
 
 
-def _choose(
-    network: AffectNetwork,
-    shipped_form: nn.Module,
-    packages: Packages,
-    faces: Faces,
-    params: ExportParams,
-    deployment_target: str,
-) -> tuple[Package, Verification]:
-    """The best package that fits, verified on all faces."""
-    few = faces.thin_out(FACES_TO_CHOOSE_BY)
-    verifier = Verifier(network, few, shipped_form=shipped_form)
-    package, verification = choose_precision(packages, verifier, params, deployment_target)
-    if len(few.images) == len(faces.images):
-        return package, verification
-    whole = Verifier(network, faces, shipped_form=shipped_form).verify(
-        packages.make_reference(package.precision),
-        package.path,
-        params,
-        precision=package.precision,
-        deployment_target=deployment_target,
-    )
-    return package, replace(whole, candidates=verification.candidates)
-
-
-def _over_budget(
-    package: Package, packages: Packages, params: ExportParams, deployment_target: str, rejects: Path
-) -> PocketAffectError:
+def _over_budget(package: Package, packages: Packages, params: ExportParams, rejects: Path) -> PocketAffectError:
     save_package(package.model, rejects / REJECTED)
     return PocketAffectError(
         f"export: the {package.precision.name} package is over the budget",
         found=f"{package.bytes:,} bytes, {package.bytes - params.budget_bytes:,} too many",
         allowed=f"export.budget_bytes: {params.budget_bytes:,}",
-        todo=propose_precisions(packages, params, deployment_target),
+        todo=propose_precisions(packages, params, params.deployment_target),
     )

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from pocketaffect.coreml.convert import PROBABILITIES, VALENCE_AROUSAL_OUTPUT
+from pocketaffect.coreml.describe import PROBABILITIES, PROBABILITIES_BY_NAME, VALENCE_AROUSAL_OUTPUT
 from pocketaffect.coreml.interpret import load_program
 from pocketaffect.coreml.program import Program
 from pocketaffect.coreml.verdict import Difference, Quality
@@ -88,26 +89,35 @@ def predict_network(network: nn.Module, images: NDArray[np.uint8]) -> Prediction
 
 
 def load_affect_program(path: Path) -> Program:
-    """Opens a package with this project's outputs.
+    """Opens a package with this project's outputs, of the plain or of the classifier form.
 
     Raises:
-        PocketAffectError: See `interpret.load_program`; or the outputs have other names.
+        PocketAffectError: See `interpret.load_program`; or the outputs have other names, or the classes.
     """
     program = load_program(path)
-    missing = {PROBABILITIES, VALENCE_AROUSAL_OUTPUT} - set(program.outputs)
-    if missing:
+    wanted = (PROBABILITIES_BY_NAME if program.classes else PROBABILITIES, VALENCE_AROUSAL_OUTPUT)
+    if not set(wanted) <= set(program.outputs):
         raise PocketAffectError(
-            f"{path}: outputs are missing",
-            found=", ".join(program.outputs),
-            allowed=f"{PROBABILITIES}, {VALENCE_AROUSAL_OUTPUT}",
+            f"{path}: outputs are missing", found=", ".join(program.outputs), allowed=", ".join(wanted)
+        )
+    if program.classes and sorted(program.classes) != sorted(EXPRESSIONS):
+        raise PocketAffectError(
+            f"{path}: other classes", found=", ".join(program.classes), allowed=", ".join(EXPRESSIONS)
         )
     return program
 
 
 def predict_program(program: Program, images: NDArray[np.uint8]) -> Predictions:
     """What the package answers."""
-    outputs = program.predict(images)
-    return Predictions(outputs[PROBABILITIES], outputs[VALENCE_AROUSAL_OUTPUT])
+    return arrange(program.predict(images), program.classes)
+
+
+def arrange(outputs: Mapping[str, NDArray[Any]], classes: Sequence[str]) -> Predictions:
+    """A program's outputs in this project's order; a classifier's probabilities are found by name, as an app does."""
+    if not classes:
+        return Predictions(outputs[PROBABILITIES], outputs[VALENCE_AROUSAL_OUTPUT])
+    order = [list(classes).index(name) for name in EXPRESSIONS]
+    return Predictions(outputs[PROBABILITIES_BY_NAME][:, order], outputs[VALENCE_AROUSAL_OUTPUT])
 
 
 def compare(ours: Predictions, theirs: Predictions) -> Difference:

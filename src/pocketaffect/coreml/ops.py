@@ -175,6 +175,13 @@ def _cast(x: Number, dtype: str) -> Tensor:
     return _tensor(x).to(kinds[dtype])
 
 
+def _classify(probabilities: Tensor, classes: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """Place of the likeliest class, and the probabilities; `Program.predict` puts the names to them."""
+    if probabilities.shape[-1] != len(classes):
+        raise TypeError(f"classify: {len(classes)} names for {probabilities.shape[-1]} probabilities")
+    return probabilities.argmax(dim=-1), probabilities
+
+
 def _prelu(x: Tensor, alpha: Tensor) -> Tensor:
     return torch.where(x >= 0, x, x * _tensor(alpha).reshape(-1, *[1] * (x.dim() - 2)))
 
@@ -189,6 +196,7 @@ OPERATIONS: Final[dict[str, Callable[..., Any]]] = {
     "cast": _cast,
     "ceil": _unary(torch.ceil),
     "clamped_relu": lambda x, alpha, beta: torch.where(x >= 0, x, alpha * x).clamp(max=beta),
+    "classify": _classify,
     "clip": lambda x, alpha=-math.inf, beta=math.inf: x.clamp(alpha, beta),
     "conv": _conv,
     "cos": _unary(torch.cos),

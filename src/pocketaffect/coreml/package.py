@@ -202,6 +202,17 @@ def package_digest(path: Path) -> str:
     return digest.hexdigest()
 
 
+def program_digest(path: Path) -> str:
+    """SHA-256 over all that decides a package's answers: interface, program and weights, not what it says of itself."""
+    spec = read_spec(path)
+    spec.description.metadata.Clear()
+    digest = hashlib.sha256(spec.SerializeToString(deterministic=True))
+    folder = weights_folder(path)
+    for file in sorted(folder.iterdir()) if folder.is_dir() else ():
+        digest.update(f"{file.name}\0".encode() + file.read_bytes())
+    return digest.hexdigest()
+
+
 def _files(path: Path) -> list[Path]:
     if not path.is_dir():
         raise _not_a_package(path, "a file" if path.exists() else "no such file or folder")

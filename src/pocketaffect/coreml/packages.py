@@ -9,7 +9,8 @@ from typing import Any, Final
 
 from torch import nn
 
-from pocketaffect.coreml.convert import PackageDescription, convert_plain, finish
+from pocketaffect.coreml.convert import convert_plain, finish
+from pocketaffect.coreml.describe import PackageDescription
 from pocketaffect.coreml.package import package_bytes, save_package
 from pocketaffect.coreml.precisions import COMPRESSED_ABOVE, Precision, find_precision
 from pocketaffect.coreml.quiet import import_coremltools, quiet_conversion
@@ -86,7 +87,7 @@ class Packages:
         plain = self.make(find_precision("fp16")).model
         with quiet_conversion():
             found = optimize.get_weights_metadata(plain, weight_threshold=COMPRESSED_ABOVE)
-        return [int(weight.val.size) for weight in found.values()]
+        return [int(weight.val.size) for weight in found.values() if weight.val.ndim > 1]
 
     def _convert(self, precision: Precision) -> Any:
         key = (precision.target, precision.name == "fp32")  # integer activations have a target of their own

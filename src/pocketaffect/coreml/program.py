@@ -52,6 +52,7 @@ class Program:
         version: Of the file's format; which systems read it follows from it.
         steps: Its operations in the order of execution.
         outputs: Names of its results.
+        classes: Names of a classifier's classes, in the order of its probabilities; empty for another program.
     """
 
     def __init__(
@@ -71,13 +72,16 @@ class Program:
         self.version = version
         self.steps = tuple(steps)
         self.outputs = tuple(outputs)
+        classify = next((step for step in self.steps if step.kind == "classify"), None)
+        self.classes: tuple[str, ...] = () if classify is None else tuple(classify.inputs["classes"])
+        self._label = None if classify is None else classify.outputs[0]
         self._image = image
         self._blue_first = blue_first
         self._constants = constants
         self._decoded = decoded
         self._compressed = compressed
 
-    def predict(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+    def predict(self, images: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
         """Executes the program on each image.
 
         Args:
@@ -85,7 +89,8 @@ class Program:
 
         Returns:
             Each output's name to a float32 array with one row per image, without the program's own batch axis:
-            [n, 8] for an output of [1, 8].
+            [n, 8] for an output of [1, 8]. A classifier's label is an array of strings, its dictionary an array
+            with the columns of `classes`.
 
         Raises:
             PocketAffectError: Images of another shape or type.
@@ -110,7 +115,10 @@ class Program:
             with torch.no_grad():
                 blank = self._run(torch.zeros(3, self.size, self.size))
             parts = {name: [value.new_zeros(0, *value.shape)] for name, value in blank.items()}
-        return {name: _without_batch(torch.cat(values)).numpy() for name, values in parts.items()}
+        outputs = {name: _without_batch(torch.cat(values)).numpy() for name, values in parts.items()}
+        if self._label in outputs:
+            outputs[self._label] = np.array(self.classes)[outputs[self._label].astype(int)]
+        return outputs
 
     def image_scale(self) -> float:
         """What the program multiplies the image's bytes by before anything else; NaN if it does not."""

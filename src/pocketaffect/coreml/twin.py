@@ -18,7 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pocketaffect.coreml.convert import IMAGE, PROBABILITIES, VALENCE_AROUSAL_OUTPUT
+from pocketaffect.coreml.describe import IMAGE, PROBABILITIES, VALENCE_AROUSAL_OUTPUT
+from pocketaffect.coreml.rounding import spell_out_rounding
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.files import write_atomically
 
@@ -55,7 +56,7 @@ def save_twin(network: nn.Module, size: int, metadata: Mapping[str, str], target
         metadata: What the package says about itself.
         target: The `.onnx` file.
     """
-    model = _export(_Twin(network).eval(), size)
+    model = _export(_Twin(spell_out_rounding(network)).eval(), size)
     _strip(model)
     _store_halves(model)
     for key, value in sorted({**metadata, "input_layout": "float32 [batch, 3, size, size], RGB, 0..255"}.items()):

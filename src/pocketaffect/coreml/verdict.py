@@ -61,6 +61,23 @@ class Quality:
 
 
 @dataclass(frozen=True)
+class Form:
+    """Another file with the package's weights, verified against it.
+
+    Attributes:
+        name: "classifier", "twin" or "core_ml".
+        bytes: Its size.
+        difference: Between its answers and the plain package's.
+        checks: What it is held to.
+    """
+
+    name: str
+    bytes: int
+    difference: Difference
+    checks: tuple[Check, ...]
+
+
+@dataclass(frozen=True)
 class Candidate:
     """A precision that was considered for a budget.
 
@@ -98,6 +115,7 @@ class Verification:
         shipped_quality: Metrics of the shipped package.
         precision: The shipped package's; None if it was not asked for.
         candidates: Every precision that was considered; empty if one was given.
+        forms: The files beside the package.
     """
 
     checks: tuple[Check, ...]
@@ -112,15 +130,21 @@ class Verification:
     shipped_quality: Quality
     precision: str | None = None
     candidates: tuple[Candidate, ...] = ()
+    forms: tuple[Form, ...] = ()
+
+    @property
+    def all_checks(self) -> tuple[Check, ...]:
+        """Those of the package, then those of its other forms."""
+        return (*self.checks, *(check for form in self.forms for check in form.checks))
 
     @property
     def passed(self) -> bool:
         """Whether every check holds."""
-        return all(check.passed for check in self.checks)
+        return all(check.passed for check in self.all_checks)
 
     def failures(self) -> str:
         """The failed checks, one per line; empty if there are none."""
-        failed = [check for check in self.checks if not check.passed]
+        failed = [check for check in self.all_checks if not check.passed]
         return "\n".join(
             f"{check.name}: {_rounded(check.value)}, must be {check.comparison} {_rounded(check.limit)}"
             for check in failed
@@ -129,8 +153,39 @@ class Verification:
     def to_dict(self) -> dict[str, Any]:
         """Everything as JSON values: six significant digits, null for NaN, so that reports are byte-stable."""
         content = asdict(self)
-        content["checks"] = [asdict(check) | {"passed": check.passed} for check in self.checks]
+        content["checks"] = [asdict(check) | {"passed": check.passed} for check in self.all_checks]
+        content["forms"] = {
+            form.name: {"bytes": form.bytes, "difference": asdict(form.difference)} for form in self.forms
+        }
         return {"passed": self.passed, "executed_by": EXECUTED_BY, **_rounded(content)}
+
+
+def describe_results(verification: Verification | None, *, images: int) -> dict[str, str]:
+    """The package's own word on what it was measured at, as metadata.
+
+    Every number has a fixed width, so that a package that waits for its results (None) has the size of the final one.
+
+    Args:
+        verification: Of the package, passed.
+        images: Number of faces that it is verified on.
+    """
+    nothing = Difference(0.0, 0.0, 0.0, 0.0, 0.0)
+    quality = Quality(0.0, 0.0, 0.0, 0.0) if verification is None else verification.shipped_quality
+    float16 = nothing if verification is None else verification.float16
+    shipped = nothing if verification is None else verification.shipped
+    return {
+        "metrics": (
+            f"accuracy {quality.accuracy:.4f}, balanced accuracy {quality.balanced_accuracy:.4f}, RMSE valence "
+            f"{quality.valence_rmse:.4f}, RMSE arousal {quality.arousal_rmse:.4f}; this file, {images} validation faces"
+        ),
+        "verification": (
+            f"fp16 form against PyTorch: mean probability difference {float16.mean_probability:.5f}, mean "
+            f"valence-arousal difference {float16.mean_valence_arousal:.5f}; this file: "
+            f"{shipped.mean_probability:.5f}, {shipped.mean_valence_arousal:.5f}; "
+            f"the same class for {shipped.agreement:.4f} of {images} faces"
+        ),
+        "verified_by": EXECUTED_BY,
+    }
 
 
 def _rounded(value: Any) -> Any:

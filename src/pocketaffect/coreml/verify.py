@@ -45,13 +45,17 @@ from pocketaffect.labels import EXPRESSIONS, VALENCE_AROUSAL
 
 # Affect spans [-1, 1], twice the range of a probability, and is held to the same share of its range.
 _VA_RANGE: Final = 2.0
-_INTEGER_NOISE: Final = 3.0
+INTEGER_NOISE: Final = 3.0
 """Float16's rounding moves some activations to the next of 256 steps; a network of ten such layers answered .0035 off
 its simulation, one that reads blue first .03."""
 
 
 class Verifier:
     """Verifies packages of one network on the same faces; what they have in common is computed once.
+
+    Attributes:
+        faces: As given.
+        folded: The network as it was converted, with BatchNorm folded.
 
     Args:
         network: Maps float32 [n, 3, S, S] RGB in [0, 1] to (logits [n, 8], valence-arousal [n, 2]).
@@ -76,11 +80,11 @@ class Verifier:
         faces.require_labels()
         self.faces = faces
         converted = network if shipped_form is None else shipped_form
-        self._folded = converted if isinstance(converted, IntegerNetwork) else fold_batchnorm(converted)
+        self.folded = converted if isinstance(converted, IntegerNetwork) else fold_batchnorm(converted)
         self._reference = predict_network(network, faces.images)
         before = self._reference if baseline is None else predict_network(baseline, faces.images)
         self._quality = score(before, faces)
-        self._float16: dict[Path, tuple[Program, Predictions]] = {}
+        self._executed: dict[Path, tuple[Program, Predictions]] = {}
 
     def verify(
         self,
@@ -108,14 +112,10 @@ class Verifier:
                 do not fit it.
         """
         images = self.faces.images
-        program = load_affect_program(shipped_path)
-        shipped = predict_program(program, images)
-        if shipped_path == fp16_path:
-            plain, float16 = program, shipped
-        else:
-            plain, float16 = self._execute_float16(fp16_path)
+        program, shipped = self.execute(shipped_path)
+        plain, float16 = self.execute(fp16_path)
         on_grid = precision is not None and precision.integer_activations
-        transplant = transplant_weights(self._folded, program, on_grid=on_grid)
+        transplant = transplant_weights(self.folded, program, on_grid=on_grid)
         before, after = self._quality, score(shipped, self.faces)
         of_float16 = compare(float16, self._reference)
         of_decoded = compare(shipped, predict_network(transplant.network, images))
@@ -123,19 +123,20 @@ class Verifier:
         size = package_bytes(shipped_path)
         limit = limits.max_mean_probability_difference
         if on_grid:
-            limit *= _INTEGER_NOISE
+            limit *= INTEGER_NOISE
         checks = (
             # A scale of 1/256 shifts the probabilities of a robust network by less than float16 does.
             Check("factor on image bytes, times 255", round(program.image_scale() * 255, 4), 1.0, "=="),
-            *_parity_checks("fp16 package against PyTorch", of_float16, limit),
+            *parity_checks("fp16 package against PyTorch", of_float16, limit),
             Check("operations unlike the fp16 package's", first_difference(plain, program), SAME, "=="),
-            *_parity_checks("package against PyTorch with its weights", of_decoded, limit),
+            *parity_checks("package against PyTorch with its weights", of_decoded, limit),
             *_weight_checks(transplant),
             *_storage_checks(program, precision),
             *_target_checks(program, deployment_target),
             *_cost_checks(of_shipped, before, after, limits),
             Check("bytes of the package", float(size), float(limits.budget_bytes), "<="),
-            *_convention_checks(read_metadata(shipped_path), precision),
+            *convention_checks("metadata", read_metadata(shipped_path)),
+            *_precision_checks(read_metadata(shipped_path), precision),
         )
         return Verification(
             checks=checks,
@@ -151,11 +152,12 @@ class Verifier:
             precision=None if precision is None else precision.name,
         )
 
-    def _execute_float16(self, path: Path) -> tuple[Program, Predictions]:
-        if path not in self._float16:
+    def execute(self, path: Path) -> tuple[Program, Predictions]:
+        """A package and what it answers to the faces; executed once."""
+        if path not in self._executed:
             program = load_affect_program(path)
-            self._float16[path] = program, predict_program(program, self.faces.images)
-        return self._float16[path]
+            self._executed[path] = program, predict_program(program, self.faces.images)
+        return self._executed[path]
 
 
 def verify(
@@ -175,7 +177,8 @@ def verify(
     return verifier.verify(fp16_path, shipped_path, limits, precision=precision, deployment_target=deployment_target)
 
 
-def _parity_checks(what: str, difference: Difference, limit: float) -> tuple[Check, ...]:
+def parity_checks(what: str, difference: Difference, limit: float) -> tuple[Check, ...]:
+    """Limits on the mean differences of both outputs; `limit` is that of the probabilities."""
     return (
         Check(f"{what}: mean probability difference", difference.mean_probability, limit, "<"),
         Check(
@@ -220,10 +223,13 @@ def _cost_checks(shipped: Difference, before: Quality, after: Quality, limits: E
     )
 
 
-def _convention_checks(metadata: Mapping[str, str], precision: Precision | None) -> Iterator[Check]:
+def convention_checks(what: str, metadata: Mapping[str, str]) -> Iterator[Check]:
     """An app orders its classes by the metadata, which no comparison of numbers covers."""
     wanted = {"labels": ",".join(EXPRESSIONS), "valence_arousal_order": ",".join(VALENCE_AROUSAL)}
-    if precision is not None:
-        wanted["precision"] = precision.name
     for key, text in wanted.items():
-        yield Check(f"metadata: {key}", metadata.get(key, ""), text, "==")
+        yield Check(f"{what}: {key}", metadata.get(key, ""), text, "==")
+
+
+def _precision_checks(metadata: Mapping[str, str], precision: Precision | None) -> Iterator[Check]:
+    if precision is not None:
+        yield Check("metadata: precision", metadata.get("precision", ""), precision.name, "==")

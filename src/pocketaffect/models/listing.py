@@ -25,6 +25,7 @@ class ModelRow:
         trained_parameters: Numbers in the checkpoint.
         shipped_parameters: Numbers that remain in the package: branches merged, batch normalisation folded.
         macs: Multiply-accumulates of one image in the shipped form.
+        shipped: That form, but for timm's modules that normalise and activate in one.
     """
 
     design: Design
@@ -32,6 +33,7 @@ class ModelRow:
     trained_parameters: int
     shipped_parameters: int
     macs: int
+    shipped: AffectNetwork
 
 
 def list_models(size: int, widths: Sequence[float] = WIDTHS, *, full_resolution_stem: bool = False) -> list[ModelRow]:
@@ -100,14 +102,16 @@ def render_models(rows: Sequence[ModelRow], further: Mapping[str, Sequence[objec
 
 
 def _measure(design: Design, spec: NetworkSpec) -> ModelRow:
-    network = AffectNetwork(spec)
-    shipped = reparameterize(network)
+    network = AffectNetwork(spec).eval()
+    # The others' copies have the same numbers, and copying is most of the time.
+    shipped = reparameterize(network) if design.reparameterised else network
     return ModelRow(
         design,
         spec,
         trained_parameters=count_parameters(network),
         shipped_parameters=count_shipped_parameters(shipped),
         macs=count_macs(shipped, spec.size),
+        shipped=shipped,
     )
 
 

@@ -1,0 +1,61 @@
+"""Predicted bytes against those of real conversions, with random weights, one line for each.
+
+    .venv/bin/python benchmarks/export/size.py [CONFIGURATIONS]
+
+Draws designs, widths, sizes, heads and precisions (default 45 packages), converts them, and prints the errors.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "coreml"))
+
+from test_size import compare
+
+from pocketaffect.coreml.size import list_shapes, predict_package_bytes
+from pocketaffect.coreml.size_table import FORMS
+from pocketaffect.models.catalogue import CATALOGUE
+from pocketaffect.models.network import NetworkSpec
+
+
+def main() -> None:
+    """Prints the table."""
+    wanted = int(sys.argv[1]) if len(sys.argv) > 1 else 45
+    rng = np.random.default_rng(2026)
+    errors: list[tuple[int, int]] = []
+    while len(errors) < wanted:
+        spec = NetworkSpec(
+            str(rng.choice(list(CATALOGUE))),
+            round(float(rng.uniform(0.08, 0.5)), 2),
+            int(rng.choice([32, 48, 64])),
+            "plain",
+        )
+        with tempfile.TemporaryDirectory() as folder:
+            for name, predicted, real in compare(spec, rng.choice(list(FORMS), 3, replace=False), Path(folder)):
+                errors.append((predicted - real, real))
+                error = predicted - real
+                print(
+                    f"{spec.architecture:24}{spec.width:6}{spec.size:4} {name:18}{real:10,}{predicted:10,}{error:6}",
+                    flush=True,
+                )
+    over = np.array([error for error, _ in errors])
+    share = np.array([abs(error) / real for error, real in errors])
+    print(
+        f"{len(errors)} packages: error {over.min()} to {over.max()} bytes, "
+        f"mean share {share.mean():.3%}, worst {share.max():.3%}"
+    )
+    shapes = list_shapes(NetworkSpec("vgg", 0.35, 64, "prototype"))
+    start = time.perf_counter()
+    for _ in range(1000):
+        predict_package_bytes(shapes, "int8")
+    print(f"a guess with known shapes: {(time.perf_counter() - start) * 1000:.0f} microseconds")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""Predicted bytes against those of real conversions; benchmarks/export/size.py makes more of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from pocketaffect.coreml.describe import PackageDescription
+from pocketaffect.coreml.packages import Packages
+from pocketaffect.coreml.precisions import PRECISIONS
+from pocketaffect.coreml.size import list_shapes, predict_package_bytes
+from pocketaffect.coreml.size_table import FORMS, PROGRAMS
+from pocketaffect.coreml.verdict import describe_results
+from pocketaffect.errors import PocketAffectError
+from pocketaffect.models.catalogue import CATALOGUE
+from pocketaffect.models.network import AffectNetwork, NetworkSpec
+from pocketaffect.models.reparameterize import reparameterize
+
+MOST_UNDER = 512
+MOST_UNDER_SHARE = 0.005
+MOST_OVER = 512
+
+
+def draw_network(spec):
+    """Random numbers everywhere: equal constants, such as the biases of a fresh network, would be stored once."""
+    network = AffectNetwork(spec).eval()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.1)
+        for buffer in network.buffers():
+            if buffer.dtype.is_floating_point and buffer.ndim == 1:
+                buffer.copy_(torch.rand(buffer.shape, generator=generator) + 0.5)
+    return network
+
+
+def describe(spec):
+    """With texts as long as those of the export stage at the shipped params.yaml."""
+    origin = {"origin_data_md5": "0" * 36, "origin_params_sha256": "0" * 64, "origin_sources_sha256": "0" * 64}
+    return PackageDescription(
+        "the pocketaffect authors",
+        "Apache-2.0",
+        "0.2.0",
+        f"Facial expression (eight classes), valence and arousal from a face of {spec.size} x {spec.size} pixels; "
+        f"{spec.architecture} at width {spec.width:g}.",
+        {**origin, **describe_results(None, images=510)},
+    )
+
+
+def compare(spec, precisions, folder):
+    """Precision, predicted and real bytes."""
+    packages = Packages(reparameterize(draw_network(spec)), spec.size, describe(spec), folder)
+    for name in precisions:
+        yield name, predict_package_bytes(spec, name), packages.make(PRECISIONS[name]).bytes
+
+
+def assert_close(spec, compared):
+    for name, predicted, real in compared:
+        assert predicted >= real - max(MOST_UNDER, MOST_UNDER_SHARE * real), (spec, name, predicted, real)
+        assert predicted <= real + MOST_OVER, (spec, name, predicted, real)
+
+
+@pytest.mark.parametrize(
+    ("spec", "precisions"),
+    [
+        (NetworkSpec("alexnet", 0.13, 32, "prototype"), ("fp16", "int8")),
+        (NetworkSpec("vgg", 0.2, 48, "plain"), ("palette6",)),
+    ],
+)
+def test_the_size_is_known_before_the_conversion(spec, precisions, tmp_path):
+    assert_close(spec, compare(spec, precisions, tmp_path))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", CATALOGUE)
+def test_the_size_of_random_configurations_is_known_before_the_conversion(architecture, tmp_path):
+    rng = np.random.default_rng(list(CATALOGUE).index(architecture))
+    spec = NetworkSpec(
+        architecture,
+        round(float(rng.uniform(0.08, 0.3)), 3),
+        int(rng.choice([32, 48, 64])),
+        str(rng.choice(["prototype", "plain"])),
+        full_resolution_stem=bool(rng.integers(2)),
+    )
+    compressed = [name for name, one in PRECISIONS.items() if name in FORMS and one.kind != "float"]
+    assert_close(spec, compare(spec, ("fp16", str(rng.choice(compressed))), tmp_path))
+
+
+def test_a_network_its_spec_and_its_shapes_have_the_same_size():
+    spec = NetworkSpec("vgg", 0.25, 64, "prototype")
+    sizes = {predict_package_bytes(one, "int8") for one in (spec, AffectNetwork(spec), list_shapes(spec))}
+    assert len(sizes) == 1
+
+
+def test_predicting_leaves_the_random_numbers_of_the_caller_alone():
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    list_shapes(NetworkSpec("alexnet", 0.17, 32, "plain"))
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_every_design_and_every_precision_that_conversion_alone_makes_has_a_size():
+    assert list(PROGRAMS) == list(CATALOGUE)
+    assert set(FORMS) == {name for name, one in PRECISIONS.items() if not one.integer_activations}
+
+
+def test_what_cannot_be_predicted_is_refused():
+    with pytest.raises(PocketAffectError, match="not known before training"):
+        predict_package_bytes(NetworkSpec("vgg", 0.25, 64, "plain"), "int8-activations")
+    with pytest.raises(PocketAffectError, match="unknown"):
+        predict_package_bytes(NetworkSpec("vgg", 0.25, 64, "plain"), "int7")
