@@ -22,13 +22,14 @@ from pocketaffect.coreml.native import has_core_ml, verify_natively
 from pocketaffect.coreml.package import program_digest, read_metadata, save_package
 from pocketaffect.coreml.packages import Package, Packages
 from pocketaffect.coreml.precisions import AUTO, find_precision, require_readable
-from pocketaffect.coreml.predictions import write_predictions
 from pocketaffect.coreml.transplant import transplant_weights
 from pocketaffect.coreml.twin import save_twin
 from pocketaffect.coreml.verdict import Form, Verification, describe_results
 from pocketaffect.coreml.verify import INTEGER_NOISE, Verifier
 from pocketaffect.data.shards.split import Split
 from pocketaffect.errors import PocketAffectError
+from pocketaffect.evaluation import tables
+from pocketaffect.evaluation.prediction_table import PredictionTable, write_predictions
 from pocketaffect.files import write_json
 from pocketaffect.models.network import AffectNetwork
 from pocketaffect.models.reparameterize import reparameterize
@@ -96,8 +97,13 @@ def export_network(
         _refuse_failures(verification, package, rejects)
         verification = _write(package, verification, verifier, params, folder)
     _refuse_failures(verification, package, rejects)
-    predictions = verifier.execute(package.path)[1]
-    write_predictions(predictions, faces, validation.paths, folder / paths.SHIPPED_PREDICTIONS.name)
+    shipped = verifier.execute(package.path)[1]
+    answers = PredictionTable(
+        tuple(validation.paths),
+        tables.Predictions(shipped.probabilities, shipped.valence_arousal),
+        tables.Labels(faces.expression, faces.valence_arousal),
+    )
+    write_predictions(folder / paths.SHIPPED_PREDICTIONS.name, answers)
     write_json(folder / paths.VERIFICATION.name, verification.to_dict())
     return verification
 
