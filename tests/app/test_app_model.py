@@ -12,8 +12,12 @@ from pocketaffect.labels import EXPRESSIONS
 Write = Callable[..., Path]
 
 
+def passed(content: bytes) -> dict[str, object]:
+    return {"passed": True, "forms": {"twin": {"sha256": hashlib.sha256(content).hexdigest()}}}
+
+
 def test_a_verified_file_is_described_by_its_own_metadata(write_model: Write, twin: bytes) -> None:
-    model = find_model(str(write_model(twin, {"passed": True, "executed_by": "an interpreter"})))
+    model = find_model(str(write_model(twin, passed(twin) | {"executed_by": "an interpreter"})))
     assert (model.input_size, model.crop_margin, model.labels) == (SIZE, 0.1, EXPRESSIONS)
     assert model.digest == hashlib.sha256(twin).hexdigest()
     assert model.verified == "an interpreter"
@@ -32,6 +36,11 @@ def test_a_model_that_did_not_pass_its_verification_is_not_served(
         find_model(str(write_model(twin, verification)))
 
 
+def test_the_verification_of_another_file_is_none(write_model: Write, twin: bytes) -> None:
+    with pytest.raises(PocketAffectError, match="of another file"):
+        find_model(str(write_model(twin, passed(twin + b" "))))
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -48,11 +57,11 @@ def test_a_model_whose_metadata_do_not_fit_the_page_is_refused(
     write_model: Write, change: dict[str, str], said: str
 ) -> None:
     with pytest.raises(PocketAffectError, match=said):
-        find_model(str(write_model(make_twin(**change), {"passed": True})))
+        find_model(str(write_model(changed := make_twin(**change), passed(changed))))
 
 
 def test_a_file_that_is_no_model_is_refused(write_model: Write) -> None:
     with pytest.raises(PocketAffectError, match="not readable as ONNX"):
-        find_model(str(write_model(b"\xff\xff no model", {"passed": True})))
+        find_model(str(write_model(b"\xff\xff no model", passed(b"\xff\xff no model"))))
     with pytest.raises(PocketAffectError, match="no such file"):
         find_model("nowhere.onnx")

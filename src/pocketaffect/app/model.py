@@ -97,22 +97,23 @@ def _open_version(store: Store, version: RegisteredVersion) -> ServedModel:
         raise PocketAffectError(
             f"{title} cannot be served", found=f"no {missing} with it", todo="register it again with dvc repro"
         )
-    verified = _read_verdict(record)
+    content = twin.read_bytes()
     commit = version.tags.get("git.commit")
-    return describe_model([twin.read_bytes()], name=title, commit=commit, verified=verified)
+    return describe_model([content], name=title, commit=commit, verified=_read_verdict(record, content))
 
 
 def _open_file(file: Path) -> ServedModel:
     if not file.is_file():
         raise PocketAffectError(f"{file}: no such file", todo="dvc repro, or name another with --model")
     record = file.with_name(paths.VERIFICATION.name)
-    return describe_model([file.read_bytes()], name=file.name, commit=None, verified=_read_verdict(record))
+    content = file.read_bytes()
+    return describe_model([content], name=file.name, commit=None, verified=_read_verdict(record, content))
 
 
-def _read_verdict(record: Path) -> str:
+def _read_verdict(record: Path, twin: bytes) -> str:
     try:
         content = json.loads(record.read_text(encoding="utf-8"))
-        passed = content["passed"] is True
+        passed, verified = content["passed"] is True, content["forms"]["twin"]["sha256"]
     except (OSError, ValueError, KeyError, TypeError):
         raise PocketAffectError(
             f"{record}: no verification to read; a model without one is not served", todo="dvc repro export"
@@ -120,6 +121,13 @@ def _read_verdict(record: Path) -> str:
     if not passed:
         raise PocketAffectError(
             f"{record}: the model failed its verification and is not served", todo="dvc repro export"
+        )
+    if verified != (found := hashlib.sha256(twin).hexdigest()):
+        raise PocketAffectError(
+            f"{record}: the verification is of another file; this one is not served",
+            found=f"SHA-256 {found}",
+            allowed=str(verified),
+            todo="dvc repro export",
         )
     return str(content.get("executed_by", "verification.json"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -19,7 +20,7 @@ from pocketaffect.coreml.measure import (
     load_affect_program,
     predict_network,
 )
-from pocketaffect.coreml.package import package_bytes, read_metadata, read_spec
+from pocketaffect.coreml.package import package_bytes, package_digest, read_metadata, read_spec
 from pocketaffect.coreml.twin import load_twin
 from pocketaffect.coreml.verdict import Check, Difference, Form
 from pocketaffect.coreml.verify import convention_checks, parity_checks
@@ -63,7 +64,7 @@ def verify_classifier(path: Path, plain: Predictions, faces: Faces, limits: Expo
         Check("classifier: bytes of the package", float(size), float(limits.budget_bytes), "<="),
         *convention_checks("classifier: metadata", read_metadata(path)),
     )
-    return Form("classifier", size, difference, checks)
+    return Form("classifier", size, package_digest(path), difference, checks)
 
 
 def verify_twin(
@@ -96,7 +97,7 @@ def verify_twin(
         Check("twin: agreement with the package", difference.agreement, limits.min_agreement, ">="),
         *convention_checks("twin: metadata", twin.metadata),
     )
-    return Form("twin", file.stat().st_size, difference, checks)
+    return Form("twin", file.stat().st_size, hashlib.sha256(file.read_bytes()).hexdigest(), difference, checks)
 
 
 def _rounded(difference: Difference) -> Difference:

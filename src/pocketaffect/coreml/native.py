@@ -11,7 +11,7 @@ import numpy as np
 from pocketaffect.config import ExportParams
 from pocketaffect.coreml.describe import IMAGE, PROBABILITIES, VALENCE_AROUSAL_OUTPUT
 from pocketaffect.coreml.measure import Faces, Predictions, compare
-from pocketaffect.coreml.package import package_bytes
+from pocketaffect.coreml.package import package_bytes, package_digest
 from pocketaffect.coreml.quiet import import_coremltools
 from pocketaffect.coreml.verdict import Check, Form
 from pocketaffect.coreml.verify import parity_checks
@@ -55,4 +55,4 @@ def verify_natively(path: Path, plain: Predictions, faces: Faces, limits: Export
         *parity_checks("Core ML against the interpreter", difference, limits.max_mean_probability_difference),
         Check("Core ML: agreement with the interpreter", difference.agreement, limits.min_agreement, ">="),
     )
-    return Form("core_ml", package_bytes(path), difference, checks)
+    return Form("core_ml", package_bytes(path), package_digest(path), difference, checks)

@@ -67,12 +67,14 @@ class Form:
     Attributes:
         name: "classifier", "twin" or "core_ml".
         bytes: Its size.
+        sha256: Of a file; of a package its `package_digest`. Which bytes the verdict is about.
         difference: Between its answers and the plain package's.
         checks: What it is held to.
     """
 
     name: str
     bytes: int
+    sha256: str
     difference: Difference
     checks: tuple[Check, ...]
 
@@ -155,7 +157,8 @@ class Verification:
         content = asdict(self)
         content["checks"] = [asdict(check) | {"passed": check.passed} for check in self.all_checks]
         content["forms"] = {
-            form.name: {"bytes": form.bytes, "difference": asdict(form.difference)} for form in self.forms
+            form.name: {"bytes": form.bytes, "sha256": form.sha256, "difference": asdict(form.difference)}
+            for form in self.forms
         }
         return {"passed": self.passed, "executed_by": EXECUTED_BY, **_rounded(content)}
 
