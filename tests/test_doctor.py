@@ -29,6 +29,7 @@ def root(tmp_path, monkeypatch) -> Path:
     for name, value in TELEMETRY_OFF.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     for name in ("params.yaml", "requirements.lock"):
         shutil.copy(PROJECT / name, tmp_path / name)
     (tmp_path / "data.dvc").write_text(IMPORTED)
@@ -208,6 +209,17 @@ def test_checkpoints_are_counted_and_large_ones_warned_of(root, monkeypatch):
     assert finding.detail.startswith("2.0 MB of an interrupted training")
     monkeypatch.setattr(doctor, "CHECKPOINT_WARNING", 1_000_000)
     assert only_bad(root).todo.startswith("rm -r .work")
+
+
+def test_another_python_on_path_is_named_since_dvc_would_run_the_stages_with_it(root, monkeypatch):
+    other = root / "elsewhere" / "python"
+    other.parent.mkdir()
+    other.touch(mode=0o755)
+    monkeypatch.setenv("PATH", f"{other.parent}{os.pathsep}{os.environ['PATH']}")
+    finding = only_bad(root)
+    assert (finding.status, finding.name) == ("warning", "python")
+    assert str(other) in finding.detail
+    assert finding.todo.startswith(". .venv/bin/activate")
 
 
 def test_missing_programs_are_problems(root, monkeypatch):

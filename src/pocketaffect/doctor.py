@@ -79,6 +79,11 @@ def _examine_python(_root: Path) -> Iterator[Finding]:
     else:
         wanted = f"needs {first[0]}.{first[1]} to {end[0]}.{end[1] - 1}"
         yield Finding("python", "problem", f"{running}; {wanted}", "install one of these, delete .venv, make setup")
+    called = shutil.which("python")
+    if called is None or Path(called).parent.resolve() != Path(sys.executable).parent.resolve():
+        found = "not on PATH" if called is None else f"{called}, of another environment"
+        detail = f"`python`, which dvc repro runs the stages with, is {found}"
+        yield Finding("python", "warning", detail, ". .venv/bin/activate, then dvc repro; or make repro")
 
 
 def _examine_packages(root: Path) -> Iterator[Finding]:

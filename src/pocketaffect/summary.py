@@ -41,9 +41,10 @@ def summarise(root: Path) -> str:
     ]
     following = [
         ("open", f"{root / paths.EVALUATION / 'report.html'}"),
-        ("plots", ".venv/bin/dvc plots show"),
-        ("runs", ".venv/bin/mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db"),
-        ("your data", ".venv/bin/pocketaffect data use PATH && .venv/bin/dvc repro"),
+        ("first", ". .venv/bin/activate   (once in each shell)"),
+        ("plots", "dvc plots show"),
+        ("runs", "mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db"),
+        ("your data", "pocketaffect data use PATH && dvc repro"),
     ]
     lines = ["", summary_table(metrics, floors), ""]
     lines += [f"{name:<10}{text}" for name, text in facts]

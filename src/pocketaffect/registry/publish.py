@@ -172,5 +172,8 @@ def _shipped_metrics(facts: CardFacts) -> dict[str, float]:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    try:
+        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise PocketAffectError(f"{file}: no such file; nothing to register", todo="dvc repro") from None
     return content

@@ -102,6 +102,8 @@ def trace(store: Store | None, model_name: str, asked: str) -> list[Trace]:
     """
     if Path(asked).exists():
         return [_trace_file(store, model_name, Path(asked))]
+    if Path(asked).suffix in (".mlpackage", ".onnx"):
+        raise PocketAffectError(f"{asked}: no such file")
     if store is None:
         raise PocketAffectError(
             f"lineage: {asked!r} is no file here, and there is no store (mlruns/mlflow.db) to look in",
