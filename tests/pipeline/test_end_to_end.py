@@ -131,7 +131,7 @@ def use_copy_of_data(copy: RepositoryCopy, folder: Path) -> Path:
     for path in folder.iterdir():
         path.chmod(0o644)
     with tarfile.open(folder / ARCHIVE) as archive:
-        archive.extractall(folder, filter="data")
+        archive.extractall(folder)
     (folder / ARCHIVE).unlink()
     done = copy.run("pocketaffect", "data", "use", str(folder))
     assert done.returncode == 0, done.stderr
