@@ -28,7 +28,7 @@ def run_python(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code], env=clean, capture_output=True, text=True)
 
 
-@pytest.mark.parametrize(("threads", "instructions"), [(1, "avx2"), (2, "native")])
+@pytest.mark.parametrize(("threads", "instructions"), [(1, "avx2"), pytest.param(2, "native", marks=pytest.mark.slow)])
 def test_threads_and_instructions_are_settled_in_every_library(threads, instructions):
     done = run_python(REPORT.format(threads=threads, instructions=instructions, managed=MANAGED))
     assert done.returncode == 0, done.stderr

@@ -156,7 +156,7 @@ def test_a_mistake_in_the_program_shows_its_traceback_and_keeps_the_outputs(text
     assert outputs(repository) == ["good\n", "good\n"]
 
 
-@pytest.mark.parametrize("shell", ["/bin/sh", "/bin/bash"])
+@pytest.mark.parametrize("shell", ["/bin/sh", pytest.param("/bin/bash", marks=pytest.mark.slow)])
 def test_ctrl_c_stops_with_a_short_message_and_keeps_the_outputs(shell, repository):
     if not Path(shell).exists():
         pytest.skip(f"no {shell} here")

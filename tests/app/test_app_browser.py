@@ -161,7 +161,9 @@ def test_a_study_is_done_by_keyboard_alone_and_withdrawn(app: tuple[str, Service
 
 
 def press(page: Page, name: str) -> None:
-    page.locator(f"button:text-is('{name}')").focus()
+    button = page.locator(f"button:text-is('{name}')")
+    expect(button).to_be_enabled()  # the camera's is not until the network is loaded
+    button.focus()
     page.keyboard.press("Enter")
 
 

@@ -101,7 +101,7 @@ def test_timms_own_builds_are_executed_as_pytorch_executes_them(name, tmp_path):
     assert difference.max_valence_arousal < 2e-4
 
 
-@pytest.mark.parametrize("name", ["mobilenetv3_small", "repvit_m0_9"])
+@pytest.mark.parametrize("name", ["mobilenetv3_small"])  # RepViT takes half a minute
 def test_a_phone_network_verifies_in_a_compressed_form(name, tmp_path, limits):
     torch.manual_seed(0)
     trained = with_statistics(AffectNetwork(NetworkSpec(name, 0.5, SIZE, "prototype")))

@@ -108,6 +108,7 @@ def test_a_classifier_is_not_made_twice(opened):
         make_classifier(make_classifier(opened))
 
 
+@pytest.mark.slow
 def test_a_twin_with_blue_first_or_swapped_affect_is_caught(network, packages, plain, faces, limits, tmp_path):
     class Wrong(torch.nn.Module):
         def __init__(self, kind):

@@ -65,7 +65,7 @@ def assert_close(spec, compared):
     ("spec", "precisions"),
     [
         (NetworkSpec("alexnet", 0.13, 32, "prototype"), ("fp16", "int8")),
-        (NetworkSpec("vgg", 0.2, 48, "plain"), ("palette6",)),
+        pytest.param(NetworkSpec("vgg", 0.2, 48, "plain"), ("palette6",), marks=pytest.mark.slow),
     ],
 )
 def test_the_size_is_known_before_the_conversion(spec, precisions, tmp_path):

@@ -16,6 +16,10 @@ from pocketaffect.coreml.transplant import transplant_weights
 from pocketaffect.coreml.twin import load_twin, save_twin
 from pocketaffect.errors import PocketAffectError
 
+pytestmark = (
+    pytest.mark.slow
+)  # the exporter takes most of ten seconds to import; export's and predict's tests use it too
+
 SIZE = 32
 METADATA = {"labels": "a,b", "origin": "test"}
 

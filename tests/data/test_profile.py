@@ -117,6 +117,7 @@ def test_classes_in_another_order_are_seen_even_where_all_shares_are_equal():
     assert "validation mean valence of happiness" in warned
 
 
+@pytest.mark.slow
 def test_drift_never_stops_a_check_and_is_in_its_result():
     rows = [{"expression": 1.0, "valence": 0.7, "arousal": 0.1}] * 3
     annotations = make_annotations(*rows, *(row | VALIDATION for row in rows))

@@ -131,6 +131,7 @@ def test_files_added_without_an_origin_are_named_as_such(root):
     assert check_source(root) == "files added by `dvc add data`"
 
 
+@pytest.mark.slow
 def test_data_added_over_the_sample_are_missed_and_the_sample_is_refused_until_it_is_meant(root, tmp_path):
     """The trap with DVC itself: `dvc add data` keeps the sample as origin, `dvc repro` puts it back."""
     dvc(root, "init", "--no-scm")

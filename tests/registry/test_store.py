@@ -59,6 +59,7 @@ def test_a_deleted_experiment_is_refused_with_the_command_that_restores_it(store
         store.experiment_id("faces")
 
 
+@pytest.mark.slow
 def test_eight_processes_that_start_at_once_make_one_sound_store(tmp_path, capfd):
     import mlflow  # noqa: F401 - once, for all processes
 

@@ -135,7 +135,8 @@ def test_a_training_killed_in_the_middle_of_an_epoch_ends_with_the_undisturbed_b
 
 
 @pytest.mark.parametrize(
-    ("how", "status"), [(signal.SIGINT, "KeyboardInterrupt"), (signal.SIGTERM, "KeyboardInterrupt")]
+    ("how", "status"),
+    [(signal.SIGINT, "KeyboardInterrupt"), pytest.param(signal.SIGTERM, "KeyboardInterrupt", marks=pytest.mark.slow)],
 )
 def test_an_interrupted_training_stops_with_a_usable_checkpoint(how, status, undisturbed, make_workplace):
     place = make_workplace()

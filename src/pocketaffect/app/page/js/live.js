@@ -15,6 +15,7 @@ export class Live extends EventTarget {
   #view;
   #smoother = new Smoother();
   #paused = false;
+  #looking = false;
   #missed = 0;
   #speed = new Speed();
   #latest = null; // the last single reading, for the study
@@ -107,6 +108,16 @@ export class Live extends EventTarget {
 
   /** One picture after the other, never two at a time; each is dropped when it was read. */
   async #run() {
+    if (this.#looking) return; // a loop that waits for a frame outlives a short pause, and goes on
+    this.#looking = true;
+    try {
+      await this.#lookOn();
+    } finally {
+      this.#looking = false;
+    }
+  }
+
+  async #lookOn() {
     while (this.running && !this.#paused) {
       await nextFrame(byId("video"));
       const picture = await this.#camera.grab().catch(() => null);
