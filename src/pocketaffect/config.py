@@ -93,7 +93,10 @@ class TrainParams(Section):
     optimizer: Literal["adam", "adamw"]
     learning_rate: Positive
     weight_decay: NotNegative
+    schedule: Literal["cosine", "constant"]
     warmup_epochs: NotNegative
+    start_from: Annotated[str, Field(min_length=1)] | None
+    select: Literal["score", "accuracy", "loss"]
     class_weights: Literal["none", "balanced", "effective"]
     soft_labels: bool
     expression_weight: NotNegative

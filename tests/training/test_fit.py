@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import csv
 import itertools
 import os
 import pickle
@@ -12,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from training_parts import MODEL, TRAIN, Workplace
+from training_parts import MODEL, TRAIN, Workplace, read_history
 
 from pocketaffect.config import ModelParams, TrainParams
 from pocketaffect.errors import PocketAffectError
@@ -30,11 +29,6 @@ def undisturbed(tmp_path_factory):
     place = Workplace(tmp_path_factory.mktemp("undisturbed"))
     place.run()
     return place
-
-
-def read_history(folder: Path) -> list[dict[str, float]]:
-    with (folder / "history.csv").open(newline="") as stream:
-        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(stream)]
 
 
 def kill_when(process, condition: Callable[[], bool], how: signal.Signals = signal.SIGKILL) -> None:

@@ -106,6 +106,9 @@ class AffectNetwork(nn.Module):
         valence_arousal = self.valence_arousal(features)
         if self.spec.head == "prototype":
             valence_arousal = valence_arousal + logits.softmax(dim=1) @ self.prototypes
+        if self.training and self.spec.head == "plain":
+            # The paper's output is linear: a bound in training would leave rows beyond it without a gradient.
+            return logits, valence_arousal
         return logits, valence_arousal.clamp(-1.0, 1.0)
 
 

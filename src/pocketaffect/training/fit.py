@@ -8,7 +8,7 @@ import logging
 import shutil
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,6 +27,7 @@ from pocketaffect.provenance import hash_sources
 from pocketaffect.training.checkpoint import CHECKPOINT_STEM, AtomicCheckpointIO, find_checkpoint
 from pocketaffect.training.losses import average_prototypes, balance_classes, weigh_by_effective_number
 from pocketaffect.training.module import AffectModule
+from pocketaffect.training.start import hash_state, start_from
 
 logger = logging.getLogger(__name__)
 
@@ -99,7 +100,51 @@ def train_network(
         The history, one dictionary for each epoch.
 
     Raises:
-        PocketAffectError: No images of a split or a class, an impossible network, a loss that is not finite.
+        PocketAffectError: What `prepare_run` refuses, or a loss that is not finite.
+    """
+    run = prepare_run(shards, model, params)
+    spec, count = run.network.spec, f"{count_parameters(run.network):,}"
+    logger.info(
+        "%s x %g at %d px: %s parameters, %d training and %d validation images",
+        *(spec.architecture, spec.width, spec.size, count, len(run.train), len(run.validation)),
+    )
+    module = AffectModule(run.network, params, run.class_weights)
+    checkpoints = work / run.fingerprint
+    _remove_other_runs(work, checkpoints)
+    _fit(module, FaceData(run.train, run.validation, params), params, checkpoints, callbacks, progress=progress)
+    run.network.load_state_dict(module.best)
+    with write_atomically(target) as draft:
+        draft.mkdir()
+        save_network(run.network, draft)
+        write_history(module.history, draft / HISTORY_FILE)
+    shutil.rmtree(checkpoints)  # a repeated training of the same inputs is a new training, not a look at the old one
+    return module.history
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything that a training needs, checked, before its first step.
+
+    Attributes:
+        train: The training split.
+        validation: The validation split.
+        network: With its first weights.
+        class_weights: Of the expression loss; None for equal ones.
+        fingerprint: A name for all that decides the result.
+    """
+
+    train: Split
+    validation: Split
+    network: AffectNetwork
+    class_weights: list[float] | None
+    fingerprint: str
+
+
+def prepare_run(shards: Path, model: ModelParams, params: TrainParams) -> Run:
+    """Opens the shards, builds the network, and refuses what cannot be trained.
+
+    Raises:
+        PocketAffectError: No images of a split or a class, an impossible network, other weights to start from.
     """
     summary = read_summary(shards)
     train, validation = open_split(shards, "train"), open_split(shards, "validation")
@@ -127,30 +172,24 @@ def train_network(
         deviation=summary["pixel_deviation"],
         prototypes=average_prototypes(train.expression, train.valence_arousal),
     )
-    logger.info(
-        "%s x %g at %d px: %s parameters, %d training and %d validation images",
-        *(spec.architecture, spec.width, spec.size, f"{count_parameters(network):,}", len(train), len(validation)),
-    )
+    if params.start_from is not None:
+        start_from(network, Path(params.start_from))
     weigh = {"none": lambda _: None, "balanced": balance_classes, "effective": weigh_by_effective_number}
-    weights = weigh[params.class_weights](train.expression)
-    module = AffectModule(network, params, weights)
-    checkpoints = work / fingerprint_run(summary, spec, params)
-    _remove_other_runs(work, checkpoints)
-    _fit(module, FaceData(train, validation, params), params, checkpoints, callbacks, progress=progress)
-    network.load_state_dict(module.best)
-    with write_atomically(target) as draft:
-        draft.mkdir()
-        save_network(network, draft)
-        write_history(module.history, draft / HISTORY_FILE)
-    shutil.rmtree(checkpoints)  # a repeated training of the same inputs is a new training, not a look at the old one
-    return module.history
+    return Run(
+        train,
+        validation,
+        network,
+        class_weights=weigh[params.class_weights](train.expression),
+        fingerprint=fingerprint_run(summary, network, params),
+    )
 
 
-def fingerprint_run(summary: dict[str, Any], spec: NetworkSpec, params: TrainParams) -> str:
+def fingerprint_run(summary: dict[str, Any], network: AffectNetwork, params: TrainParams) -> str:
     """A name for all that decides the result of a training: pixels and labels, network, recipe, source code."""
     content = {
         "shards": summary,
-        "network": asdict(spec),
+        "network": asdict(network.spec),
+        "first_weights": hash_state(network.state_dict()),
         "train": params.model_dump(),
         "sources": hash_sources(*SOURCES),
         "torch": torch.__version__,

@@ -18,7 +18,10 @@ from pocketaffect.models.network import AffectNetwork
 from pocketaffect.training.losses import expression_loss, valence_arousal_loss
 
 SCORE: Final = "score"
-"""What the kept epoch is chosen by: the mean of balanced accuracy and CCC, itself averaged over both dimensions."""
+"""The mean of balanced accuracy and CCC, itself averaged over both dimensions."""
+
+SELECTION: Final = {"score": (SCORE, 1.0), "accuracy": ("accuracy", 1.0), "loss": ("validation_loss", -1.0)}
+"""`train.select` to the history's column that the kept epoch is the best of, and the sign that makes best highest."""
 
 
 class AffectModule(pl.LightningModule):
@@ -26,7 +29,7 @@ class AffectModule(pl.LightningModule):
 
     Attributes:
         history: One dictionary of numbers for each finished epoch.
-        best: The state of the network after the epoch with the highest score.
+        best: The state of the network after the epoch that `train.select` chooses.
     """
 
     def __init__(self, network: AffectNetwork, params: TrainParams, class_weights: list[float] | None) -> None:
@@ -108,13 +111,14 @@ class AffectModule(pl.LightningModule):
             "validation_va_loss": float(by_va),
             **scores,
         }
-        if not self.history or row[SCORE] > max(past[SCORE] for past in self.history):
+        column, sign = SELECTION[self.params.select]
+        if not self.history or sign * row[column] > max(sign * past[column] for past in self.history):
             self.best = {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()}
         self.history.append(row)
         self.log_dict({SCORE: row[SCORE], "accuracy": row["accuracy"]}, prog_bar=True, logger=False)
 
     def configure_optimizers(self) -> dict[str, Any]:
-        """Adam or AdamW with a linear warm-up and a cosine decay to zero, step by step."""
+        """Adam or AdamW; a linear warm-up, then a cosine decay to zero or nothing, step by step."""
         params = self.params
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[params.optimizer]
         # Normalisation and biases are not decayed: pulling them to zero only fights the data.
@@ -128,11 +132,14 @@ class AffectModule(pl.LightningModule):
             fused=True,
         )
         steps = int(self.trainer.estimated_stepping_batches)
+        constant = params.schedule == "constant"
         warmup = max(1, round(steps * params.warmup_epochs / params.epochs))
 
         def scale(step: int) -> float:
             if step < warmup:
                 return (step + 1) / warmup
+            if constant:
+                return 1.0
             return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, scale)
