@@ -157,9 +157,7 @@ def _below(scratch: str, name: str) -> Path:
     return folder
 
 
-def _row(
-    form: str, precision: Precision, packages: Packages, verifier: Verifier, params: Params
-) -> dict[str, Any]:
+def _row(form: str, precision: Precision, packages: Packages, verifier: Verifier, params: Params) -> dict[str, Any]:
     package = packages.make(precision)
     verification = verifier.verify(
         packages.make_reference(precision),

@@ -1,0 +1,47 @@
+"""What `accuracy.py` compares: the paper's recipe at full width, and ours at four budgets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+PAPER_PRECISION: Final = "fp32"
+"""The paper's files hold 32-bit weights: 15 MB for 3.75 million parameters."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table.
+
+    Attributes:
+        name: What the line is called, and the folder that keeps its results.
+        recipe: "baseline" (no network), "paper" (two networks, one a task) or "ours" (one network).
+        architecture: As `model.architecture`.
+        width: As `model.width`.
+        budget_bytes: What the whole package may take; None: it is not held to one.
+        train: What differs from `OUR_TRAIN`: settings of `train`.
+    """
+
+    name: str
+    recipe: Literal["baseline", "paper", "ours"]
+    architecture: str = ""
+    width: float = 1.0
+    budget_bytes: int | None = None
+    train: Mapping[str, Any] = field(default_factory=dict)
+
+
+OUR_MODEL: Final[dict[str, Any]] = {"head": "prototype", "dropout": 0.1, "full_resolution_stem": False}
+OUR_TRAIN: Final[dict[str, Any]] = {"epochs": 24, "class_weights": "effective"}
+"""What differs from params.yaml, whose recipe is tuned to the drawn sample."""
+
+ROWS: Final = (
+    Row("HOG + logistic regression, ridge", "baseline"),
+    Row("paper, AlexNet variant", "paper", "alexnet"),
+    Row("paper, VGG variant", "paper", "vgg"),
+    Row("paper, MobileNet variant", "paper", "mobilenet"),
+    Row("ours, 5 MB", "ours", "vgg", 1.0, 5_000_000),
+    Row("ours, 1 MB", "ours", "vgg", 0.72, 1_000_000),
+    Row("ours, 500 KB", "ours", "vgg", 0.5, 500_000),
+    Row("ours, 250 KB", "ours", "vgg", 0.35, 250_000),
+)
