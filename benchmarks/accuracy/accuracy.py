@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, Final
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from real_faces import COLUMNS, REPOSITORY, fit_baseline, run_pipeline
-from rows import OUR_MODEL, OUR_TRAIN, PAPER_PRECISION, ROWS, Row
+from rows import OUR_MODEL, OUR_TRAIN, PAPER_BATCH, PAPER_PRECISION, ROWS, Row
 
 from pocketaffect import paths
 from pocketaffect.arithmetic import pin_arithmetic
@@ -114,6 +114,7 @@ def _train_paper_pair(row: Row, seed: int, clone: Path, made: Path) -> tuple[Pre
         seed,
         made / "checkpoints",
         made / "networks",
+        batch_size=PAPER_BATCH,
         machine=MACHINE,
         progress=False,
     )
