@@ -9,3 +9,11 @@ for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 from pocketaffect.telemetry import disable_telemetry  # noqa: E402  it sets variables, too
 
 disable_telemetry()
+
+LONGEST_FIRST = ("audit", "pipeline")
+"""Folders whose files run for minutes. `pytest -m slow --no-loadscope-reorder` begins with them: begun last, one would
+run alone while the other process waits. xdist's own order, by the number of a file's tests, puts some of them last."""
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.parent.name not in LONGEST_FIRST)

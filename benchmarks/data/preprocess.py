@@ -1,6 +1,7 @@
 """Faces out of JPEGs of AffectNet's size: ours, the paper's own way, and decoding alone, in one run.
 
-    .venv/bin/python benchmarks/data/preprocess.py [--images 1200] [--size 128] [--rounds 5] [--photographs PATH]
+    .venv/bin/python benchmarks/data/preprocess.py [--images 1200] [--size 128] [--rounds 5] [--box 0.77]
+        [--quality 90] [--photographs PATH]
 
 draws the images into a scratch folder (or takes the JPEGs below PATH), then in turns, several times:
 
@@ -29,7 +30,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import cv2
 import numpy as np
 import simplejpeg
-from affectnet_like import Folder, describe_machine, make_folder, write_manifest
+from affectnet_like import BOX_SHARE, QUALITY, Folder, describe_machine, make_folder, write_manifest
 
 from pocketaffect.data.shards.write import write_shards
 
@@ -41,14 +42,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="pocketaffect-benchmark-") as scratch:
         root = Path(scratch)
         if arguments.photographs is None:
-            folder = make_folder(root, arguments.images)
+            folder = make_folder(root, arguments.images, box_share=arguments.box, quality=arguments.quality)
         else:
-            folder = take_photographs(root, arguments.photographs, arguments.images)
+            folder = take_photographs(root, arguments.photographs, arguments.images, arguments.box)
         count = len(folder.paths)
-        size_mean = np.mean([(folder.source / path).stat().st_size for path in folder.paths])
+        kilobytes = np.mean([(folder.source / path).stat().st_size for path in folder.paths]) / 1000
+        density = 1000 * kilobytes / folder.sizes.prod(axis=1).mean()
         print(f"{describe_machine()}")
         print(
-            f"{count} images, {folder.sizes.mean():.0f} px a side, {size_mean / 1000:.0f} kB, to {arguments.size} px\n"
+            f"{count} images, {folder.sizes.mean():.0f} px a side, {kilobytes:.0f} kB ({density:.2f} bytes a pixel), "
+            f"boxes of {folder.boxes[:, 2].mean():.0f} px to {arguments.size} px\n"
         )
 
         def ours(workers: int = 1, shard_images: int = 2048) -> None:
@@ -133,11 +136,11 @@ def decode_alone(folder: Folder) -> None:
         simplejpeg.decode_jpeg((folder.source / path).read_bytes(), colorspace="RGB")
 
 
-def take_photographs(root: Path, source: Path, count: int) -> Folder:
+def take_photographs(root: Path, source: Path, count: int, box_share: float) -> Folder:
     """JPEGs from a folder of photographs, with a box in their middle."""
     paths = sorted(str(file.relative_to(source)) for file in source.rglob("*.jp*g"))[:count]
     sizes = np.array([cv2.imread(str(source / path)).shape[1::-1] for path in paths])
-    sides = np.round(0.6 * sizes.min(axis=1, keepdims=True)).repeat(2, axis=1)
+    sides = np.round(box_share * sizes.min(axis=1, keepdims=True)).repeat(2, axis=1)
     folder = Folder(
         source, root / "manifest.parquet", paths, np.hstack([(sizes - sides) // 2, sides]).astype(float), sizes
     )
@@ -150,6 +153,8 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--images", type=int, default=1200)
     parser.add_argument("--size", type=int, default=128, help="pixels a side of the result (the paper's: 128)")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--box", type=float, default=BOX_SHARE, help="side of the face box, of the image's shorter one")
+    parser.add_argument("--quality", type=int, default=QUALITY, help="of the drawn JPEGs")
     parser.add_argument("--repeat", type=int, default=8, help="how often each image counts where wall time is measured")
     parser.add_argument("--photographs", type=Path, help="a folder of JPEGs instead of drawn ones")
     return parser.parse_args()

@@ -167,7 +167,7 @@ def test_a_damaged_archive_is_refused_or_read_by_its_names(data, kind):
 
 
 @pytest.mark.slow
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(data=st.data(), kind=st.sampled_from(("ustar", "gnu", "pax", "stored", "deflated")))
 def test_no_damage_to_an_archive_makes_it_crash(data, kind):
     check_damaged(data, kind)
