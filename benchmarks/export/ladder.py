@@ -1,10 +1,10 @@
 """Bytes, metrics and agreement of each precision: the paper's three networks and two phones' ones, on your data.
 
-    nice -n 10 .venv/bin/python benchmarks/export/ladder.py PATH --work FOLDER [--size 48] [--epochs 5]
+    nice -n 10 .venv/bin/python benchmarks/export/ladder.py PATH --work FOLDER [--size 48] [--faces 512]
 
 clones this repository's HEAD into FOLDER, points the clone at PATH (a folder in AffectNet's CSV layout) and runs `dvc
 repro preprocess` there, trains the five networks one after another, makes a package of each in every precision,
-executes the file over the whole validation split with the interpreter, and prints a table for each network. Two of
+executes the file over faces of the validation split with the interpreter, and prints a table for each network. Two of
 the networks also get the fine-tuned forms. FOLDER keeps shards, networks and rows: a run that was stopped goes on
 where it was.
 
@@ -33,13 +33,13 @@ if TYPE_CHECKING:
     from pocketaffect.models.network import AffectNetwork
 
 NETWORKS: Final = {
-    "alexnet": 0.35,
-    "vgg": 0.35,
-    "mobilenet": 0.35,
-    "mobilenetv3_small": 0.5,
-    "mobilenetv4_conv_small": 0.35,
+    "alexnet": (0.35, 5),
+    "vgg": (0.25, 4),
+    "mobilenet": (0.25, 4),
+    "mobilenetv3_small": (0.35, 4),
+    "mobilenetv4_conv_small": (0.25, 4),
 }
-"""Architecture to width."""
+"""Architecture to width and epochs."""
 FINETUNED: Final = ("vgg", "mobilenet")
 FORMS: Final = (("dkm", "palette4"), ("dkm", "palette2"), ("qat", "int8-activations"))
 NEWEST: Final = "iOS18"
@@ -56,33 +56,31 @@ def main() -> None:
         from real_faces import run_pipeline
 
         run_pipeline(clone, arguments.path.resolve(), {"preprocess.image_size": arguments.size}, until="preprocess")
-    params = _recipe(clone, arguments.epochs, arguments.steps)
-    for architecture, width in NETWORKS.items():
-        folder = train(architecture, width, params, work)
+    params = _recipe(clone, arguments.steps)
+    for architecture, (width, epochs) in NETWORKS.items():
+        folder = train(architecture, width, epochs, params, work)
         rows = work / "rows" / f"{folder.name}.json"
         if not rows.is_file():
-            measure(folder, params, clone / paths.SHARDS, rows)
+            measure(folder, params, clone / paths.SHARDS, rows, arguments.faces)
         show(json.loads(rows.read_text(encoding="utf-8")))
 
 
-def _recipe(clone: Path, epochs: int, steps: int) -> Params:
+def _recipe(clone: Path, steps: int) -> Params:
     from pocketaffect.config import load_params
 
     shipped = load_params(clone / "params.yaml")
-    train = shipped.train.model_copy(
-        update={"epochs": epochs, "batch_size": 64, "learning_rate": 0.002, "class_weights": "effective"}
-    )
+    train = shipped.train.model_copy(update={"batch_size": 64, "learning_rate": 0.002, "class_weights": "effective"})
     export = shipped.export.model_copy(
         update={"deployment_target": NEWEST, "budget_bytes": 10**9, "finetune_steps": steps}
     )
     return shipped.model_copy(update={"train": train, "export": export})
 
 
-def train(architecture: str, width: float, params: Params, work: Path) -> Path:
+def train(architecture: str, width: float, epochs: int, params: Params, work: Path) -> Path:
     """The folder of the trained network."""
     from pocketaffect.training.fit import train_network
 
-    name = f"{architecture}-{width:g}-{params.train.epochs}"
+    name = f"{architecture}-{width:g}-{epochs}"
     target = work / "networks" / name
     if not target.is_dir():
         model = params.model.model_copy(update={"architecture": architecture, "width": width, "dropout": 0.1})
@@ -90,7 +88,7 @@ def train(architecture: str, width: float, params: Params, work: Path) -> Path:
         train_network(
             work / "clone" / paths.SHARDS,
             model,
-            params.train,
+            params.train.model_copy(update={"epochs": epochs}),
             work=work / "checkpoints" / name,
             target=target,
             progress=False,
@@ -99,7 +97,7 @@ def train(architecture: str, width: float, params: Params, work: Path) -> Path:
     return target
 
 
-def measure(folder: Path, params: Params, shards: Path, rows: Path) -> None:
+def measure(folder: Path, params: Params, shards: Path, rows: Path, count: int) -> None:
     """Makes and executes every package of a trained network; writes its rows."""
     from pocketaffect.coreml.describe import PackageDescription
     from pocketaffect.coreml.measure import Faces
@@ -115,7 +113,7 @@ def measure(folder: Path, params: Params, shards: Path, rows: Path) -> None:
 
     network = load_network(folder)
     split = open_split(shards, "validation")
-    faces = Faces(split.images(), split.expression, split.valence_arousal)
+    faces = Faces(split.images(), split.expression, split.valence_arousal).thin_out(count)
     results = describe_results(None, images=len(faces.images))  # of fixed width: the bytes are the shipped file's
     words = PackageDescription("the authors", "Apache-2.0", "0", "The ladder of precisions.", results)
     found: list[dict[str, Any]] = []
@@ -221,7 +219,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("path", type=Path)
     parser.add_argument("--work", type=Path, required=True, help="folder that keeps what was made")
     parser.add_argument("--size", type=int, default=48, help="pixels a side")
-    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--faces", type=int, default=512, help="of the validation split that files are executed on")
     parser.add_argument("--steps", type=int, default=100, help="of fine-tuning")
     return parser.parse_args()
 
