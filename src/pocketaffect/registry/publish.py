@@ -28,7 +28,7 @@ from pocketaffect.registry.measured import (
     to_json,
 )
 from pocketaffect.registry.register import register_package
-from pocketaffect.registry.runs import VALIDATION_TAG
+from pocketaffect.registry.runs import VALIDATION_TAG, flatten
 from pocketaffect.registry.store import open_store
 from pocketaffect.registry.versions import RegisteredVersion
 
@@ -83,17 +83,6 @@ def publish(
         )
 
 
-def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
-    """Nested settings with dotted keys, as MLflow shows parameters."""
-    flat: dict[str, object] = {}
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
-    return flat
-
-
 def _check_origin(root: Path, params: Params) -> None:
     """Refuses a package that was made from other data, settings or sources than stand here: its tags would lie."""
     says, here = read_file_metadata(root / paths.PACKAGE), describe_origin(params, root)
@@ -109,10 +98,11 @@ def _check_origin(root: Path, params: Params) -> None:
 def _check_dirtiness(lineage: Lineage, allowed: bool) -> None:
     if lineage.dirty and not allowed:
         raise PocketAffectError(
-            "register: uncommitted changes (params.yaml, register.allow_dirty is false)",
+            "register: uncommitted changes",
             found=", ".join(lineage.dirty_paths[:10]),
             allowed="a commit that holds everything that decides the result",
-            todo="git commit, then `dvc repro`; or `pocketaffect register --allow-dirty`, which marks the version",
+            todo="git commit, then `pocketaffect register`; with --allow-dirty it marks the version, which is never "
+            "promoted (the stage: params.yaml, register.allow_dirty)",
         )
 
 
