@@ -15,6 +15,7 @@ from pocketaffect.registry.file_metadata import digest_file, read_file_metadata
 from pocketaffect.registry.history import History, fits_commit, search_history
 from pocketaffect.registry.runs import CLASSIFIER_TAG, DIGEST_TAG, TWIN_TAG, flatten
 from pocketaffect.registry.store import Store
+from pocketaffect.registry.trials import STUDY_TAG, TRIAL_TAG
 from pocketaffect.registry.versions import (
     FIRST_COMMIT_TAG,
     RegisteredVersion,
@@ -34,7 +35,8 @@ _SHOWN_TAGS: Final = {
     "dvc_lock.sha256": "dvc.lock",
     "params.sha256": "params.yaml",
     "requirements.sha256": "requirements.lock",
-    "sweep.trial": "sweep trial",
+    STUDY_TAG: "settings of study",
+    TRIAL_TAG: "and its trial",
     "version.python": "Python",
     "version.torch": "torch",
     "version.coremltools": "coremltools",
@@ -192,12 +194,12 @@ def _history_rows(history: History | None) -> Iterator[tuple[str, str]]:
         yield "git", "no repository here: its commit is looked for where it was made"
         return
     if history.unjudged:
-        yield "git", f"{history.unjudged} of {history.looked_at} commits hash other sources than this one: ask there"
+        yield "git", f"{history.unjudged} of {history.looked_at} commits name their origin by other rules: ask there"
     if not history.commits:
         yield "git", f"none of {history.looked_at - history.unjudged} commits has these data, settings and sources"
         return
     newest = history.commits[0]
-    yield "git", "the commit whose data, settings and sources these are (the run is known to the store alone)"
+    yield "git", "these data, settings and sources are those of (and of later commits that leave them alone)"
     yield "  commit", f"{newest.sha} of {newest.date}: {newest.subject}"
     yield from ((f"  or {one.sha[:12]}", f"of {one.date}: {one.subject}") for one in history.commits[1:5])
     settings = newest.params.model_dump(by_alias=True, mode="json")
