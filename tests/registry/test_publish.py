@@ -154,7 +154,7 @@ def test_pyfunc_loads_it_and_answers_as_the_shipped_file_did(repository, publish
         for name in ("MLmodel", "code", "requirements.txt", "python_env.yaml", "served.json"):
             shutil.rmtree(folder / name, ignore_errors=True)
             (folder / name).unlink(missing_ok=True)
-        write_flavor(folder, served_file=paths.PACKAGE.name, sha256=published.digest)
+        write_flavor(folder, served_file=paths.PACKAGE.name, forms={paths.PACKAGE.name: published.digest})
     answers = mlflow.pyfunc.load_model(str(folder)).predict(pd.DataFrame({"image": pictures}))
     expected = read_predictions(repository / paths.SHIPPED_PREDICTIONS).predictions
     given = answers[[name for name in answers if name.startswith("p_")]].to_numpy()

@@ -31,8 +31,13 @@ from pocketaffect.telemetry import disable_telemetry
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+log = logging.getLogger(__name__)
+
 LOCK: Final = ".lock"
 LOCK_SECONDS: Final = 600
+QUIET_SECONDS: Final = 10
+"""How long the lock is waited for before a line says so."""
+
 CONNECT_SECONDS: Final = 5
 
 
@@ -85,7 +90,11 @@ class Store:
         """
         lock = FileLock(self.lock_file, is_singleton=True)
         try:
-            lock.acquire(timeout=LOCK_SECONDS)
+            try:
+                lock.acquire(timeout=QUIET_SECONDS)
+            except Timeout:
+                log.warning("%s: held by another process; waiting up to %d s", self.lock_file, LOCK_SECONDS)
+                lock.acquire(timeout=LOCK_SECONDS)
         except Timeout:
             raise PocketAffectError(
                 f"{self.lock_file}: held by another process for over {LOCK_SECONDS} s",
