@@ -48,10 +48,13 @@ async function start() {
   showScreen();
   try {
     const facts = await readModel();
-    const live = new Live(await Vision.open(facts), facts.labels);
+    const vision = new Vision(facts);
+    const ready = vision.open();
+    const live = new Live(vision, facts.labels);
     const songs = new Songs(live, facts.labels);
     new Study(live, facts.labels);
     addKeys(live, songs);
+    await ready;
     document.documentElement.dataset.ready = "";
   } catch (error) {
     byId("status").textContent = text("live.failed", { message: error.message });
