@@ -7,9 +7,10 @@ export class Vision {
   #waiting = new Map();
   #next = 0;
 
-  /** `facts` are those of /api/model. */
+  /** Begins to load both networks; `facts` are those of /api/model. */
   constructor(facts) {
     this.#facts = facts;
+    this.open().catch(() => {}); // who looks at a picture is told, and tries again
   }
 
   /** Loads both networks, where they are not; resolves when they can be used. */
