@@ -204,6 +204,9 @@ def test_the_runtime_travels_compressed_and_only_once(client: TestClient) -> Non
     assert (again.status_code, again.content) == (304, b"")
     with client.stream("GET", path, headers={"accept-encoding": "gzip"}) as zipped:
         assert zipped.headers["content-encoding"] == "gzip"
+        assert zipped.read() == answer.content
+    with client.stream("GET", path, headers={"accept-encoding": "gzip, deflate, br"}) as packed:
+        assert packed.headers["content-encoding"] == "br"
     model = client.get("/api/model").json()
     assert "immutable" in client.get(model["files"][0]).headers["cache-control"]
 
