@@ -168,6 +168,25 @@ class AuditParams(Section):
     bytes_tolerance: Fraction
 
 
+class SweepParams(Section):
+    """What `pocketaffect sweep` searches, and with what. `sweep.space` reads the space itself."""
+
+    budget_bytes: Count
+    objectives: Literal["score", "score-and-bytes"]
+    trials: Count
+    epochs: Count
+    sampler: Literal["tpe", "gp", "nsga2", "random"]
+    pruner: Literal["hyperband", "asha", "none"]
+    seed: Seed
+    workers: Annotated[int, Field(ge=1, le=1024)]
+    executor: Literal["local", "ray"]
+    storage: Annotated[str, Field(min_length=1)]
+    space: Annotated[
+        dict[str, list[bool | int | float | str] | dict[Literal["low", "high", "log", "step"], bool | int | float]],
+        Field(min_length=1),
+    ]
+
+
 class Params(Section):
     """All of params.yaml."""
 
@@ -181,6 +200,7 @@ class Params(Section):
     register_: Annotated[RegisterParams, Field(alias="register")]  # ABCMeta owns the plain name
     promotion: PromotionParams
     audit: AuditParams
+    sweep: SweepParams
 
 
 def load_params(path: Path = PARAMS_FILE) -> Params:

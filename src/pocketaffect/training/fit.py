@@ -7,6 +7,7 @@ import json
 import logging
 import shutil
 import warnings
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -70,12 +71,29 @@ class EpochLines(Callback):
 
 
 def train_network(
-    shards: Path, model: ModelParams, params: TrainParams, *, work: Path, target: Path, progress: bool = True
+    shards: Path,
+    model: ModelParams,
+    params: TrainParams,
+    *,
+    work: Path,
+    target: Path,
+    progress: bool = True,
+    callbacks: Sequence[Callback] = (),
 ) -> list[dict[str, float]]:
     """Trains on the shards and writes the best epoch's network and the history into `target`.
 
     Checkpoints live in `work`, below a name made of everything that decides the result; a repeated call with the
     same inputs goes on from the last finished epoch and ends with the same bytes as an undisturbed run.
+
+    Args:
+        shards: What the preprocess stage wrote.
+        model: The network.
+        params: The recipe.
+        work: Where checkpoints live while the training goes on.
+        target: The folder to write.
+        progress: A bar for each epoch, or a line in the log.
+        callbacks: More of Lightning's, such as one that prunes. One that raises leaves the checkpoint in place and
+            writes no network.
 
     Returns:
         The history, one dictionary for each epoch.
@@ -118,7 +136,7 @@ def train_network(
     module = AffectModule(network, params, weights)
     checkpoints = work / fingerprint_run(summary, spec, params)
     _remove_other_runs(work, checkpoints)
-    _fit(module, FaceData(train, validation, params), params, checkpoints, progress=progress)
+    _fit(module, FaceData(train, validation, params), params, checkpoints, callbacks, progress=progress)
     network.load_state_dict(module.best)
     with write_atomically(target) as draft:
         draft.mkdir()
@@ -149,7 +167,15 @@ def write_history(history: list[dict[str, float]], target: Path) -> None:
         draft.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _fit(module: AffectModule, data: FaceData, params: TrainParams, checkpoints: Path, *, progress: bool) -> None:
+def _fit(
+    module: AffectModule,
+    data: FaceData,
+    params: TrainParams,
+    checkpoints: Path,
+    further: Sequence[Callback],
+    *,
+    progress: bool,
+) -> None:
     # The best weights are inside the checkpoint too, so that one atomic file is all there is to resume from.
     keep_last = ModelCheckpoint(
         dirpath=checkpoints,
@@ -158,8 +184,7 @@ def _fit(module: AffectModule, data: FaceData, params: TrainParams, checkpoints:
         save_on_train_epoch_end=True,
         enable_version_counter=False,
     )
-    callbacks: list[Callback] = [keep_last]
-    callbacks.append(TQDMProgressBar(refresh_rate=20) if progress else EpochLines())
+    callbacks: list[Callback] = [keep_last, TQDMProgressBar(refresh_rate=20) if progress else EpochLines(), *further]
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # its import sets INFO: advice and adverts
     with warnings.catch_warnings():
         # Lightning's advice on worker processes and log intervals does not fit memory-mapped shards.
