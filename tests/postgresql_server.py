@@ -21,7 +21,7 @@ def find_programs() -> Path | None:
     """The folder of initdb and pg_ctl: on PATH, or where Debian's and Red Hat's packages put them."""
     on_path = shutil.which("pg_ctl")
     folders = [Path(on_path).resolve().parent] if on_path else []
-    folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True) + [Path("/usr/pgsql/bin")]
+    folders += [*sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True), Path("/usr/pgsql/bin")]
     return next((folder for folder in folders if (folder / "initdb").exists()), None)
 
 
