@@ -215,9 +215,14 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
     try:
         return Params.model_validate(raw)
     except ValidationError as error:
-        problems = [_describe(dict(problem)) for problem in error.errors()]
+        problems = describe_problems(error)
         listed = "\n".join(f"  - {problem}" for problem in problems)
         raise PocketAffectError(f"{path}: {len(problems)} problem(s)\n{listed}") from None
+
+
+def describe_problems(error: ValidationError) -> list[str]:
+    """One line for each problem with settings: dotted key, what is wrong, what was found, what to do."""
+    return [_describe(dict(problem)) for problem in error.errors()]
 
 
 def _describe(problem: dict[str, Any]) -> str:
