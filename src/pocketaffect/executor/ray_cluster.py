@@ -8,6 +8,7 @@ actor on the node starts as the local executor does, so both forms begin, fail a
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import pickle
 import signal
@@ -215,33 +216,40 @@ class RayWorker:
         options = {"num_cpus": 1, "num_gpus": int(gpu), "max_concurrency": 2, "scheduling_strategy": "SPREAD"}
         self._minder = cluster.remote(_Minder).options(**options).remote(place)
         self._end = self._minder.run.remote(pickle.dumps(function))
+        self._failure: str | None = None
+        self._ended = False
         self.name = f"Ray actor {self._minder._ray_actor_id.hex()[:12]}"
 
     def wait(self, seconds: float) -> bool:
         """Whether the call has ended, or its node is gone."""
-        ended, _ = self._ray.wait([self._end], timeout=seconds)
-        return bool(ended)
+        if not self._ended and self._ray.wait([self._end], timeout=seconds)[0]:
+            self._failure = self._ask()
+            self._ended = True
+            self.kill()  # the actor would hold a CPU as long as this object lives
+        return self._ended
 
     def failure(self) -> str | None:
         """The call's error, or that the node was lost."""
+        return self._failure
+
+    def stop(self) -> None:
+        """A polite end."""
+        if not self._ended:
+            self._minder.stop.remote()
+
+    def kill(self) -> None:
+        """An impolite one, also for a worker that still waits for a free CPU."""
+        self._ray.kill(self._minder)
+
+    def _ask(self) -> str | None:
         from ray.exceptions import RayActorError, RayError
 
-        if not self.wait(0):
-            return None
         try:
             return self._ray.get(self._end)  # type: ignore[no-any-return]
         except RayActorError:
             return "killed, or its node was lost"
         except RayError as error:
             return " ".join(str(error).split())[-400:]
-
-    def stop(self) -> None:
-        """A polite end."""
-        self._minder.stop.remote()
-
-    def kill(self) -> None:
-        """An impolite one, also for a worker that still waits for a free CPU."""
-        self._ray.kill(self._minder)
 
 
 class _Minder:
@@ -277,14 +285,10 @@ def _connect() -> Any:
     A TCP connection is tried first: where nothing answers, Ray itself waits for minutes and may then end the process.
     """
     disable_telemetry()
-    try:
-        import ray
-    except ImportError:
+    if importlib.util.find_spec("ray") is None:
         raise PocketAffectError(
             "executor: ray: Ray is not installed", todo='pip install "pocketaffect[ray]", or set executor: local'
-        ) from None
-    if ray.is_initialized():
-        return ray
+        )
     address = os.environ.get(ADDRESS, "").strip() or DEFAULT_ADDRESS
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal() or "/" in host:
@@ -294,6 +298,10 @@ def _connect() -> Any:
         socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
     except (OSError, OverflowError) as error:
         raise PocketAffectError(f"executor: ray: no cluster answers at {address}", found=error, todo=todo) from None
+    import ray
+
+    if ray.is_initialized():
+        return ray
     before = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address=address, logging_level="WARNING", namespace="pocketaffect")
