@@ -66,7 +66,7 @@ def best_first(rows: Sequence[TrialRow]) -> list[TrialRow]:
 
 
 def find_front(rows: Sequence[TrialRow]) -> list[TrialRow]:
-    """The Pareto front, fewest bytes first: no other trial has a higher score for as few bytes, or fewer for as high."""
+    """The Pareto front, fewest bytes first: each has a higher score than all that are smaller."""
     front: list[TrialRow] = []
     for row in sorted(best_first(rows), key=lambda row: (row.bytes or 0, -(row.score or 0.0), row.number)):
         if not front or (row.score or 0.0) > (front[-1].score or 0.0):
@@ -82,7 +82,7 @@ def count_epochs(rows: Sequence[TrialRow]) -> int:
 def _read_row(trial: FrozenTrial, firsts: Mapping[int, int]) -> TrialRow:
     attributes = trial.user_attrs
     outcome = _outcome(trial)
-    curve = {step: value for step, value in sorted(trial.intermediate_values.items())}
+    curve = dict(sorted(trial.intermediate_values.items()))
     score = trial.values[0] if outcome == "done" else None
     if outcome == "stopped early":
         score = list(curve.values())[-1] if curve else None

@@ -80,7 +80,7 @@ def draw_table(
         *(("budget left", "right"), ("epochs", "right"), ("settings", "left")),
     ):
         table.add_column(title, justify=justify, no_wrap=title != "settings")  # type: ignore[arg-type]
-    best = (best_first(rows) or [None])[0]
+    best = next(iter(best_first(rows)), None)
     for row in rows[-last:] if last else rows:
         left = "" if row.bytes is None else f"{params.budget_bytes - row.bytes:,}"
         table.add_row(
@@ -100,7 +100,8 @@ def describe_progress(rows: Sequence[TrialRow], params: SweepParams, remaining: 
     """One line: how many trials ended, the best, the epochs that were trained, the time that is left."""
     ended = sum(row.outcome in FINISHED for row in rows)
     parts = [f"{ended} of {params.trials} trials, {count_epochs(rows)} epochs"]
-    for best in best_first(rows)[:1]:
+    best = next(iter(best_first(rows)), None)
+    if best is not None:
         parts.append(f"best so far trial {best.number}: {best.score:.4f} in {best.bytes:,} bytes")
     if remaining is not None:
         parts.append(f"about {_duration(remaining)} left")
