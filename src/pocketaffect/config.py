@@ -22,6 +22,7 @@ Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
+ExecutorName = Literal["local", "ray"]
 
 
 class Section(BaseModel):
@@ -59,6 +60,7 @@ class PreprocessParams(Section):
     margin: Annotated[float, Field(ge=0, le=1)]
     align: Literal["none", "eyes"]
     workers: Annotated[int, Field(ge=1, le=256)]
+    executor: ExecutorName
     shard_images: Count
     memory_mb: Annotated[int, Field(ge=64)]
 
@@ -179,7 +181,7 @@ class SweepParams(Section):
     pruner: Literal["hyperband", "asha", "none"]
     seed: Seed
     workers: Annotated[int, Field(ge=1, le=1024)]
-    executor: Literal["local", "ray"]
+    executor: ExecutorName
     storage: Annotated[str, Field(min_length=1)]
     space: Annotated[
         dict[str, list[bool | int | float | str] | dict[Literal["low", "high", "log", "step"], bool | int | float]],

@@ -21,4 +21,8 @@ def find_executor(name: str) -> Executor:
         from pocketaffect.executor.local import LocalExecutor
 
         return LocalExecutor()
+    if name == "ray":
+        from pocketaffect.executor.ray_cluster import RayExecutor
+
+        return RayExecutor()
     raise PocketAffectError("executor: unknown", found=name, allowed=", ".join(EXECUTORS))

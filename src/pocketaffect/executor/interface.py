@@ -53,9 +53,23 @@ class Executor(Protocol):
                 through.
         """
 
-    def start(self, function: Callable[[], None]) -> Worker:
+    def start(self, function: Callable[[], None], *, gpu: bool = False) -> Worker:
         """Calls `function` in a new process and returns at once.
 
         The process is fresh (torch is not imported, so that `pin_arithmetic` may be called), has the environment of
         this one, and ends when this one ends.
+
+        Args:
+            function: What to call.
+            gpu: Whether it needs a GPU to itself. A cluster gives it one; on this machine Lightning chooses.
+
+        Raises:
+            PocketAffectError: The place has not as many processors.
+        """
+
+    def require_shared_folder(self, purpose: str) -> None:
+        """Refuses work whose files would not be seen by all of its processes; `purpose` names it in the message.
+
+        Raises:
+            PocketAffectError: Some of the machines do not share the repository's folder.
         """

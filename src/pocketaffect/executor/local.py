@@ -74,9 +74,12 @@ class LocalExecutor:
 
         return map_in_order(function, jobs, workers=workers)
 
-    def start(self, function: Callable[[], None]) -> LocalWorker:
+    def start(self, function: Callable[[], None], *, gpu: bool = False) -> LocalWorker:  # noqa: ARG002
         """A spawned process."""
         return LocalWorker(function)
+
+    def require_shared_folder(self, purpose: str) -> None:
+        """One machine shares its folders with itself."""
 
 
 def _call(function: Callable[[], None], errors: multiprocessing.connection.Connection) -> None:

@@ -25,7 +25,7 @@ from pocketaffect.sweep.objective import Plan, Train, train_trial
 from pocketaffect.sweep.results import FINISHED, TrialRow, best_first, read_rows
 from pocketaffect.sweep.shards import ensure_all_shards
 from pocketaffect.sweep.space import Choice, apply_settings, read_space
-from pocketaffect.sweep.storage import open_storage
+from pocketaffect.sweep.storage import is_journal, open_storage
 from pocketaffect.sweep.study import ask_question, open_study, require_consistent
 from pocketaffect.sweep.worker import quieten, run_worker
 
@@ -76,6 +76,8 @@ def prepare_sweep(params: Params, root: Path = Path(), *, new: bool = False, tra
     require_consistent(params)
     space = read_space(params)
     executor = find_executor(params.sweep.executor)
+    if is_journal(params.sweep.storage):
+        executor.require_shared_folder("sweep.storage: journal")
     require_fit(params, space)
     question = ask_question(params, root)
     storage = open_storage(params.sweep.storage, root / paths.SWEEP, requeue_silent)
@@ -113,7 +115,8 @@ def run_trials(sweep: Sweep, watchers: Sequence[Watcher] = ()) -> list[TrialRow]
 
 
 def _work(sweep: Sweep, count: int, watchers: Sequence[Watcher]) -> None:
-    start: Callable[[], Worker] = partial(sweep.executor.start, partial(run_worker, sweep.plan))
+    gpu = sweep.plan.params.train.accelerator == "gpu"
+    start: Callable[[], Worker] = partial(sweep.executor.start, partial(run_worker, sweep.plan), gpu=gpu)
     workers = [start() for _ in range(count)]
     finished, deaths = 0, 0
     try:
@@ -133,9 +136,18 @@ def _work(sweep: Sweep, count: int, watchers: Sequence[Watcher]) -> None:
                 if not failure.startswith("killed") or deaths > FRUITLESS_DEATHS * count:
                     raise PocketAffectError(f"sweep: {worker.name} ended", found=failure, todo="see the lines above")
                 logger.warning("%s was %s; another takes its place", worker.name, failure)
-                workers.append(start())
+                _replace(workers, start)
     finally:
         _end(workers)
+
+
+def _replace(workers: list[Worker], start: Callable[[], Worker]) -> None:
+    try:
+        workers.append(start())
+    except PocketAffectError:  # a cluster that lost a node may have no room: the others go on
+        if not workers:
+            raise
+        logger.warning("there is no room for another; %d go on", len(workers))
 
 
 def _end(workers: Sequence[Worker]) -> None:

@@ -20,6 +20,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.storages.journal._file import BaseJournalFileLock
 
 from pocketaffect.errors import PocketAffectError
+from pocketaffect.registry.postgresql import TABLES_OF_MLFLOW, creation_lock, list_tables, shared_database_error
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -168,14 +169,18 @@ def _open_database(address: str, on_stale: Callable[[Study, FrozenTrial], None] 
             found=address,
             todo="export it, then repeat the command",
         )
+    setting, plain = "params.yaml: sweep.storage", url.render_as_string(hide_password=False)
     try:
-        return RDBStorage(
-            url.render_as_string(hide_password=False),
-            engine_kwargs={"pool_pre_ping": True, "connect_args": {"connect_timeout": CONNECT_SECONDS}},
-            heartbeat_interval=HEARTBEAT_SECONDS,
-            grace_period=GRACE_SECONDS,
-            heartbeat_stale_trial_callback=on_stale,
-        )
+        with creation_lock(plain, setting=setting) as connection:
+            if list_tables(connection) & TABLES_OF_MLFLOW:
+                raise shared_database_error(setting, shown, "MLflow's runs")
+            return RDBStorage(
+                plain,
+                engine_kwargs={"pool_pre_ping": True, "connect_args": {"connect_timeout": CONNECT_SECONDS}},
+                heartbeat_interval=HEARTBEAT_SECONDS,
+                grace_period=GRACE_SECONDS,
+                heartbeat_stale_trial_callback=on_stale,
+            )
     except (NoSuchModuleError, ImportError) as error:
         raise PocketAffectError(
             f"params.yaml: sweep.storage {shown}: Python has no driver for it",
