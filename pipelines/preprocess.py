@@ -13,8 +13,11 @@ def main(params: Params) -> None:
     from pocketaffect.data.report.sheets import write_contact_sheets
     from pocketaffect.data.shards.manifest import Manifest
     from pocketaffect.data.shards.write import write_shards
+    from pocketaffect.executor import find_executor
 
     settings = params.preprocess
+    executor = find_executor(settings.executor)
+    executor.require_shared_folder("preprocess")
     with show_progress("faces", len(Manifest.open(paths.MANIFEST_TABLE))) as progress:
         summary = write_shards(
             paths.MANIFEST_TABLE,
@@ -28,6 +31,7 @@ def main(params: Params) -> None:
             memory_mb=settings.memory_mb,
             work=paths.SHARD_DRAFTS,
             progress=progress,
+            executor=executor,
         )
     write_contact_sheets(paths.SHARDS, paths.FACES_REPORT)
     logging.getLogger("preprocess").info("faces %s", summary["images"])
