@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from pocketaffect.config import PARAMS_FILE, load_params
+from pocketaffect.config import PARAMS_FILE, Params, load_params
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.files import write_atomically
 from pocketaffect.sweep.results import TrialRow, best_first
@@ -77,7 +77,7 @@ def write_settings(settings: Mapping[str, Value], file: Path = PARAMS_FILE) -> s
         return ""
     with write_atomically(file) as draft:
         draft.write_bytes(after.encode("utf-8"))
-        if load_params(draft) != wanted:
+        if not _says(draft, wanted):
             raise PocketAffectError(
                 f"{file}: cannot be edited value by value",
                 found="an anchor, an alias or a tag where a setting stands",
@@ -87,6 +87,13 @@ def write_settings(settings: Mapping[str, Value], file: Path = PARAMS_FILE) -> s
         before.splitlines(), after.splitlines(), f"{file} before", f"{file} now", n=0, lineterm=""
     )
     return "\n".join(lines)
+
+
+def _says(file: Path, wanted: Params) -> bool:
+    try:
+        return load_params(file) == wanted
+    except PocketAffectError:
+        return False
 
 
 def _replace_values(text: str, settings: Mapping[str, Value], file: Path) -> str:

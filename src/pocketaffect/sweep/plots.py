@@ -22,7 +22,7 @@ SCORE_LABEL: Final = "score (balanced accuracy and CCC, half each)"
 @styled
 def draw_history(rows: Sequence[TrialRow]) -> Figure:
     """Score by trial, and the best so far."""
-    figure, (axis,) = make_axes(1, 1, (8.2, 3.6), margins=(0.65, 0.15, 0.65, 0.5))
+    figure, (axis,) = make_axes(1, 1, (8.2, 3.6), margins=(0.65, 0.15, 0.5, 0.5))
     done, stopped = _with(rows, "done"), _with(rows, "stopped early")
     axis.scatter(*_points(stopped), s=16, facecolors="none", edgecolors=GREY, label="stopped early: its last epoch")
     axis.scatter(*_points(done), s=20, color=BLUE, label="trained to the end", zorder=3)
@@ -43,7 +43,7 @@ def draw_history(rows: Sequence[TrialRow]) -> Figure:
 @styled
 def draw_front(rows: Sequence[TrialRow], budget: int) -> Figure:
     """Score against predicted bytes, the Pareto front, and the budget."""
-    figure, (axis,) = make_axes(1, 1, (8.2, 4.0), margins=(0.65, 0.15, 0.65, 0.5))
+    figure, (axis,) = make_axes(1, 1, (8.2, 4.0), margins=(0.65, 0.15, 0.5, 0.5))
     done, front = _with(rows, "done"), find_front(rows)
     axis.scatter([_kilobytes(row) for row in done], _points(done)[1], s=20, color=GREY, label="trial")
     places, scores = [_kilobytes(row) for row in front], [row.score or 0.0 for row in front]

@@ -23,6 +23,7 @@ from pocketaffect.sweep.budget import require_fit
 from pocketaffect.sweep.leases import requeue_silent
 from pocketaffect.sweep.objective import Plan, Train, train_trial
 from pocketaffect.sweep.results import FINISHED, TrialRow, best_first, read_rows
+from pocketaffect.sweep.shards import ensure_all_shards
 from pocketaffect.sweep.space import Choice, apply_settings, read_space
 from pocketaffect.sweep.storage import is_journal, open_storage
 from pocketaffect.sweep.study import ask_question, open_study, require_consistent
@@ -103,7 +104,7 @@ def run_trials(sweep: Sweep, watchers: Sequence[Watcher] = ()) -> list[TrialRow]
     with _hold_driver(plan.folder):
         left = plan.params.sweep.trials - sum(row.outcome in FINISHED for row in sweep.rows())
         if left > 0:
-            _cut_shards(plan)
+            _cut_shards(sweep)
             _work(sweep, min(plan.params.sweep.workers, left), watchers)
         rows = sweep.rows()
         for watcher in watchers:
@@ -184,15 +185,23 @@ def _hold_driver(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def _cut_shards(plan: Plan) -> None:
-    """The shards of every input size that a trial may ask for, before any worker needs them."""
-    from pocketaffect.sweep.shards import ensure_shards
+def _cut_shards(sweep: Sweep) -> None:
+    """The shards of every input size that a trial may ask for, before any worker needs them.
 
+    In a process of its own: what this one has loaded would count against `preprocess.memory_mb`.
+    """
+    plan = sweep.plan
     own = plan.params.preprocess.image_size
-    sizes = plan.space.dimensions.get("preprocess.image_size", Choice((own,)))
-    wanted = sizes.values if isinstance(sizes, Choice) else ()  # of a range, the first trial of a size cuts it
-    for size in wanted:
-        ensure_shards(apply_settings(plan.params, {"preprocess.image_size": size}), own, plan.root)
+    dimension = plan.space.dimensions.get("preprocess.image_size", Choice((own,)))
+    wanted = [apply_settings(plan.params, {"preprocess.image_size": size}) for size in dimension.corners()]
+    worker = sweep.executor.start(partial(ensure_all_shards, wanted, own, plan.root))
+    try:
+        while not worker.wait(LOOK_SECONDS):
+            pass
+    finally:
+        _end([worker])
+    if (failure := worker.failure()) is not None:
+        raise PocketAffectError(failure)
 
 
 def _no_winner(plan: Plan, rows: Sequence[TrialRow]) -> PocketAffectError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from filelock import FileLock
@@ -54,6 +55,16 @@ def ensure_shards(params: Params, pipeline_size: int, root: Path = Path()) -> Pa
                 work=root / paths.SWEEP / "shards" / f"draft-{size}",
             )
     return target
+
+
+def ensure_all_shards(wanted: Sequence[Params], pipeline_size: int, root: Path) -> None:
+    """`ensure_shards` for each of several sizes.
+
+    Raises:
+        PocketAffectError: As there.
+    """
+    for params in wanted:
+        ensure_shards(params, pipeline_size, root)
 
 
 def _pipeline_shards(root: Path, size: int) -> Path:

@@ -28,6 +28,7 @@ FIXED: Final = frozenset(f"train.{name}" for name in ("seed", "threads", "instru
 """What makes trials comparable and repeatable; `sweep.epochs` takes the place of `train.epochs`."""
 
 DIGITS: Final = 4
+MANY: Final = 64
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,11 @@ class Range:
         return min(max(float(f"{value:.{DIGITS}g}"), self.low), self.high)
 
     def corners(self) -> tuple[Value, ...]:
-        """Both ends."""
-        return (int(self.low), int(self.high)) if self.whole else (self.low, self.high)
+        """Both ends; of whole numbers all of them, unless they are many."""
+        if not self.whole:
+            return self.low, self.high
+        values = range(int(self.low), int(self.high) + 1, int(self.step or 1))
+        return tuple(values) if len(values) <= MANY else (values[0], values[-1])
 
 
 Dimension = Choice | Range

@@ -110,8 +110,9 @@ def open_study(storage: BaseStorage, question: Question, params: Params, *, new:
     if same and not new:
         name = same[-1]
     else:
-        if present and not new:
-            raise _refuse_change(present, question)
+        begun = {name: settings for name, settings in present.items() if _has_trials(storage, name)}
+        if begun and not new:
+            raise _refuse_change(begun, question)
         name = f"{question.name}-{len(same) + 1}" if same else question.name
     directions: list[Direction] = ["maximize"]
     if params.sweep.objectives == "score-and-bytes":
@@ -217,6 +218,10 @@ def _studies(storage: BaseStorage, prefix: str) -> dict[str, Mapping[str, Any]]:
         for study in studies
         if ours.fullmatch(study.study_name)
     }
+
+
+def _has_trials(storage: BaseStorage, name: str) -> bool:
+    return storage.get_n_trials(storage.get_study_id_from_name(name)) > 0
 
 
 def _refuse_change(present: Mapping[str, Mapping[str, Any]], question: Question) -> PocketAffectError:
