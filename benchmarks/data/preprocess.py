@@ -24,19 +24,26 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import cv2
 import numpy as np
 import simplejpeg
-from affectnet_like import BOX_SHARE, QUALITY, Folder, describe_machine, make_folder, write_manifest
 
-from pocketaffect.data.shards.write import write_shards
+if TYPE_CHECKING:
+    from affectnet_like import Folder
+
+# Worker processes import this file. What they do not need is imported where it is used, as in the stage's own script.
 
 
 def main() -> None:
     """Prints the table."""
+    from affectnet_like import Folder, describe_machine, make_folder, write_manifest
+
+    from pocketaffect.data.shards.write import write_shards
+
     arguments = _parse()
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory(prefix="pocketaffect-benchmark-") as scratch:
@@ -138,6 +145,8 @@ def decode_alone(folder: Folder) -> None:
 
 def take_photographs(root: Path, source: Path, count: int, box_share: float) -> Folder:
     """JPEGs from a folder of photographs, with a box in their middle."""
+    from affectnet_like import Folder, write_manifest
+
     paths = sorted(str(file.relative_to(source)) for file in source.rglob("*.jp*g"))[:count]
     sizes = np.array([cv2.imread(str(source / path)).shape[1::-1] for path in paths])
     sides = np.round(box_share * sizes.min(axis=1, keepdims=True)).repeat(2, axis=1)
@@ -149,6 +158,8 @@ def take_photographs(root: Path, source: Path, count: int, box_share: float) -> 
 
 
 def _parse() -> argparse.Namespace:
+    from affectnet_like import BOX_SHARE, QUALITY
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=1200)
     parser.add_argument("--size", type=int, default=128, help="pixels a side of the result (the paper's: 128)")
