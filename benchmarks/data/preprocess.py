@@ -11,7 +11,7 @@ draws the images into a scratch folder (or takes the JPEGs below PATH), then in 
 - decoding alone: simplejpeg's full decode of the same files, the limit of any way that decodes them whole
 
 Images per CPU second (user and system time, of this process), the median of the rounds; and the wall time of
-`write_shards` with two processes beside one.
+`write_shards`, and of decoding alone, with two processes beside one.
 """
 
 from __future__ import annotations
@@ -31,6 +31,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import cv2
 import numpy as np
 import simplejpeg
+
+PARTS = 40
+"""Jobs for the processes."""
 
 if TYPE_CHECKING:
     from affectnet_like import Folder
@@ -78,7 +81,7 @@ def main() -> None:
         ways: dict[str, Callable[[], None]] = {
             "ours": ours,
             "paper": lambda: crop_by_opencv(folder, root / "crops", arguments.size),
-            "decode": lambda: decode_alone(folder),
+            "decode": lambda: decode_files([str(folder.source / path) for path in folder.paths]),
         }
         rates: dict[str, list[float]] = {name: [] for name in ways}
         for _ in range(arguments.rounds + 1):  # the first one warms up
@@ -106,17 +109,21 @@ def main() -> None:
                 np.tile(folder.sizes, (times, 1)),
             )
         )
-        walls: dict[int, list[float]] = {1: [], 2: []}
+        parts = -(-count * times // PARTS)
+        doubled: dict[str, Callable[[int], None]] = {
+            "write_shards": lambda workers: ours(workers, parts),
+            "decode": lambda workers: decode_in_processes(folder, times, parts, workers),
+        }
+        walls: dict[tuple[str, int], list[float]] = {(name, workers): [] for name in doubled for workers in (1, 2)}
         for _ in range(3):
-            for workers, found in walls.items():
-                found.append(measure(time.perf_counter, lambda: ours(workers, -(-count * times // 40))))  # noqa: B023
-        one, two = (statistics.median(walls[workers]) for workers in (1, 2))
-        print(
-            f"\nwall, {count * times} images: 1 process {one:.1f} s, 2 processes {two:.1f} s (their start included), ",
-            end="",
-        )
-        print(f"{one / two:.2f} times as fast")
-        print(f"load at the end: {os.getloadavg()[0]:.1f}")
+            for (name, workers), found in walls.items():
+                found.append(measure(time.perf_counter, lambda: doubled[name](workers)))  # noqa: B023
+        print(f"\n| wall seconds, {count * times} images | 1 process | 2, their start included | times as fast |")
+        print("|---|---|---|---|")
+        for name in doubled:
+            one, two = (statistics.median(walls[name, workers]) for workers in (1, 2))
+            print(f"| {name} | {one:.1f} | {two:.1f} | {one / two:.2f} |")
+        print(f"\nload at the end: {os.getloadavg()[0]:.1f}")
 
 
 def measure(clock: Callable[[], float], work: Callable[[], None]) -> float:
@@ -137,10 +144,20 @@ def crop_by_opencv(folder: Folder, target: Path, size: int) -> None:
         cv2.imwrite(str(target / f"{number}.jpg"), cv2.resize(face, (size, size)))
 
 
-def decode_alone(folder: Folder) -> None:
+def decode_in_processes(folder: Folder, times: int, part: int, workers: int) -> None:
+    """The same by the stage's own pool of processes: what this machine gains by a second one."""
+    from pocketaffect.data.pool import map_in_order
+
+    files = [str(folder.source / path) for path in folder.paths] * times
+    parts = [files[start : start + part] for start in range(0, len(files), part)]
+    for _ in map_in_order(decode_files, parts, workers=workers):
+        pass
+
+
+def decode_files(files: list[str]) -> None:
     """The floor of reading whole pictures: nothing is done with them."""
-    for path in folder.paths:
-        simplejpeg.decode_jpeg((folder.source / path).read_bytes(), colorspace="RGB")
+    for file in files:
+        simplejpeg.decode_jpeg(Path(file).read_bytes(), colorspace="RGB")
 
 
 def take_photographs(root: Path, source: Path, count: int, box_share: float) -> Folder:

@@ -96,7 +96,10 @@ class FileReader:
         try:
             content = os.pread(self._open(archive), room + place.length, place.offset - room)
             checksum = check_header(content[:room], place)
-        except (OSError, ImageProblemError):
+        except ImageProblemError:
+            return None
+        except OSError as error:
+            _raise_shortage(error)
             return None
         data = content[room:]
         if len(data) < place.length or checksum not in (None, zlib.crc32(data)):
@@ -122,8 +125,7 @@ class FileReader:
         try:
             file = os.open(f"{self._root}/{path}", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         except OSError as error:
-            if error.errno in (errno.EMFILE, errno.ENFILE):
-                raise
+            _raise_shortage(error)
             return None
         try:
             content = os.read(file, MAX_BYTES + 1)
@@ -133,3 +135,9 @@ class FileReader:
             return None
         finally:
             os.close(file)
+
+
+def _raise_shortage(error: OSError) -> None:
+    """Too many open files say nothing about this one."""
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        raise error
