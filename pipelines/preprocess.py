@@ -1,10 +1,15 @@
 """Cuts the faces out of the images and packs them into uint8 shards."""
 
+from __future__ import annotations
+
 import logging
+from typing import TYPE_CHECKING
 
 from pocketaffect import paths
-from pocketaffect.config import Params
 from pocketaffect.stage import run_stage
+
+if TYPE_CHECKING:
+    from pocketaffect.config import Params  # worker processes import this file, too, and pydantic is half their start
 
 
 def main(params: Params) -> None:

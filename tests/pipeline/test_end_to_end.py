@@ -169,36 +169,35 @@ def test_a_list_without_its_columns_is_named_with_what_is_missing(spoilt, tmp_pa
     assert "kept:" in printed
 
 
-def test_too_many_unreadable_images_stop_with_rule_count_and_examples(spoilt, tmp_path):
+def test_a_dirty_data_set_stops_with_rule_count_and_examples_and_goes_on_when_mended(spoilt, tmp_path):
     folder = use_copy_of_data(spoilt, tmp_path / "affectnet")
-    for image in sorted((folder / "Manually_Annotated_Images").rglob("*.*"))[::20]:
-        image.write_bytes(b"not an image")
-    printed = refuse(spoilt, "dvc", "repro")
-    assert "image_readable" in printed
-    assert "validate.max_quarantine_fraction" in printed
-    assert ".csv line " in printed
-    assert (spoilt.folder / ".work/validate/quarantine.csv").is_file()
-
-
-def test_too_many_labels_that_are_not_numbers_stop_with_rule_and_value(spoilt, tmp_path):
-    file = use_copy_of_data(spoilt, tmp_path / "affectnet") / "training.csv"
-    header, *rows = file.read_text().splitlines()
+    file = folder / "training.csv"
+    sound = file.read_text()
+    header, *rows = sound.splitlines()
     rows[::10] = [",".join([*row.split(",")[:-2], "nan", "7.5"]) for row in rows[::10]]
     file.write_text("\n".join([header, *rows]) + "\n")
+    pictures = sorted((folder / "Manually_Annotated_Images").rglob("*.*"))[::20]
+    contents = [picture.read_bytes() for picture in pictures]
+    for picture in pictures:
+        picture.write_bytes(b"not an image")
     printed = refuse(spoilt, "dvc", "repro")
     assert "valence_in_range" in printed
+    assert "training.csv line " in printed
     assert "nan" in printed
+    assert "validate.max_quarantine_fraction" in printed
     assert "do:" in printed
+    listed = (spoilt.folder / ".work/validate/quarantine.csv").read_text()
+    assert "image_readable" in listed
+    assert all(picture.name in listed for picture in pictures)
 
-
-def test_a_few_bad_rows_are_quarantined_and_the_run_goes_on(spoilt, tmp_path):
-    file = use_copy_of_data(spoilt, tmp_path / "affectnet") / "training.csv"
-    header, *rows = file.read_text().splitlines()
-    rows[0] = ",".join([*rows[0].split(",")[:-1], "nan"])
-    file.write_text("\n".join([header, *rows]) + "\n")
+    file.write_text(sound)
+    for picture, content in zip(pictures[1:], contents[1:], strict=True):
+        picture.write_bytes(content)
     spoilt.repro("validate")
     contract = json.loads((spoilt.folder / "out/manifest/contract.json").read_text())
     assert contract["quarantined"] >= 1
+    listed = (spoilt.folder / "reports/data/quarantine.csv").read_text()
+    assert [picture.name in listed for picture in pictures] == [True, *[False] * len(pictures[1:])]
 
 
 def test_a_misspelt_setting_is_named_with_the_nearest_known_one(spoilt):
