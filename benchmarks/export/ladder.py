@@ -6,7 +6,7 @@ clones this repository's HEAD into FOLDER, points the clone at PATH (a folder in
 repro preprocess` there, trains the five networks one after another, makes a package of each in every precision,
 executes the file over faces of the validation split with the interpreter, and prints a table for each network. Two of
 the networks also get the fine-tuned forms. FOLDER keeps shards, networks and rows: a run that was stopped goes on
-where it was.
+where it was. With --trained, whatever trained networks lie in FOLDER/networks are measured, and no others.
 
 The networks are narrow and trained for a few epochs, so that two cores do it within the hour: the table compares
 precisions of one network, not networks.
@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 
 NETWORKS: Final = {
     "alexnet": (0.35, 5),
-    "vgg": (0.25, 4),
-    "mobilenet": (0.25, 4),
-    "mobilenetv3_small": (0.35, 4),
-    "mobilenetv4_conv_small": (0.25, 4),
+    "vgg": (0.35, 5),
+    "mobilenet": (0.25, 5),
+    "mobilenetv3_small": (0.35, 5),
+    "mobilenetv4_conv_small": (0.25, 5),
 }
 """Architecture to width and epochs."""
 FINETUNED: Final = ("vgg", "mobilenet")
@@ -57,8 +57,8 @@ def main() -> None:
 
         run_pipeline(clone, arguments.path.resolve(), {"preprocess.image_size": arguments.size}, until="preprocess")
     params = _recipe(clone, arguments.steps)
-    for architecture, (width, epochs) in NETWORKS.items():
-        folder = train(architecture, width, epochs, params, work)
+    folders = [] if arguments.trained else [train(name, *recipe, params, work) for name, recipe in NETWORKS.items()]
+    for folder in sorted((work / "networks").iterdir()) if arguments.trained else folders:
         rows = work / "rows" / f"{folder.name}.json"
         if not rows.is_file():
             measure(folder, params, clone / paths.SHARDS, rows, arguments.faces)
@@ -124,7 +124,8 @@ def measure(folder: Path, params: Params, shards: Path, rows: Path, count: int) 
         for precision in readable_precisions(NEWEST):
             found.append(_row(precision.name, precision, plain, verifier, params))
             print(f"{folder.name}: {found[-1]}", file=sys.stderr, flush=True)
-        for finetune, name in FORMS if network.spec.architecture in FINETUNED else ():
+        steps = params.export.finetune_steps
+        for finetune, name in FORMS if steps and network.spec.architecture in FINETUNED else ():
             export = params.export.model_copy(update={"precision": name, "finetune": finetune})
             start = time.process_time()
             tuned = finetune_for_export(network, open_split(shards, "train"), export, params.train)
@@ -220,7 +221,8 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--work", type=Path, required=True, help="folder that keeps what was made")
     parser.add_argument("--size", type=int, default=48, help="pixels a side")
     parser.add_argument("--faces", type=int, default=512, help="of the validation split that files are executed on")
-    parser.add_argument("--steps", type=int, default=100, help="of fine-tuning")
+    parser.add_argument("--trained", action="store_true", help="train nothing: measure what FOLDER/networks holds")
+    parser.add_argument("--steps", type=int, default=100, help="of fine-tuning; 0: none")
     return parser.parse_args()
 
 
