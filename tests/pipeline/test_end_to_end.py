@@ -240,3 +240,40 @@ def test_a_full_disk_is_named_and_keeps_the_outputs(spoilt, tmp_path):
     assert "disk full" in printed
     assert "free" in printed
     assert "kept:" in printed
+
+
+def audit_quickly(copy: RepositoryCopy, report: Path) -> tuple[int, dict]:
+    done = copy.run("pocketaffect", "audit", "candidate", "--quick", "--no-record", "--json", str(report))
+    assert report.is_file(), done.stdout + done.stderr
+    return done.returncode, json.loads(report.read_text())
+
+
+def test_a_quick_audit_holds_hashes_lineage_and_answers_and_leaves_all_as_it_was(whole, tmp_path):
+    everything = (*MADE, ".dvc/cache", ".git", "mlruns/artifacts", "mlruns/mlflow.db")
+    before = whole.hashes(*everything)
+    code, found = audit_quickly(whole, tmp_path / "audit.json")
+    assert (code, found["verdict"]) == (0, "bit-identical"), found["reason"]
+    assert [check["name"] for check in found["checks"]] == [
+        "stored files",
+        "environment lock",
+        "sources and settings",
+        "the file's own metadata",
+        "answers",
+    ]
+    assert "bit-identical on 1" in found["checks"][-1]["detail"]
+    assert whole.hashes(*everything) == before
+
+
+def test_a_quick_audit_says_that_faces_are_missing_and_names_a_stored_file_that_was_changed(spoilt, tmp_path):
+    shutil.rmtree(spoilt.folder / ".dvc/cache")
+    code, found = audit_quickly(spoilt, tmp_path / "missing.json")
+    assert (code, found["verdict"]) == (5, "cannot be audited")
+    assert "the validation faces" in found["reason"]
+    twin = next(spoilt.folder.glob("mlruns/artifacts/*/artifacts/model/*.onnx"))
+    twin.write_bytes(twin.read_bytes()[:-1] + b"?")
+    code, found = audit_quickly(spoilt, tmp_path / "changed.json")
+    assert (code, found["verdict"]) == (4, "differs")
+    assert f"model/{twin.name}: other bytes than were registered" in found["reason"]
+    promoted = spoilt.run("pocketaffect", "promote", "--override", "in a hurry")
+    assert promoted.returncode == 1
+    assert f"model/{twin.name} is not the file that was registered" in promoted.stderr
