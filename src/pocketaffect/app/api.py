@@ -14,9 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from pocketaffect.app.model import ServedModel
 from pocketaffect.labels import EXPRESSIONS
 from pocketaffect.music.affect import Affect
+from pocketaffect.music.catalogue import Catalogue
 from pocketaffect.music.links import SERVICES
 from pocketaffect.music.listeners import Listeners, Rating
-from pocketaffect.music.recommend import COUNT, Recommender
+from pocketaffect.music.recommend import COUNT, SuggestsSongs
 from pocketaffect.study.consent import CONSENT_VERSION, STATEMENTS, Consent
 from pocketaffect.study.prompts import NEUTRAL_PROMPT, PROMPTS
 from pocketaffect.study.rows import PromptRow
@@ -141,7 +142,10 @@ class Services:
     """What the API works with."""
 
     model: ServedModel
-    recommender: Recommender
+    recommender: SuggestsSongs
+    catalogue: Catalogue | None
+    """Whose tracks are suggested and may be rated; None where a service suggests its own."""
+
     listeners: Listeners
     study: StudyStore
     retention_days: int
@@ -173,11 +177,12 @@ def build_api(services: Services) -> APIRouter:
 
 
 def _add_songs(api: APIRouter, services: Services) -> None:
-    tracks = services.recommender.catalogue
+    catalogue = services.catalogue
 
-    @api.get("/music", summary="The music services that songs link to, and the catalogue's length")
+    @api.get("/music", summary="The music services that songs link to, and the catalogue's length where there is one")
     def read_music() -> dict[str, Any]:
-        return {"services": {key: name for key, (name, _) in SERVICES.items()}, "tracks": len(tracks)}
+        tracks = None if catalogue is None else len(catalogue)
+        return {"services": {key: name for key, (name, _) in SERVICES.items()}, "tracks": tracks}
 
     @api.post("/songs", summary="Songs for an affect")
     def suggest_songs(body: SongsBody) -> Songs:
@@ -211,7 +216,7 @@ def _add_songs(api: APIRouter, services: Services) -> None:
 
     @api.post("/ratings", status_code=201, summary="Keep a rating in this server's store")
     def rate(body: StoredRatingBody) -> None:
-        if tracks.get(body.track) is None:
+        if catalogue is None or catalogue.get(body.track) is None:
             raise HTTPException(404, "no such track")
         services.listeners.rate(body.listener, body.affect.read(), body.track, body.stars)
 
