@@ -68,7 +68,7 @@ def _visit(context: BrowserContext, address: str, times: Times) -> Page:
 
 
 def _processor_seconds() -> float:
-    """Of the browser's processes: this one's children but for the server and playwright's driver, which are no Chromium."""
+    """Of Chromium's processes, without the server's and playwright's own."""
     total = 0.0
     for process in psutil.Process().children(recursive=True):
         try:

@@ -30,7 +30,9 @@ _BROTLI: Final = """
 const { brotliCompressSync, constants } = require("zlib");
 const { readFileSync, writeFileSync } = require("fs");
 const params = { [constants.BROTLI_PARAM_QUALITY]: 9, [constants.BROTLI_PARAM_LGWIN]: 24 };
-for (const file of process.argv.slice(1)) writeFileSync(`${file}.br`, brotliCompressSync(readFileSync(file), { params }));
+for (const file of process.argv.slice(1)) {
+  writeFileSync(`${file}.br`, brotliCompressSync(readFileSync(file), { params }));
+}
 """
 """Python has no brotli, Node has. Quality 11 would save another 0.4 MB, and take 45 seconds in place of 3."""
 

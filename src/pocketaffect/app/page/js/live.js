@@ -235,7 +235,8 @@ class Speed {
 
   toText() {
     const span = this.#frames.at(-1).seconds - this.#frames[0].seconds;
-    const rate = span > 0 ? Math.round((this.#frames.length - 1) / span) : 0;
+    const exact = span > 0 ? (this.#frames.length - 1) / span : 0;
+    const rate = exact.toFixed(exact < 3 ? 1 : 0);
     const mean = (name) => {
       const found = this.#frames.map(({ times }) => times[name]).filter((value) => value !== undefined);
       return found.length ? found.reduce((sum, value) => sum + value, 0) / found.length : 0;
