@@ -5,11 +5,18 @@ import sys
 from pocketaffect import paths
 from pocketaffect.arithmetic import pin_arithmetic
 from pocketaffect.config import Params
-from pocketaffect.stage import run_stage
+from pocketaffect.models.catalogue import HUB
+from pocketaffect.stage import require_dependency, run_stage
 
 
 def main(params: Params) -> None:
     """out/shards/ to out/model/: weights, architecture, history."""
+    for key, path in (
+        ("train.start_from", params.train.start_from),
+        ("train.distill.teacher", params.train.distill.teacher),
+        ("model.pretrained", None if params.model.pretrained == HUB else params.model.pretrained),
+    ):
+        require_dependency(path, key)
     pin_arithmetic(threads=params.train.threads, instructions=params.train.instructions)
     from pocketaffect.training.fit import train_network
 
