@@ -26,7 +26,7 @@ TINY = SWEEP | {
     "trials": 3,
     "sampler": "tpe",
     "pruner": "hyperband",
-    "budget_bytes": 110_000,
+    "budget_bytes": 125_000,
     "space": {
         "model.architecture": ["mobilenet"],
         "model.width": {"low": 0.1, "high": 0.13},
@@ -65,7 +65,7 @@ def test_the_winner_is_the_best_trial_and_its_real_package_fits(swept):
     best = choose_trial(seen.rows, None)
     assert (winner.trial, winner.score, winner.predicted_bytes) == (best.number, best.score, best.bytes)
     package = root / paths.SWEEP / seen.study.study_name / "winner" / paths.PACKAGE.name
-    assert winner.bytes == sum(file.stat().st_size for file in package.rglob("*") if file.is_file()) <= 110_000
+    assert winner.bytes == sum(file.stat().st_size for file in package.rglob("*") if file.is_file()) <= 125_000
     assert abs(winner.bytes - winner.predicted_bytes) < 600
 
 
