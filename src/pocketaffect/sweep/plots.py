@@ -47,7 +47,8 @@ def draw_front(rows: Sequence[TrialRow], budget: int) -> Figure:
     done, front = _with(rows, "done"), find_front(rows)
     axis.scatter([_kilobytes(row) for row in done], _points(done)[1], s=20, color=GREY, label="trial")
     places, scores = [_kilobytes(row) for row in front], [row.score or 0.0 for row in front]
-    axis.step([*places, budget / 1000], [*scores, *scores[-1:]], where="post", color=BLUE, label="Pareto front")
+    if front:
+        axis.step([*places, budget / 1000], [*scores, scores[-1]], where="post", color=BLUE, label="Pareto front")
     axis.scatter(places, scores, s=26, color=BLUE, zorder=3)
     for row in best_first(rows)[:1]:
         axis.annotate(
