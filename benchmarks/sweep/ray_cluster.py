@@ -1,6 +1,6 @@
 """A two-node Ray cluster on this machine against its own processes: same shards, same trials, same network.
 
-    python benchmarks/sweep/ray_cluster.py [--images 320] [--trials 8]
+    python benchmarks/sweep/ray_cluster.py [--images 160] [--trials 8]
 
 Cuts the sample's faces, runs a sweep of random configurations, trains with two processes, each once locally and once on
 the cluster; then repeats the sweep and kills a node amid it. Exits with 1 where anything differs or is lost.
@@ -32,7 +32,7 @@ CLOCK: dict[str, float] = {}
 def main() -> None:
     """Runs it all and prints a line for each part."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=320)
+    parser.add_argument("--images", type=int, default=160)
     parser.add_argument("--trials", type=int, default=8)
     chosen = parser.parse_args()
     pin_arithmetic(threads=1, instructions="avx2")
@@ -62,7 +62,7 @@ def choose_params(images: int, trials: int) -> Params:
     content["model"] |= {"architecture": "alexnet", "width": 0.2}
     content["train"] |= {"epochs": 2, "batch_size": 16}
     content["sweep"] |= {
-        **{"trials": trials, "epochs": 4, "workers": 2, "sampler": "random", "pruner": "none"},
+        **{"trials": trials, "epochs": 3, "workers": 2, "sampler": "random", "pruner": "none"},
         "space": {
             "model.width": {"low": 0.1, "high": 0.6},
             "train.learning_rate": {"low": 0.0003, "high": 0.006, "log": True},
