@@ -33,7 +33,29 @@ def train(folder: Path, model: dict[str, Any], settings: dict[str, Any]) -> None
 
 def train_logged(folder: Path, model: dict[str, Any], settings: dict[str, Any]) -> None:
     """As `train`, with all that is printed in folder/log."""
+    _log_to(folder)
+    train(folder, model, settings)
+
+
+def train_pair(folder: Path, epochs: tuple[int, int]) -> None:
+    """Trains the paper's pair on folder/shards to folder/model, with all that is printed in folder/log."""
+    from pocketaffect.training.presets import train_paper_pair
+
+    _log_to(folder)
+    train_paper_pair(
+        folder / "shards",
+        "mobilenet",
+        0.1,
+        7,
+        folder / "work",
+        folder / "model",
+        batch_size=16,
+        epochs=epochs,
+        progress=False,
+    )
+
+
+def _log_to(folder: Path) -> None:
     stream = (folder / "log").open("w", encoding="utf-8")
     os.dup2(stream.fileno(), 2)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
-    train(folder, model, settings)
