@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,12 @@ from pocketaffect import paths
 from pocketaffect.arithmetic import pin_arithmetic
 from pocketaffect.config import PARAMS_FILE, Params, load_params
 from pocketaffect.executor import find_executor
+from pocketaffect.executor.ranks import run_ranks
 from pocketaffect.sweep.results import TrialRow
+from pocketaffect.training.launch import train_here
+
+TOLERANCE = 0.05
+"""Of losses and metrics: two processes add in another order, and the network grows that from step to step."""
 
 CLOCK: dict[str, float] = {}
 
@@ -42,11 +48,14 @@ def main() -> None:
         prepare_data(params)
         faults += cut(params, "local")
         local = sweep(params, "local")
+        one, two = train(params, "local", 1), train(params, "local", 2)
+        faults += compare_histories("two processes", one, two, limit=TOLERANCE)
         with timed("start of the cluster"), contextlib.ExitStack() as stack:
             cluster = stack.enter_context(run_two_nodes())
             stay = stack.pop_all()
         with stay:
             faults += cut(params, "ray")
+            faults += compare_histories("two processes on ray", two, train(params, "ray", 2), limit=0.0)
             faults += compare("sweep on ray", local, sweep(params, "ray"))
             faults += compare("sweep with a killed node", local, sweep(params, "ray", NodeKiller(cluster)))
     print("\n".join(f"{name:<32} {seconds:7.1f} s" for name, seconds in CLOCK.items()))
@@ -117,6 +126,25 @@ def hash_files(folder: Path) -> dict[str, str]:
     """sha256 of each file below the folder."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+def train(params: Params, executor: str, processes: int) -> list[dict[str, float]]:
+    """The history of a training by so many processes."""
+    alone = params.train.model_copy(update={"devices": 1, "nodes": processes})
+    call = partial(train_here, params.model_copy(update={"train": alone}), progress=False)
+    with timed(f"training, {executor}, {processes} process(es)"):
+        run_ranks(find_executor(executor), call, ranks=processes, gpu=False, work=paths.RANKS)
+    lines = (paths.MODEL / "history.csv").read_text().splitlines()
+    return [dict(zip(lines[0].split(","), map(float, line.split(",")), strict=True)) for line in lines[1:]]
+
+
+def compare_histories(
+    name: str, one: Sequence[dict[str, float]], other: Sequence[dict[str, float]], *, limit: float
+) -> list[str]:
+    """Prints the largest difference of any number of any epoch; a fault where it is over the limit."""
+    differences = [abs(a[key] - b[key]) for a, b in zip(one, other, strict=True) for key in a]
+    print(f"{name}: losses and metrics differ by {max(differences):.2g} at most over {len(one)} epochs")
+    return [f"{name}: differ by {max(differences)}, allowed {limit}"] if max(differences) > limit else []
 
 
 class NodeKiller:
