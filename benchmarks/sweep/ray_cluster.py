@@ -24,7 +24,7 @@ from two_nodes import run_two_nodes
 from pocketaffect import paths
 from pocketaffect.arithmetic import pin_arithmetic
 from pocketaffect.config import PARAMS_FILE, Params, load_params
-from pocketaffect.executor import find_executor
+from pocketaffect.executor.choose import find_executor
 from pocketaffect.executor.ranks import run_ranks
 from pocketaffect.sweep.results import TrialRow
 from pocketaffect.training.launch import train_here

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.executor import find_executor
+from pocketaffect.executor.choose import find_executor
 
 
 def leave_note(folder: Path) -> None:

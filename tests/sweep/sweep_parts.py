@@ -85,3 +85,10 @@ def kill_own_process(plan: Plan, params: Params, trial: Any, folder: Path) -> fl
     """What the system does to a process when memory runs out."""
     os.kill(os.getpid(), signal.SIGKILL)
     raise AssertionError("alive")
+
+
+def note_training(plan: Plan, params: Params, trial: Any, folder: Path) -> float:
+    """Leaves a note with its process, and takes no time."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{os.getpid()}-{trial.number}.note").touch()
+    return score_by_rate(plan, params, trial, folder)

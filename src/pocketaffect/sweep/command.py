@@ -18,7 +18,7 @@ from pocketaffect.sweep.storage import JOURNAL_FILE, is_journal, open_storage
 from pocketaffect.sweep.study import SETTINGS_ATTRIBUTE, ask_question, describe_changes, find_study
 from pocketaffect.sweep.table import watch
 from pocketaffect.sweep.tracking import TrialRuns
-from pocketaffect.sweep.winner import Winner, measure_winner
+from pocketaffect.sweep.winner import Winner, measure_winner, tidy_trials
 from pocketaffect.sweep.worker import quieten
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ def run_sweep(params: Params, root: Path = Path(), *, new: bool = False) -> Winn
         runs.finish(interrupted=True)
         raise
     runs.finish()
+    tidy_trials(sweep.plan, rows)
     write_sweep_report(sweep.plan, sweep.study, rows, winner, root / paths.SWEEP_REPORT)
     return winner
 

@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Final
 
 from filelock import FileLock, Timeout
 from optuna.exceptions import UpdateFinishedTrialError
+from optuna.storages._heartbeat import BaseHeartbeat, is_heartbeat_enabled
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 if TYPE_CHECKING:
     from optuna import Study
+    from optuna.trial import Trial
 
 WORKER: Final = "worker"
 """Attribute of a trial: the worker that has it."""
@@ -53,23 +55,42 @@ def is_alive(folder: Path, worker: str | None) -> bool:
         return False
     try:
         with FileLock(file, timeout=0):
-            return False
+            pass
     except Timeout:
         return True
+    file.unlink(missing_ok=True)  # its name is nobody else's
+    return False
 
 
 def reclaim_stale(study: Study, folder: Path) -> list[int]:
     """Marks the running trials of dead workers as failed and queues them again; to be called with the study held.
 
+    A database's heartbeat begins a moment after the trial: there, trials that nobody signed are looked for here.
+
     Returns:
         The numbers of the trials that were lost.
     """
+    from optuna.storages import fail_stale_trials
+
+    beats = is_heartbeat_enabled(study._storage)
+    if beats:
+        fail_stale_trials(study)
     lost = []
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if not is_alive(folder, trial.user_attrs.get(WORKER)) and fail(study, trial):
+        worker = trial.user_attrs.get(WORKER)
+        alive = worker is not None if beats else is_alive(folder, worker)
+        if not alive and fail(study, trial):
             requeue(study, trial, died=True)
             lost.append(trial.number)
     return lost
+
+
+def sign(trial: Trial, worker: str) -> None:
+    """Says who has the trial, with the study held; from now on its silence can be noticed."""
+    trial.set_user_attr(WORKER, worker)
+    storage = trial.study._storage
+    if isinstance(storage, BaseHeartbeat):
+        storage.record_heartbeat(trial._trial_id)
 
 
 def fail(study: Study, trial: FrozenTrial) -> bool:

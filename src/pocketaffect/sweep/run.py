@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from pocketaffect import paths
 from pocketaffect.config import Params
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.executor import find_executor
+from pocketaffect.executor.choose import find_executor
 from pocketaffect.executor.interface import Executor, Worker
 from pocketaffect.sweep.budget import require_fit
 from pocketaffect.sweep.leases import requeue_silent

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Final
@@ -10,7 +11,7 @@ from typing import Final
 from pocketaffect import paths
 from pocketaffect.files import write_atomically, write_json
 from pocketaffect.sweep.objective import MODEL_FOLDER, Plan, prepare_params
-from pocketaffect.sweep.results import TrialRow, best_first
+from pocketaffect.sweep.results import TrialRow, best_first, find_front
 
 WINNER_FILE: Final = "winner.json"
 PACKAGE_FOLDER: Final = "winner"
@@ -54,6 +55,14 @@ def measure_winner(plan: Plan, rows: Sequence[TrialRow]) -> Winner:
     winner = _export(plan, row)
     write_json(known, asdict(winner))
     return winner
+
+
+def tidy_trials(plan: Plan, rows: Sequence[TrialRow]) -> None:
+    """Removes the networks of trials that neither won nor stand on the front; the seed could make them again."""
+    kept = {plan.trial_folder(row.first) for row in (*best_first(rows)[:1], *find_front(rows))}
+    for folder in (plan.folder / "trials").glob("*"):
+        if folder not in kept:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _export(plan: Plan, row: TrialRow) -> Winner:

@@ -63,16 +63,13 @@ def _take(plan: Plan, study: Study, worker: str) -> tuple[Trial | None, bool]:
     """A trial, if there is one to take; and whether any runs."""
     from optuna.trial import TrialState
 
-    from pocketaffect.sweep.leases import WORKER, count_trials, reclaim_stale
-    from pocketaffect.sweep.storage import hold_study, is_journal
+    from pocketaffect.sweep.leases import count_trials, reclaim_stale, sign
+    from pocketaffect.sweep.storage import hold_study
     from pocketaffect.sweep.study import make_pruner, make_sampler
 
     sweep = plan.params.sweep
     with hold_study(study._storage, plan.study_name, plan.folder):
-        if is_journal(sweep.storage):
-            reclaim_stale(study, plan.folder / "workers")
-        else:
-            _reclaim_silent(study)
+        reclaim_stale(study, plan.folder / "workers")
         counted, waiting = count_trials(study)
         if not waiting and counted >= sweep.trials:
             return None, bool(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
@@ -81,7 +78,7 @@ def _take(plan: Plan, study: Study, worker: str) -> tuple[Trial | None, bool]:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Heartbeat of storage")  # `work_on` keeps it
             trial = study.ask()
-        trial.set_user_attr(WORKER, worker)
+        sign(trial, worker)
     return trial, True
 
 
@@ -142,9 +139,3 @@ def _unless_taken_over() -> Iterator[None]:
     except ValueError as error:
         if "Cannot tell" not in str(error):
             raise
-
-
-def _reclaim_silent(study: Study) -> None:
-    import optuna
-
-    optuna.storages.fail_stale_trials(study)

@@ -7,7 +7,7 @@ from functools import partial
 from pocketaffect import paths
 from pocketaffect.arithmetic import pin_arithmetic
 from pocketaffect.config import Params
-from pocketaffect.executor import find_executor
+from pocketaffect.executor.choose import find_executor
 from pocketaffect.executor.ranks import run_ranks
 
 
