@@ -28,7 +28,7 @@ ERROR: Final = "error"
 """Attributes of a trial."""
 
 WORST_SCORE: Final = -0.5
-"""Of `training.module.SCORE`, half balanced accuracy (from 0) and half CCC (from -1)."""
+"""Of `training.scores.SCORE`, half balanced accuracy (from 0) and half CCC (from -1)."""
 
 MODEL_FOLDER: Final = "model"
 
