@@ -105,7 +105,7 @@ def measure_costs(root: Path, count: int, rounds: int) -> Costs:
         split = make_faces(root / str(size), 1024, size)
         read[size] = each(1024, lambda: list(train_batches(split, BATCH, PAPER, seed=7, epoch=0)))  # noqa: B023
         for name, width in NETWORKS:
-            spec = NetworkSpec(name, width, size)
+            spec = NetworkSpec(name, width, size, "prototype")
             network = AffectNetwork(spec, mean=[0.5] * 3, deviation=[0.25] * 3)
             macs[name, width, size] = count_macs(network, size)
             step[name, width, size] = each(4 * BATCH, make_steps(network, size, 4))

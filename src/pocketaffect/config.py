@@ -106,6 +106,7 @@ class TrainParams(Section):
     accelerator: Literal["cpu", "gpu", "auto"]
     devices: Annotated[int, Field(ge=1, le=1024)] = 1
     nodes: Annotated[int, Field(ge=1, le=1024)] = 1
+    executor: ExecutorName = "local"
     precision: Literal["fp32", "bf16"] = "fp32"
     epochs: Count
     patience: Annotated[int, Field(ge=0)] = 0

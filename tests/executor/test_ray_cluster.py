@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.executor import find_executor
+from pocketaffect.executor.choose import find_executor
 from pocketaffect.executor.ranks import run_ranks
 from pocketaffect.executor.ray_cluster import RayExecutor
 
