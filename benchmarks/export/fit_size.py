@@ -75,9 +75,7 @@ def fit(rows: list[dict[str, Any]]) -> None:
     for name, value in zip(names, found, strict=True):
         print(f"{name:40}{value:+10.1f}")
     left = misses - matrix @ found
-    print(
-        f"{len(rows)} packages, {len(names)} numbers, rank {rank}; left {left.min():.0f} to {left.max():.0f} bytes"
-    )
+    print(f"{len(rows)} packages, {len(names)} numbers, rank {rank}; left {left.min():.0f} to {left.max():.0f} bytes")
 
 
 def _features(row: dict[str, Any]) -> Iterator[tuple[str, float]]:
