@@ -35,7 +35,13 @@ class Row:
 
 
 OUR_MODEL: Final[dict[str, Any]] = {"head": "prototype", "dropout": 0.1, "full_resolution_stem": False}
-OUR_TRAIN: Final[dict[str, Any]] = {"epochs": 24, "class_weights": "effective"}
+OUR_TRAIN: Final[dict[str, Any]] = {
+    "epochs": 24,
+    "class_weights": "effective",
+    "ema_decay": 0.995,
+    "va_loss": "mix",
+    "va_weight": 2.0,
+}
 """What differs from params.yaml, whose recipe is tuned to the drawn sample."""
 
 ROWS: Final = (
