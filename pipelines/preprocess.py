@@ -1,10 +1,15 @@
 """Cuts the faces out of the images and packs them into uint8 shards."""
 
+from __future__ import annotations
+
 import logging
+from typing import TYPE_CHECKING
 
 from pocketaffect import paths
-from pocketaffect.config import Params
 from pocketaffect.stage import run_stage
+
+if TYPE_CHECKING:
+    from pocketaffect.config import Params  # worker processes import this file, too, and pydantic is half their start
 
 
 def main(params: Params) -> None:
@@ -13,8 +18,11 @@ def main(params: Params) -> None:
     from pocketaffect.data.report.sheets import write_contact_sheets
     from pocketaffect.data.shards.manifest import Manifest
     from pocketaffect.data.shards.write import write_shards
+    from pocketaffect.executor.choose import find_executor
 
     settings = params.preprocess
+    executor = find_executor(settings.executor)
+    executor.require_shared_folder("preprocess")
     with show_progress("faces", len(Manifest.open(paths.MANIFEST_TABLE))) as progress:
         summary = write_shards(
             paths.MANIFEST_TABLE,
@@ -28,6 +36,7 @@ def main(params: Params) -> None:
             memory_mb=settings.memory_mb,
             work=paths.SHARD_DRAFTS,
             progress=progress,
+            executor=executor,
         )
     write_contact_sheets(paths.SHARDS, paths.FACES_REPORT)
     logging.getLogger("preprocess").info("faces %s", summary["images"])

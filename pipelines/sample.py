@@ -1,8 +1,14 @@
 """Draws the embedded sample: faces in AffectNet's CSV layout, the same bytes everywhere."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from pocketaffect import paths
-from pocketaffect.config import Params
 from pocketaffect.stage import run_stage
+
+if TYPE_CHECKING:
+    from pocketaffect.config import Params  # worker processes import this file, too, and pydantic is half their start
 
 
 def main(params: Params) -> None:

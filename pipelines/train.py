@@ -2,11 +2,10 @@
 
 import sys
 
-from pocketaffect import paths
-from pocketaffect.arithmetic import pin_arithmetic
 from pocketaffect.config import Params
 from pocketaffect.models.catalogue import HUB
 from pocketaffect.stage import require_dependency, run_stage
+from pocketaffect.training.launch import launch_training
 
 
 def main(params: Params) -> None:
@@ -17,17 +16,7 @@ def main(params: Params) -> None:
         ("model.pretrained", None if params.model.pretrained == HUB else params.model.pretrained),
     ):
         require_dependency(path, key)
-    pin_arithmetic(threads=params.train.threads, instructions=params.train.instructions)
-    from pocketaffect.training.fit import train_network
-
-    train_network(
-        paths.SHARDS,
-        params.model,
-        params.train,
-        work=paths.CHECKPOINTS,
-        target=paths.MODEL,
-        progress=sys.stderr.isatty(),
-    )
+    launch_training(params, progress=sys.stderr.isatty())
 
 
 if __name__ == "__main__":

@@ -1,11 +1,16 @@
 """Reads the annotation lists, looks at every image, and holds all rows to the data contract."""
 
+from __future__ import annotations
+
 import logging
 import shutil
+from typing import TYPE_CHECKING
 
 from pocketaffect import paths
-from pocketaffect.config import Params
 from pocketaffect.stage import run_stage
+
+if TYPE_CHECKING:
+    from pocketaffect.config import Params  # worker processes import this file, too, and pydantic is half their start
 
 
 def main(params: Params) -> None:

@@ -1,6 +1,9 @@
 """Settings of every test process, before any numeric library is imported."""
 
 import os
+from pathlib import Path
+
+import pytest
 
 # Two test processes on two cores: more threads only take turns.
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -9,3 +12,27 @@ for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 from pocketaffect.telemetry import disable_telemetry  # noqa: E402  it sets variables, too
 
 disable_telemetry()
+
+LONGEST_FIRST = ("audit", "pipeline")
+"""Folders whose files run for minutes. `pytest -m slow --no-loadscope-reorder` begins with them: begun last, one would
+run alone while the other process waits. xdist's own order, by the number of a file's tests, puts some of them last."""
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.parent.name not in LONGEST_FIRST)
+
+
+@pytest.fixture(scope="session")
+def store_template(tmp_path_factory) -> Path:
+    """An empty MLflow store to copy: the sixty migrations that make one take seconds, so all processes share it."""
+    from filelock import FileLock
+
+    from pocketaffect.registry.store import open_store
+
+    place = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        place = place.parent
+    with FileLock(place / "store-template.lock"), pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        open_store(place / "store-template")
+    return place / "store-template" / "mlruns"

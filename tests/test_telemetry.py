@@ -29,8 +29,9 @@ def ask(code: str, *, off: bool) -> object:
         "from iterative_telemetry import IterativeTelemetryLogger as Logger\n"
         "answer = Logger('tool', '1', enabled=lambda: True).is_enabled()",
         "from huggingface_hub import constants; answer = not constants.HF_HUB_DISABLE_TELEMETRY",
+        "from ray._common.usage.usage_lib import usage_stats_enabled; answer = usage_stats_enabled()",
     ],
-    ids=["dvc", "iterative", "hugging-face"],
+    ids=["dvc", "iterative", "hugging-face", "ray"],
 )
 def test_a_package_that_would_send_is_silent(code, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # outside the repository, whose .dvc/config has its own say

@@ -83,7 +83,8 @@ def _serve(model: str, folder: Path, port: int) -> None:
         for n in range(TRACKS)
     ]
     listeners, study = Listeners(folder / "listeners.db"), StudyStore(folder / "study.db")
-    services = Services(find_model(model), Recommender(Catalogue(tracks), listeners), listeners, study, 30)
+    catalogue = Catalogue(tracks)
+    services = Services(find_model(model), Recommender(catalogue, listeners), catalogue, listeners, study, 30)
     app = create_app(services, paths.WEB, rate=1e9, burst=10**9)
     uvicorn.run(app, port=port, log_level="error", backlog=4096)
 

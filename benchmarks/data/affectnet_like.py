@@ -15,8 +15,13 @@ from pocketaffect.data.release.rows import BOX_COLUMNS, EYE_COLUMNS
 from pocketaffect.data.shards.manifest import NEEDED_COLUMNS
 from pocketaffect.labels import SOFT_COLUMNS
 
-BOX_SHARE = 0.6
+BOX_SHARE = 0.77
+"""Of the shorter side. In AffectNet's lists, boxes begin 0.15 of their side from the image's corner, on both sides
+(`134,134,899,899` in code published by its users): the images were cut out around the faces."""
+
 QUALITY = 90
+"""Gives 0.30 bytes a pixel. AffectNet's published sizes (420 thousand images in 55 GB, faces of 425 px, standard
+deviation 349) make it 0.26, if those are the sides of the boxes."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,16 @@ class Folder:
     sizes: np.ndarray
 
 
-def make_folder(root: Path, count: int, *, least: int = 300, most: int = 700, repeat: int = 1) -> Folder:
+def make_folder(
+    root: Path,
+    count: int,
+    *,
+    least: int = 300,
+    most: int = 700,
+    box_share: float = BOX_SHARE,
+    quality: int = QUALITY,
+    repeat: int = 1,
+) -> Folder:
     """Draws `count` images below `root / "data"`; with `repeat`, each gets so many names (hard links)."""
     generator = np.random.default_rng(2018)
     source = root / "data"
@@ -39,8 +53,8 @@ def make_folder(root: Path, count: int, *, least: int = 300, most: int = 700, re
         height, width = (int(side) for side in generator.integers(least, most + 1, 2))
         file = source / f"{number % 100:02d}" / f"{number:06d}.jpg"
         file.parent.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(file), draw_photograph(width, height, generator), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
-        side = BOX_SHARE * min(width, height)
+        cv2.imwrite(str(file), draw_photograph(width, height, generator), [cv2.IMWRITE_JPEG_QUALITY, quality])
+        side = box_share * min(width, height)
         box = (
             *(round((length - side) * generator.uniform(0.3, 0.7)) for length in (width, height)),
             round(side),

@@ -1,6 +1,7 @@
 """Faces out of JPEGs of AffectNet's size: ours, the paper's own way, and decoding alone, in one run.
 
-    .venv/bin/python benchmarks/data/preprocess.py [--images 1200] [--size 128] [--rounds 5] [--photographs PATH]
+    .venv/bin/python benchmarks/data/preprocess.py [--images 300] [--size 128] [--rounds 5] [--box 0.77]
+        [--quality 90] [--photographs PATH]
 
 draws the images into a scratch folder (or takes the JPEGs below PATH), then in turns, several times:
 
@@ -10,7 +11,7 @@ draws the images into a scratch folder (or takes the JPEGs below PATH), then in 
 - decoding alone: simplejpeg's full decode of the same files, the limit of any way that decodes them whole
 
 Images per CPU second (user and system time, of this process), the median of the rounds; and the wall time of
-`write_shards` with two processes beside one.
+`write_shards`, and of decoding alone, with two processes beside one.
 """
 
 from __future__ import annotations
@@ -23,32 +24,46 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import cv2
 import numpy as np
 import simplejpeg
-from affectnet_like import Folder, describe_machine, make_folder, write_manifest
 
-from pocketaffect.data.shards.write import write_shards
+PARTS = 40
+"""Jobs for the processes."""
+
+if TYPE_CHECKING:
+    from affectnet_like import Folder
+
+# Worker processes import this file. What they do not need is imported where it is used, as in the stage's own script.
 
 
 def main() -> None:
     """Prints the table."""
+    from affectnet_like import describe_machine, make_folder
+
+    from pocketaffect.data.shards.write import write_shards
+
     arguments = _parse()
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory(prefix="pocketaffect-benchmark-") as scratch:
         root = Path(scratch)
         if arguments.photographs is None:
-            folder = make_folder(root, arguments.images)
+            folder = make_folder(root, arguments.images, box_share=arguments.box, quality=arguments.quality)
         else:
-            folder = take_photographs(root, arguments.photographs, arguments.images)
+            folder = take_photographs(root, arguments.photographs, arguments.images, arguments.box)
+        folder = repeat_rows(folder, arguments.repeat)
         count = len(folder.paths)
-        size_mean = np.mean([(folder.source / path).stat().st_size for path in folder.paths])
+        kilobytes = np.mean([(folder.source / path).stat().st_size for path in folder.paths]) / 1000
+        density = 1000 * kilobytes / folder.sizes.prod(axis=1).mean()
         print(f"{describe_machine()}")
         print(
-            f"{count} images, {folder.sizes.mean():.0f} px a side, {size_mean / 1000:.0f} kB, to {arguments.size} px\n"
+            f"{count // arguments.repeat} images, {folder.sizes.mean():.0f} px a side, {kilobytes:.0f} kB "
+            f"({density:.2f} bytes a pixel), boxes of {folder.boxes[:, 2].mean():.0f} px to {arguments.size} px; "
+            f"{count} rows\n"
         )
 
         def ours(workers: int = 1, shard_images: int = 2048) -> None:
@@ -68,7 +83,7 @@ def main() -> None:
         ways: dict[str, Callable[[], None]] = {
             "ours": ours,
             "paper": lambda: crop_by_opencv(folder, root / "crops", arguments.size),
-            "decode": lambda: decode_alone(folder),
+            "decode": lambda: decode_files([str(folder.source / path) for path in folder.paths]),
         }
         rates: dict[str, list[float]] = {name: [] for name in ways}
         for _ in range(arguments.rounds + 1):  # the first one warms up
@@ -86,27 +101,21 @@ def main() -> None:
             rounds = " ".join(f"{value:.0f}" for value in rates[name][1:])
             beside = f"{median[name] / median['paper']:.2f}"
             print(f"| {title} | {median[name]:.0f} | {rounds} | {median[name] / limit:.0%} | {beside} |")
-        times = arguments.repeat
-        write_manifest(
-            Folder(
-                folder.source,
-                folder.manifest,
-                folder.paths * times,
-                np.tile(folder.boxes, (times, 1)),
-                np.tile(folder.sizes, (times, 1)),
-            )
-        )
-        walls: dict[int, list[float]] = {1: [], 2: []}
+        part = -(-count // PARTS)
+        doubled: dict[str, Callable[[int], None]] = {
+            "write_shards": lambda workers: ours(workers, part),
+            "decode": lambda workers: decode_in_processes(folder, part, workers),
+        }
+        walls: dict[tuple[str, int], list[float]] = {(name, workers): [] for name in doubled for workers in (1, 2)}
         for _ in range(3):
-            for workers, found in walls.items():
-                found.append(measure(time.perf_counter, lambda: ours(workers, -(-count * times // 40))))  # noqa: B023
-        one, two = (statistics.median(walls[workers]) for workers in (1, 2))
-        print(
-            f"\nwall, {count * times} images: 1 process {one:.1f} s, 2 processes {two:.1f} s (their start included), ",
-            end="",
-        )
-        print(f"{one / two:.2f} times as fast")
-        print(f"load at the end: {os.getloadavg()[0]:.1f}")
+            for (name, workers), found in walls.items():
+                found.append(measure(time.perf_counter, lambda: doubled[name](workers)))  # noqa: B023
+        print(f"\n| wall seconds, {count} images | 1 process | 2, their start included | times as fast |")
+        print("|---|---|---|---|")
+        for name in doubled:
+            one, two = (statistics.median(walls[name, workers]) for workers in (1, 2))
+            print(f"| {name} | {one:.1f} | {two:.1f} | {one / two:.2f} |")
+        print(f"\nload at the end: {os.getloadavg()[0]:.1f}")
 
 
 def measure(clock: Callable[[], float], work: Callable[[], None]) -> float:
@@ -127,30 +136,56 @@ def crop_by_opencv(folder: Folder, target: Path, size: int) -> None:
         cv2.imwrite(str(target / f"{number}.jpg"), cv2.resize(face, (size, size)))
 
 
-def decode_alone(folder: Folder) -> None:
+def decode_in_processes(folder: Folder, part: int, workers: int) -> None:
+    """The same by the stage's own pool of processes: what this machine gains by a second one."""
+    from pocketaffect.data.pool import map_in_order
+
+    files = [str(folder.source / path) for path in folder.paths]
+    parts = [files[start : start + part] for start in range(0, len(files), part)]
+    for _ in map_in_order(decode_files, parts, workers=workers):
+        pass
+
+
+def decode_files(files: list[str]) -> None:
     """The floor of reading whole pictures: nothing is done with them."""
-    for path in folder.paths:
-        simplejpeg.decode_jpeg((folder.source / path).read_bytes(), colorspace="RGB")
+    for file in files:
+        simplejpeg.decode_jpeg(Path(file).read_bytes(), colorspace="RGB")
 
 
-def take_photographs(root: Path, source: Path, count: int) -> Folder:
+def take_photographs(root: Path, source: Path, count: int, box_share: float) -> Folder:
     """JPEGs from a folder of photographs, with a box in their middle."""
+    from affectnet_like import Folder
+
     paths = sorted(str(file.relative_to(source)) for file in source.rglob("*.jp*g"))[:count]
     sizes = np.array([cv2.imread(str(source / path)).shape[1::-1] for path in paths])
-    sides = np.round(0.6 * sizes.min(axis=1, keepdims=True)).repeat(2, axis=1)
-    folder = Folder(
+    sides = np.round(box_share * sizes.min(axis=1, keepdims=True)).repeat(2, axis=1)
+    return Folder(
         source, root / "manifest.parquet", paths, np.hstack([(sizes - sides) // 2, sides]).astype(float), sizes
     )
-    write_manifest(folder)
-    return folder
+
+
+def repeat_rows(folder: Folder, times: int) -> Folder:
+    """Each image in so many rows."""
+    from affectnet_like import Folder, write_manifest
+
+    boxes, sizes = (np.tile(values, (times, 1)) for values in (folder.boxes, folder.sizes))
+    repeated = Folder(folder.source, folder.manifest, folder.paths * times, boxes, sizes)
+    write_manifest(repeated)
+    return repeated
 
 
 def _parse() -> argparse.Namespace:
+    from affectnet_like import BOX_SHARE, QUALITY
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=1200)
+    parser.add_argument("--images", type=int, default=300)
     parser.add_argument("--size", type=int, default=128, help="pixels a side of the result (the paper's: 128)")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--repeat", type=int, default=8, help="how often each image counts where wall time is measured")
+    parser.add_argument("--box", type=float, default=BOX_SHARE, help="side of the face box, of the image's shorter one")
+    parser.add_argument("--quality", type=int, default=QUALITY, help="of the drawn JPEGs")
+    parser.add_argument(
+        "--repeat", type=int, default=8, help="rows for each image: fewer rows show a run's fixed costs"
+    )
     parser.add_argument("--photographs", type=Path, help="a folder of JPEGs instead of drawn ones")
     return parser.parse_args()
 

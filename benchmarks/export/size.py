@@ -1,8 +1,9 @@
 """Predicted bytes against those of real conversions, with random weights, one line for each.
 
-    .venv/bin/python benchmarks/export/size.py [CONFIGURATIONS]
+    .venv/bin/python benchmarks/export/size.py [ROUNDS]
 
-Draws designs, widths, sizes, heads and precisions (default 45 packages), converts them, and prints the errors.
+In each round (default one) every design gets a width, a size, a head and five precisions by lot: 45 packages, which are
+converted and whose errors are printed.
 """
 
 from __future__ import annotations
@@ -26,22 +27,23 @@ from pocketaffect.models.network import NetworkSpec
 
 def main() -> None:
     """Prints the table."""
-    wanted = int(sys.argv[1]) if len(sys.argv) > 1 else 45
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 1
     rng = np.random.default_rng(2026)
     errors: list[tuple[int, int]] = []
-    while len(errors) < wanted:
+    for architecture in [*CATALOGUE] * rounds:
         spec = NetworkSpec(
-            str(rng.choice(list(CATALOGUE))),
+            architecture,
             round(float(rng.uniform(0.08, 0.5)), 2),
             int(rng.choice([32, 48, 64])),
-            "plain",
+            str(rng.choice(["prototype", "plain"])),
         )
         with tempfile.TemporaryDirectory() as folder:
-            for name, predicted, real in compare(spec, rng.choice(list(FORMS), 3, replace=False), Path(folder)):
-                errors.append((predicted - real, real))
+            for name, predicted, real in compare(spec, rng.choice(list(FORMS), 5, replace=False), Path(folder)):
                 error = predicted - real
+                errors.append((error, real))
                 print(
-                    f"{spec.architecture:24}{spec.width:6}{spec.size:4} {name:18}{real:10,}{predicted:10,}{error:6}",
+                    f"{spec.architecture:24}{spec.width:6}{spec.size:4} {spec.head:10}{name:18}"
+                    f"{real:10,}{predicted:10,}{error:6}",
                     flush=True,
                 )
     over = np.array([error for error, _ in errors])

@@ -23,6 +23,7 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 PathText = Annotated[str, Field(min_length=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
+ExecutorName = Literal["local", "ray"]
 
 
 class Section(BaseModel):
@@ -60,6 +61,7 @@ class PreprocessParams(Section):
     margin: Annotated[float, Field(ge=0, le=1)]
     align: Literal["none", "eyes"]
     workers: Annotated[int, Field(ge=1, le=256)]
+    executor: ExecutorName
     shard_images: Count
     memory_mb: Annotated[int, Field(ge=64)]
 
@@ -104,6 +106,7 @@ class TrainParams(Section):
     accelerator: Literal["cpu", "gpu", "auto"]
     devices: Annotated[int, Field(ge=1, le=1024)] = 1
     nodes: Annotated[int, Field(ge=1, le=1024)] = 1
+    executor: ExecutorName = "local"
     precision: Literal["fp32", "bf16"] = "fp32"
     epochs: Count
     patience: Annotated[int, Field(ge=0)] = 0
@@ -197,6 +200,25 @@ class AuditParams(Section):
     bytes_tolerance: Fraction
 
 
+class SweepParams(Section):
+    """What `pocketaffect sweep` searches, and with what. `sweep.space` reads the space itself."""
+
+    budget_bytes: Count
+    objectives: Literal["score", "score-and-bytes"]
+    trials: Count
+    epochs: Count
+    sampler: Literal["tpe", "gp", "nsga2", "random"]
+    pruner: Literal["hyperband", "asha", "none"]
+    seed: Seed
+    workers: Annotated[int, Field(ge=1, le=1024)]
+    executor: ExecutorName
+    storage: Annotated[str, Field(min_length=1)]
+    space: Annotated[
+        dict[str, list[bool | int | float | str] | dict[Literal["low", "high", "log", "step"], bool | int | float]],
+        Field(min_length=1),
+    ]
+
+
 class Params(Section):
     """All of params.yaml."""
 
@@ -210,6 +232,7 @@ class Params(Section):
     register_: Annotated[RegisterParams, Field(alias="register")]  # ABCMeta owns the plain name
     promotion: PromotionParams
     audit: AuditParams
+    sweep: SweepParams
 
 
 def load_params(path: Path = PARAMS_FILE) -> Params:
@@ -224,9 +247,14 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
     try:
         return Params.model_validate(raw)
     except ValidationError as error:
-        problems = [_describe(dict(problem)) for problem in error.errors()]
+        problems = describe_problems(error)
         listed = "\n".join(f"  - {problem}" for problem in problems)
         raise PocketAffectError(f"{path}: {len(problems)} problem(s)\n{listed}") from None
+
+
+def describe_problems(error: ValidationError) -> list[str]:
+    """One line for each problem with settings: dotted key, what is wrong, what was found, what to do."""
+    return [_describe(dict(problem)) for problem in error.errors()]
 
 
 def _describe(problem: dict[str, Any]) -> str:

@@ -27,3 +27,7 @@ class PocketAffectError(Exception):
             if value is not None:
                 lines.append(f"  {name + ':':<9}{value}")
         super().__init__("\n".join(lines))
+
+    def in_one_line(self) -> str:
+        """The same for a row of a table."""
+        return "; ".join(" ".join(line.split()) for line in str(self).splitlines())

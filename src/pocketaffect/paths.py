@@ -44,6 +44,14 @@ REFUSED_DATA: Final = WORK / "validate"
 CHECKPOINTS: Final = WORK / "train"
 SHARD_DRAFTS: Final = WORK / "preprocess"
 
+RANKS: Final = WORK / "ranks"
+"""Where the processes of one training on a cluster find each other."""
+
+SWEEP: Final = WORK / "sweep"
+"""The journal of all sweeps, and a folder for each with what its workers need."""
+
+SWEEP_REPORT: Final = REPORTS / "sweep"
+
 WEB: Final = WORK / "web"
 """What the page needs from npm, fetched at set-up (`make web`)."""
 

@@ -9,12 +9,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-from pocketaffect.config import Params, load_params
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.files import read_yaml
 from pocketaffect.telemetry import disable_telemetry
+
+if TYPE_CHECKING:
+    from pocketaffect.config import Params
 
 
 def require_dependency(path: str | None, key: str) -> None:
@@ -51,6 +53,8 @@ def run_stage(name: str, main: Callable[[Params], None]) -> None:
         SystemExit: 1 on a problem, 2 on bad settings, 130 on Ctrl-C, each after a message.
         Exception: A mistake in this program comes through as it is, with its traceback.
     """
+    from pocketaffect.config import load_params
+
     disable_telemetry()
     logging.basicConfig(level=logging.INFO, format=f"{name}: %(message)s", stream=sys.stderr)
     for noisy in ("pytorch_lightning", "great_expectations", "coremltools", "mlflow", "alembic"):

@@ -73,7 +73,7 @@ def open_services(folder: Path, twin: bytes, catalogue: Catalogue) -> Iterator[S
     listeners, study = Listeners(folder / "listeners.db"), StudyStore(folder / "study.db")
     try:
         recommender = Recommender(catalogue, listeners)
-        yield Services(model, recommender, listeners, study, retention_days=30)
+        yield Services(model, recommender, catalogue, listeners, study, retention_days=30)
     finally:
         study.close()
         listeners.close()

@@ -61,11 +61,12 @@ def browsing(playwright: Playwright, camera: Path | None, *, allow: bool = True)
         browser.close()
 
 
-def open_page(browser: Browser, address: str, **context: object) -> Page:
-    """The page once its networks are loaded. What its scripts get wrong fails the test."""
-    page = browser.new_context(**context).new_page()
+def open_page(browser: Browser, address: str, *, ready: bool = True) -> Page:
+    """The page, once its networks are loaded where `ready`. What its scripts get wrong fails the test."""
+    page = browser.new_context().new_page()
     page.set_default_timeout(TIMEOUT)
     page.on("pageerror", lambda error: pytest.fail(f"script error: {error}"))
     page.goto(address)
-    page.wait_for_selector(READY, state="attached")
+    if ready:
+        page.wait_for_selector(READY, state="attached")
     return page

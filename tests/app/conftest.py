@@ -31,6 +31,7 @@ def small_runtime(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in (*RUNTIME, DETECTOR):
         (folder / name).write_bytes(name.encode())
         (folder / f"{name}.gz").write_bytes(gzip.compress(name.encode()))
+        (folder / f"{name}.br").write_bytes(b"brotli")  # no client of these tests unpacks it
     shutil.copy(LOCK_FILE, folder / "package-lock.json")
     return folder
 

@@ -13,6 +13,7 @@ import numpy as np
 import onnxruntime
 import pytest
 from app_parts import open_services, serving
+from axe_playwright_python.sync_playwright import Axe
 from browser_parts import TIMEOUT, browsing, open_page, portrait, write_clip
 from PIL import Image
 from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
@@ -52,6 +53,14 @@ def browser(tmp_path_factory: pytest.TempPathFactory, playwright: Playwright) ->
         yield opened
 
 
+@pytest.fixture(scope="module")
+def page(app: tuple[str, Services], browser: Browser) -> Iterator[Page]:
+    """The live screen, its networks loaded, for tests that need no page of their own."""
+    opened = open_page(browser, app[0])
+    yield opened
+    opened.context.close()
+
+
 def upload(page: Page, picture: np.ndarray) -> dict[str, Any]:
     """Chooses a picture as a photo and waits for what the page read."""
     file = io.BytesIO()
@@ -79,6 +88,8 @@ def test_the_camera_is_read_and_no_picture_leaves_the_page(app: tuple[str, Servi
     shares = [int(text.split()[0]) for text in page.locator("#bars .number").all_inner_texts()]
     assert 97 <= sum(shares) <= 103
     page.click("#refresh")
+    page.click("summary")
+    check_accessibility(page)
     page.check("#songs li:first-child input[value='5']", force=True)
     page.click("text=Stop camera")
     assert page.evaluate("document.querySelector('video').srcObject === null")
@@ -94,9 +105,8 @@ def test_the_camera_is_read_and_no_picture_leaves_the_page(app: tuple[str, Servi
     context.close()
 
 
-def test_the_browser_reads_what_python_reads(app: tuple[str, Services], browser: Browser, twin: bytes) -> None:
-    address, services = app
-    page = open_page(browser, address)
+def test_the_browser_reads_what_python_reads(app: tuple[str, Services], page: Page, twin: bytes) -> None:
+    _, services = app
     session = onnxruntime.InferenceSession(twin)
     for picture in (portrait(), cv2.resize(portrait(20), (640, 480)), portrait()[:, ::-1].copy()):
         reading = upload(page, picture)
@@ -108,11 +118,9 @@ def test_the_browser_reads_what_python_reads(app: tuple[str, Services], browser:
         probabilities, affect = session.run(["probabilities", "valence_arousal"], feed)
         np.testing.assert_allclose(reading["probabilities"], probabilities[0], atol=2e-3)
         np.testing.assert_allclose([reading["valence"], reading["arousal"]], affect[0], atol=2e-3)
-    page.context.close()
 
 
-def test_what_a_catalogue_says_is_shown_as_text(app: tuple[str, Services], browser: Browser) -> None:
-    page = open_page(browser, app[0])
+def test_what_a_catalogue_says_is_shown_as_text(page: Page) -> None:
     upload(page, portrait())
     for _ in range(3):  # twelve tracks: the hostile one is among them by the third five
         page.click("#refresh")
@@ -123,20 +131,32 @@ def test_what_a_catalogue_says_is_shown_as_text(app: tuple[str, Services], brows
         pytest.fail("the hostile title was not shown")
     assert page.locator("#songs img").count() == 0
     assert page.title() == "pocketaffect"
-    page.context.close()
+
+
+def test_networks_that_broke_down_are_loaded_again(page: Page) -> None:
+    page.workers[0].evaluate("self.postMessage({ kind: 'failure', message: 'out of memory' })")
+    assert upload(page, portrait())["faces"]
 
 
 def test_a_study_is_done_by_keyboard_alone_and_withdrawn(app: tuple[str, Services], browser: Browser) -> None:
     address, services = app
     page = open_page(browser, f"{address}/#study")
+    begun: list[str] = []
+    page.on("request", lambda each: begun.append(each.url) if each.url.endswith("/study/runs") else None)
     page.focus("#agree")
+    check_accessibility(page)
     page.keyboard.press("Space")
     press(page, "Begin")
+    page.keyboard.press("Enter")  # an impatient second press begins no second run
     press(page, "Start camera")
     for number in range(1, 4):
         expect(page.locator(".study-head")).to_contain_text(f"Prompt {number} of 10")
-        expect(page.locator("button:text-is('Take the picture')")).to_be_enabled()
+        if number == 2:
+            check_accessibility(page)
         press(page, "Take the picture")
+        expect(page.locator(".stars.large")).to_be_visible()
+        if number == 2:
+            check_accessibility(page)
         press(page, "Save and go on")
         expect(page.locator(".problem")).to_have_text("Please choose 1 to 5 stars.")
         page.focus(".stars.large input >> nth=0")
@@ -151,6 +171,7 @@ def test_a_study_is_done_by_keyboard_alone_and_withdrawn(app: tuple[str, Service
     expect(page.locator(".study-head")).to_contain_text("Prompt 4 of 10")
     rows = services.study.rows()
     assert [(values[1], *values[-3:]) for values in rows] == [(1, 2, 0, 0), (2, 2, 0.05, -0.05), (3, 2, 0.05, -0.05)]
+    assert len(begun) == 1
     page.reload()  # the run goes on where it was
     expect(page.locator(".study-head")).to_contain_text("Prompt 4 of 10")
     press(page, "Withdraw")
@@ -160,25 +181,27 @@ def test_a_study_is_done_by_keyboard_alone_and_withdrawn(app: tuple[str, Service
     page.context.close()
 
 
+def check_accessibility(page: Page) -> None:
+    """Holds what is shown to the rules of axe-core: WCAG 2.2 A and AA, and its best practices."""
+    found = Axe().run(page).response["violations"]
+    assert not found, [(each["id"], each["help"], [node["target"] for node in each["nodes"]]) for each in found]
+
+
 def press(page: Page, name: str) -> None:
     button = page.locator(f"button:text-is('{name}')")
-    expect(button).to_be_enabled()  # the camera's is not until the network is loaded
+    expect(button).to_be_visible()  # one that is not yet shown takes no focus, and the key would go to another
+    expect(button).to_be_enabled()
     button.focus()
+    expect(button).to_be_focused()
     page.keyboard.press("Enter")
 
 
-def test_two_faces_are_counted_and_an_empty_picture_is_explained(
-    app: tuple[str, Services], playwright: Playwright, tmp_path: Path
-) -> None:
-    two = write_clip(tmp_path / "two.y4m", [portrait(faces=2)])
-    with browsing(playwright, two) as browser:
+def test_faces_that_come_and_go_are_told_of(app: tuple[str, Services], playwright: Playwright, tmp_path: Path) -> None:
+    empty = np.full((240, 320, 3), 120, np.uint8)
+    with browsing(playwright, write_clip(tmp_path / "clip.y4m", [portrait(faces=2)] * 40 + [empty] * 40)) as browser:
         page = open_page(browser, app[0])
         page.click("#start")
         expect(page.locator("#status")).to_contain_text("2 faces: the largest is read")
-    empty = write_clip(tmp_path / "empty.y4m", [np.full((240, 320, 3), 120, np.uint8)])
-    with browsing(playwright, empty) as browser:
-        page = open_page(browser, app[0])
-        page.click("#start")
         expect(page.locator("#status")).to_contain_text("No face found")
         expect(page.locator("#plane-value")).to_have_text("No face yet")
 
@@ -187,12 +210,12 @@ def test_a_camera_that_is_missing_or_denied_gets_help(
     app: tuple[str, Services], playwright: Playwright, tmp_path: Path
 ) -> None:
     with browsing(playwright, None) as browser:
-        page = open_page(browser, app[0])
+        page = open_page(browser, app[0], ready=False)
         page.click("#start")
         expect(page.locator("#help")).to_contain_text("No camera was found")
     clip = write_clip(tmp_path / "face.y4m", [portrait()])
     with browsing(playwright, clip, allow=False) as browser:
-        page = open_page(browser, app[0])
+        page = open_page(browser, app[0], ready=False)
         page.click("#start")
         expect(page.locator("#help")).to_contain_text("told not to let this page use the camera")
 
@@ -200,6 +223,8 @@ def test_a_camera_that_is_missing_or_denied_gets_help(
 def test_the_page_opens_again_without_a_network(app: tuple[str, Services], browser: Browser) -> None:
     page = open_page(browser, app[0])
     page.evaluate("navigator.serviceWorker.ready.then(() => null)")
+    installable = page.context.new_cdp_session(page).send("Page.getInstallabilityErrors")
+    assert {each["errorId"] for each in installable["installabilityErrors"]} <= {"in-incognito"}
     page.context.set_offline(True)
     page.reload()
     page.wait_for_selector("html[data-ready]", state="attached")

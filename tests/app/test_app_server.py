@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -9,6 +10,7 @@ from fastapi.testclient import TestClient
 from pocketaffect.app.api import Services
 from pocketaffect.app.security import CONTENT_POLICY, MAX_BODY
 from pocketaffect.app.server import create_app
+from pocketaffect.music.spotify import SpotifyRecommender
 
 LISTENER = "0123456789abcdef"
 
@@ -111,6 +113,19 @@ def test_stars_change_the_ranking_from_the_device_and_from_the_store_alike(clien
     assert client.post("/api/songs", json={**wish, "listener": LISTENER}).json()["songs"] == plain
 
 
+def test_songs_of_a_service_that_is_not_reached_are_a_problem_to_read(services: Services, small_runtime: Path) -> None:
+    nowhere = "http://127.0.0.1:9"
+    spotify = SpotifyRecommender("id", "secret", api=nowhere, accounts=nowhere, timeout=0.5)
+    foreign = replace(services, recommender=spotify, catalogue=None)
+    client = TestClient(create_app(foreign, small_runtime), base_url="http://127.0.0.1")
+    assert client.get("/api/music").json()["tracks"] is None
+    answer = client.post("/api/songs", json={"affect": AFFECT})
+    assert answer.status_code == 422
+    assert answer.json()["problem"].startswith("Spotify: not reached")
+    rating = {"listener": LISTENER, "affect": AFFECT, "track": "t1", "stars": 5}
+    assert client.post("/api/ratings", json=rating).status_code == 404
+
+
 def test_a_run_of_the_study_is_kept_to_the_last_number(client: TestClient, services: Services) -> None:
     mine = begin(client)
     for number in range(1, 11):
@@ -204,6 +219,9 @@ def test_the_runtime_travels_compressed_and_only_once(client: TestClient) -> Non
     assert (again.status_code, again.content) == (304, b"")
     with client.stream("GET", path, headers={"accept-encoding": "gzip"}) as zipped:
         assert zipped.headers["content-encoding"] == "gzip"
+        assert zipped.read() == answer.content
+    with client.stream("GET", path, headers={"accept-encoding": "gzip, deflate, br"}) as packed:
+        assert packed.headers["content-encoding"] == "br"
     model = client.get("/api/model").json()
     assert "immutable" in client.get(model["files"][0]).headers["cache-control"]
 

@@ -67,9 +67,10 @@ def log_promotion(store: Store, version: RegisteredVersion, before: int | None =
 
 
 @pytest.fixture(scope="module")
-def registered(tmp_path_factory) -> Path:
+def registered(tmp_path_factory, store_template) -> Path:
     """A repository whose store holds three versions."""
     folder = tmp_path_factory.mktemp("registered")
+    shutil.copytree(store_template, folder / "repository/mlruns")
     store = open_store(folder / "repository")
     for name in ("one", "two", "three"):
         register(store, folder / "made", name)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import coremltools as ct
 import numpy as np
 import pytest
@@ -63,7 +66,7 @@ def test_it_answers_exactly_as_the_plain_form_with_the_eight_names(write, plain,
     assert read_metadata(path)["labels"] == read_metadata(packages["int8"])["labels"]
 
 
-def test_the_operation_is_the_one_that_coremltools_writes(write, network):
+def test_the_operation_is_the_one_that_coremltools_writes(opened, network):
     traced = torch.jit.trace(fold_batchnorm(network), torch.rand(1, 3, 32, 32))
     program = ct.convert(
         traced,
@@ -84,7 +87,7 @@ def test_the_operation_is_the_one_that_coremltools_writes(write, network):
             list(EXPRESSIONS), predicted_feature_name="expression", predicted_probabilities_output="probabilities"
         ),
     ).get_spec()
-    ours = classify_of(ct.models.MLModel(str(write()), skip_model_load=True).get_spec())
+    ours = classify_of(make_classifier(opened).get_spec())
     expected = classify_of(theirs)
     expected.outputs[1].name = "expression_probabilities"
     ours.attributes.clear()
@@ -126,3 +129,19 @@ def test_a_twin_with_blue_first_or_swapped_affect_is_caught(network, packages, p
         save_twin(Wrong(kind), 32, metadata, file)
         found = failed(verify_twin(file, plain, decoded, faces, limits))
         assert bool(found) == (kind != "right"), (kind, found)
+
+
+def test_the_guide_for_apps_names_what_the_files_have(write, packages):
+    guide = (Path(__file__).parents[2] / "docs" / "ios.md").read_text(encoding="utf-8")
+    specs = [ct.models.MLModel(str(path), skip_model_load=True).get_spec() for path in (write(), packages["int8"])]
+    inputs, outputs = (
+        {one.name for spec in specs for one in getattr(spec.description, side)} for side in ("input", "output")
+    )
+    read = {name.removesuffix("ShapedArray") for name in re.findall(r"output\.([a-z_]+(?:ShapedArray)?)", guide)}
+    assert read == outputs
+    assert set(re.findall(r'ByName\["(\w+)"\]|prediction\((\w+):', guide)) == {("image", ""), ("", "image")}
+    assert inputs == {"image"}
+    texts = read_metadata(packages["int8"])
+    named = set(re.findall(r'texts\["(\w+)"\]', guide)) | {"input_size", "crop_margin", "deployment_target"}
+    assert named <= texts.keys()
+    assert all(f"`{name}`" in guide for name in (*outputs, "input_size", "crop_margin", "deployment_target"))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from coremltools.converters.mil.frontend.milproto.load import load
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -112,6 +112,7 @@ def test_int8_is_within_half_a_step_of_the_original(packages):
     assert np.abs(weights - rounded).max() > 0
 
 
+@settings(deadline=None)
 @given(bits=st.sampled_from([1, 2, 3, 4, 6, 8]), numbers=st.lists(st.integers(0, 255), min_size=1, max_size=50))
 def test_packed_numbers_unpack_to_what_was_packed(bits, numbers):
     numbers = [number % (1 << bits) for number in numbers]

@@ -58,6 +58,7 @@ DTYPES: dict[str, str] = {
     "deflated": "bool",
 }
 VALIDATION = {"list": "validation.csv", "split": "validation"}
+PLAUSIBLE = [(0, 0), (0.5, 0.1), (-0.5, -0.2), (0.1, 0.5), (-0.1, 0.5), (-0.5, 0.4), (-0.4, 0.5), (-0.5, 0.5)]
 
 
 def make_annotations(
@@ -138,3 +139,25 @@ def assert_balanced(result: ContractResult, annotations: Annotations) -> None:
     assert set(result.dropped["rule"].map(severity)) <= {"drop"}
     assert (result.quarantine["value"] != "").all()
     assert (result.dropped["value"] != "").all()
+
+
+def sound(count: int = 8, **more) -> list[dict]:
+    """Rows of all classes with plausible valence and arousal."""
+    return [
+        {"expression": float(n % 8), "valence": PLAUSIBLE[n % 8][0], "arousal": PLAUSIBLE[n % 8][1]} | more
+        for n in range(count)
+    ]
+
+
+def near(flipped: int) -> np.ndarray:
+    """A hash, with the last bits that are set in `flipped` the other way round."""
+    return np.array([2**40 - 1, 2**50 - 1, 3**20, flipped], dtype=np.uint64)
+
+
+def broken(result: ContractResult) -> dict[str, int]:
+    return {count.name: count.broken for count in result.counts if count.broken}
+
+
+def only(table: pd.DataFrame) -> pd.Series:
+    assert len(table) == 1, table
+    return table.iloc[0]

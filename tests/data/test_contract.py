@@ -7,7 +7,19 @@ import numpy as np
 import pandas as pd
 import pytest
 from affectnet_copies import row, save_picture, write_copy
-from contract_rows import IMAGES, VALIDATION, assert_balanced, check, make_annotations, make_probes
+from contract_rows import (
+    IMAGES,
+    PLAUSIBLE,
+    VALIDATION,
+    assert_balanced,
+    broken,
+    check,
+    make_annotations,
+    make_probes,
+    near,
+    only,
+    sound,
+)
 
 from pocketaffect.data.contract import check as contract
 from pocketaffect.data.contract.check import (
@@ -15,9 +27,7 @@ from pocketaffect.data.contract.check import (
     DUPLICATES_COLUMNS,
     KEPT_COLUMNS,
     QUARANTINE_COLUMNS,
-    ContractResult,
     check_contract,
-    enforce_limits,
     write_result,
 )
 from pocketaffect.data.contract.profile import profile_of
@@ -25,33 +35,9 @@ from pocketaffect.data.contract.rules import RULES
 from pocketaffect.data.faces.probe import probe_images
 from pocketaffect.data.release.folder import DataFolder
 from pocketaffect.data.release.layouts import read_annotations
-from pocketaffect.errors import PocketAffectError
 from pocketaffect.labels import EXPRESSIONS
 
 NO_VA = {"valence": -2.0, "arousal": -2.0}
-PLAUSIBLE = [(0, 0), (0.5, 0.1), (-0.5, -0.2), (0.1, 0.5), (-0.1, 0.5), (-0.5, 0.4), (-0.4, 0.5), (-0.5, 0.5)]
-
-
-def sound(count: int = 8, **more) -> list[dict]:
-    """Rows of all classes with plausible valence and arousal."""
-    return [
-        {"expression": float(n % 8), "valence": PLAUSIBLE[n % 8][0], "arousal": PLAUSIBLE[n % 8][1]} | more
-        for n in range(count)
-    ]
-
-
-def near(flipped: int) -> np.ndarray:
-    """A hash, with the last bits that are set in `flipped` the other way round."""
-    return np.array([2**40 - 1, 2**50 - 1, 3**20, flipped], dtype=np.uint64)
-
-
-def broken(result: ContractResult) -> dict[str, int]:
-    return {count.name: count.broken for count in result.counts if count.broken}
-
-
-def only(table: pd.DataFrame) -> pd.Series:
-    assert len(table) == 1, table
-    return table.iloc[0]
 
 
 def test_sound_rows_are_all_kept_training_first():
@@ -260,79 +246,6 @@ def test_non_faces_and_rows_without_a_label_are_dropped():
     assert broken(result)["no_label"] == 2
 
 
-def test_a_training_face_that_validation_holds_leaves_and_the_nearest_is_named():
-    annotations = make_annotations(*sound(4), *sound(3, **VALIDATION))
-    probes = make_probes(7, face_hash={0: near(1), 1: near(0), 4: near(15), 5: near(7)})
-    result = check(annotations, probes)
-    assert result.dropped[["line", "rule", "value"]].to_numpy().tolist() == [
-        [2, "near_duplicate_of_validation", f"{IMAGES}/1/5.jpg, 2 bits apart"],
-        [3, "near_duplicate_of_validation", f"{IMAGES}/1/5.jpg, 3 bits apart"],
-    ]
-    assert result.kept["line"].to_list() == [4, 5, 2, 3, 4]
-    # The two training rows are near each other as well, but both have left.
-    pairs = result.duplicates[["path_a", "split_a", "path_b", "split_b", "distance", "dropped"]].to_numpy().tolist()
-    path = [f"{IMAGES}/1/{number}.jpg" for number in range(7)]
-    assert pairs == [
-        [path[4], "validation", path[0], "train", 3, True],
-        [path[4], "validation", path[1], "train", 4, True],
-        [path[5], "validation", path[0], "train", 2, True],
-        [path[5], "validation", path[1], "train", 3, True],
-        [path[4], "validation", path[5], "validation", 1, False],
-    ]
-    assert result.kept["duplicate_group"].to_list() == [-1, -1, 0, 0, -1]
-
-
-def test_near_duplicates_in_a_split_are_kept_and_marked_with_their_group():
-    probes = make_probes(7, face_hash={0: near(0), 2: near(1), 5: near(0), 1: ~near(0), 6: ~near(3)})
-    result = check(make_annotations(*sound(7), *sound(0)), probes)
-    assert result.kept["duplicate_group"].to_list() == [0, 1, 0, -1, -1, 0, 1]
-    marked = [name == "near_duplicate_in_split" for name in result.kept["warnings"]]
-    assert marked == [True, True, True, False, False, True, True]
-    assert not result.duplicates["dropped"].any()
-    assert broken(result) == {"near_duplicate_in_split": 5}
-
-
-def test_near_duplicates_are_not_looked_for_when_switched_off():
-    probes = make_probes(4, face_hash=dict.fromkeys(range(4), near(0)))
-    result = check(make_annotations(*sound(2), *sound(2, **VALIDATION)), probes, near_duplicate_distance=-1)
-    assert len(result.kept) == 4
-    assert len(result.duplicates) == 0
-    checked = {count.name: count.checked for count in result.counts}
-    assert checked["near_duplicate_of_validation"] == checked["near_duplicate_in_split"] == 0
-    assert checked["identity_in_validation"] == 0  # no row has an identity
-
-
-def test_the_distance_decides_who_is_near():
-    annotations = make_annotations(*sound(2), *sound(1, **VALIDATION))
-    probes = make_probes(3, face_hash={0: near(0b111), 1: near(0b1111), 2: near(0)})
-    result = check(annotations, probes, near_duplicate_distance=3)
-    assert result.dropped["line"].to_list() == [2]
-
-
-def test_training_rows_of_a_person_whom_validation_holds_leave():
-    annotations = make_annotations(
-        {"identity": "ada"},
-        {"identity": "bob"},
-        {"identity": ""},
-        {"identity": "ada"} | VALIDATION,
-        {"identity": ""} | VALIDATION,
-        {"identity": "bob", "valence": 4.0} | VALIDATION,
-        has_identity=True,
-    )
-    result = check(annotations)
-    found = only(result.dropped)
-    assert (found["line"], found["rule"], found["value"]) == (2, "identity_in_validation", "identity ada")
-    assert result.kept["identity"].to_list() == ["bob", "", "ada", ""]
-    assert {count.name: count.checked for count in result.counts}["identity_in_validation"] == 5
-
-
-def test_a_pair_is_marked_even_when_a_third_of_its_kind_left_for_its_identity():
-    same = dict.fromkeys(range(3), near(0))
-    annotations = make_annotations({"identity": "ada"}, *sound(2), {"identity": "ada"} | VALIDATION, has_identity=True)
-    result = check(annotations, make_probes(4, face_hash=same))
-    assert result.kept["duplicate_group"].to_list() == [0, 0, -1]
-
-
 def test_a_row_that_is_doubtful_is_kept_with_the_names_of_its_warnings():
     annotations = make_annotations({"expression": 2.0, "valence": 0.9}, {}, {"expression": 1.0, "valence": 0.0})
     result = check(annotations, make_probes(3, face_hash={0: near(0), 1: near(0)}))
@@ -380,49 +293,6 @@ def test_great_expectations_says_nothing_about_temporary_folders(caplog):
     with caplog.at_level(logging.INFO):
         check(make_annotations({}))
     assert "temporary directory" not in caplog.text
-
-
-def limits(result: ContractResult, fraction: float = 0.1, support: int = 1) -> None:
-    enforce_limits(result, max_quarantine_fraction=fraction, min_validation_per_class=support)
-
-
-def test_too_many_broken_rows_stop_with_rule_count_and_examples():
-    faults = [{"expression": 42.0}] * 4 + [{"listed_path": "1/0.jpg"}]
-    annotations = make_annotations(*sound(12), *faults, *sound(8, **VALIDATION))
-    result = check(annotations, make_probes(25, problem=dict.fromkeys(range(12, 16), "no such file")))
-    limits(result, fraction=0.2)  # 5 of 25
-    with pytest.raises(PocketAffectError) as caught:
-        limits(result, fraction=0.19)
-    text = str(caught.value)
-    assert "5 of 25 rows (20.0%) break it, most of them image_readable (4 rows: the file exists and decodes)" in text
-    assert "training.csv line 14: no such file; training.csv line 15" in text
-    assert text.count("no such file") == 3
-    assert "19.0% (params.yaml: validate.max_quarantine_fraction)" in text
-    assert ".work/validate/quarantine.csv" in text
-
-
-def test_the_named_rule_has_examples_even_when_another_is_broken_more_often_in_second_place():
-    one, two = {"face_width": 0.0, "valence": 7.0}, {"expression": 77.0, "valence": 7.0}
-    result = check(make_annotations(one, one, one, two, two))
-    with pytest.raises(
-        PocketAffectError, match=r"most of them box_on_image \(3 rows.*\n  found:   training.csv line 2"
-    ):
-        limits(result)
-
-
-def test_a_class_with_too_few_validation_images_is_named():
-    result = check(make_annotations(*sound(4), *[{"expression": 10.0}] * 9, *sound(7, **VALIDATION)))
-    with pytest.raises(PocketAffectError, match=r"too few images of contempt \(0\)\n") as caught:
-        limits(result)
-    assert "happiness 1" in str(caught.value)
-    assert "at least 1 each (params.yaml: validate.min_validation_per_class)" in str(caught.value)
-    limits(result, fraction=0, support=0)  # dropped rows are not in quarantine
-
-
-def test_a_training_split_without_a_usable_row_stops():
-    result = check(make_annotations({"expression": 99.0}, *sound(8, **VALIDATION)))
-    with pytest.raises(PocketAffectError, match="training split: no usable row"):
-        limits(result, fraction=1, support=0)
 
 
 def test_a_data_folder_goes_through_reading_probing_and_checking(tmp_path):

@@ -142,7 +142,7 @@ def assert_sound(result: ContractResult) -> None:
     assert (across == 1).all()
 
 
-@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 6))])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])
 def test_of_two_thousand_spoilt_rows_each_is_judged_as_a_plain_reading_judges_it(seed):
     annotations, probes = spoil(seed, 2000)
     result = check(annotations, probes)

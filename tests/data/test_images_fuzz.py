@@ -125,11 +125,11 @@ def test_fifty_spoilt_files_of_each_kind_give_a_picture_or_a_reason(name, monkey
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SEEDS)
-def test_five_hundred_spoilt_files_of_each_kind_do_so_at_the_real_size_limit(name):
+def test_a_hundred_spoilt_files_of_each_kind_do_so_at_the_real_size_limit(name):
     generator = np.random.default_rng([1, *name.encode()])
-    outcomes = [decode_or_name_reason(spoil(SEEDS[name], generator), generator) for _ in range(500)]
-    assert len(outcomes) == 500
-    assert sum(outcome != "picture" for outcome in outcomes) >= 50  # the faults are faults
+    outcomes = [decode_or_name_reason(spoil(SEEDS[name], generator), generator) for _ in range(100)]
+    assert len(outcomes) == 100
+    assert sum(outcome != "picture" for outcome in outcomes) >= 10  # the faults are faults
 
 
 @pytest.mark.parametrize("name", SEEDS)

@@ -129,6 +129,18 @@ def test_a_damaged_file_is_told_loose_or_archived(tmp_path, content, said, kind)
     assert rows["arousal"].isna().to_list() == [False, True, False]
 
 
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+def test_annotations_of_an_archive_that_changed_since_it_was_scanned_are_told_not_read(tmp_path, kind):
+    source = sound_npy_copy(tmp_path / "copy", training=2, validation=1)
+    folder = DataFolder.open(pack_copy(source, tmp_path / "packed", kind))
+    for file in source.rglob("0_val.npy"):
+        file.write_bytes(npy(np.zeros(150)))  # the members behind it move by whole blocks
+    pack_copy(source, tmp_path / "packed", kind)
+    rows = read_annotations(folder).rows
+    assert rows["valence"].isna().all()
+    assert rows["unread"][1:].str.contains("valence archive changed since it was scanned").all()
+
+
 def test_an_image_without_annotations_and_annotations_without_an_image_are_rows(tmp_path):
     sound_npy_copy(tmp_path, training=4, validation=1)
     train = tmp_path / "train_set"

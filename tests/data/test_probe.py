@@ -14,7 +14,7 @@ from affectnet_copies import picture
 from PIL import Image
 from test_images import photograph
 
-from pocketaffect.data.faces import probe
+from pocketaffect.data.faces import images, probe
 from pocketaffect.data.faces.crop import FaceBox, crop_face
 from pocketaffect.data.faces.images import decode_image
 from pocketaffect.data.faces.probe import Probes, hash_face, probe_images
@@ -86,6 +86,25 @@ def test_two_processes_find_what_one_finds_and_count_all(tmp_path):
     assert list(one.problem[:7]) == [""] * 5 + ["no such file"] * 2
     assert one.problem[5] is one.problem[6]  # a million missing files are not a million strings
     assert counts == [probe.CHUNK, probe.CHUNK, 3]
+
+
+def test_large_pictures_are_looked_at_by_the_calling_process_with_the_same_result(tmp_path, monkeypatch):
+    monkeypatch.setattr(probe, "CHUNK", 3)
+    for number in range(4):
+        save(tmp_path / f"{number}.png", picture(number, 30, 40))
+    large = np.tile(picture(7, 600, 400), (7, 11, 1))
+    assert large.shape[0] * large.shape[1] > probe.LARGE_PIXELS
+    save(tmp_path / "large.jpg", large)
+    whole = (tmp_path / "large.jpg").read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    decoded = []
+    plain = images.decode_image
+    monkeypatch.setattr(images, "decode_image", lambda content, **how: decoded.append(content) or plain(content, **how))
+    found = probe_images(tmp_path, make_rows(["0.png", "large.jpg", "1.png", "2.png", "cut.jpg", "3.png"]), workers=2)
+    assert list(found.width) == [30, large.shape[1], 30, 30, 0, 30]
+    assert [text.partition(":")[0] for text in found.problem] == [*[""] * 4, "damaged JPEG", ""]
+    np.testing.assert_array_equal(found.face_hash[1], hash_face(plain(whole, least_side=probe.HASH_LEAST_SIDE), None))
+    assert decoded == [whole, whole[: len(whole) // 2]]  # the small ones were the workers'
 
 
 def test_no_row_gives_no_probe(tmp_path):

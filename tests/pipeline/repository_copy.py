@@ -24,6 +24,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "preprocess": {"image_size": 32, "workers": 2, "shard_images": 64},
     "model": {"architecture": "alexnet", "width": 0.1},
     "train": {"epochs": 2, "batch_size": 32},
+    "evaluate": {"resamples": 100, "behaviour_images": 40},
+    "promotion": {"resamples": 100},
     "export": {
         "max_mean_probability_difference": 0.05,
         "min_agreement": 0.5,

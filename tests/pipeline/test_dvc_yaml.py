@@ -18,7 +18,11 @@ from pocketaffect.provenance import DECIDING_SOURCES
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src"
-STAGES: dict[str, Any] = read_yaml(ROOT / "dvc.yaml")["stages"]
+PIPELINE: dict[str, Any] = read_yaml(ROOT / "dvc.yaml")["stages"]
+ASIDE: dict[str, Any] = read_yaml(ROOT / "pipelines" / "sweep" / "dvc.yaml")["stages"]
+"""What `dvc repro` runs only when it is named."""
+
+STAGES = PIPELINE | ASIDE
 
 # What a stage may import without naming it as a dependency, and why a change there cannot change a result.
 PLUMBING = {

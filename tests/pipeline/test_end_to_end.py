@@ -100,7 +100,7 @@ def test_a_second_run_changes_nothing(whole):
     assert "Running stage" not in printed
     assert "up to date" in printed
     assert whole.hashes(*MADE) == before
-    assert "modified" not in whole.run("dvc", "status").stdout
+    assert "modified" not in whole.run("dvc", "status", "dvc.yaml").stdout  # the sweep stands aside
 
 
 def test_a_run_killed_in_preprocess_and_in_train_ends_with_the_undisturbed_bytes(whole, tmp_path):
@@ -169,36 +169,35 @@ def test_a_list_without_its_columns_is_named_with_what_is_missing(spoilt, tmp_pa
     assert "kept:" in printed
 
 
-def test_too_many_unreadable_images_stop_with_rule_count_and_examples(spoilt, tmp_path):
+def test_a_dirty_data_set_stops_with_rule_count_and_examples_and_goes_on_when_mended(spoilt, tmp_path):
     folder = use_copy_of_data(spoilt, tmp_path / "affectnet")
-    for image in sorted((folder / "Manually_Annotated_Images").rglob("*.*"))[::20]:
-        image.write_bytes(b"not an image")
-    printed = refuse(spoilt, "dvc", "repro")
-    assert "image_readable" in printed
-    assert "validate.max_quarantine_fraction" in printed
-    assert ".csv line " in printed
-    assert (spoilt.folder / ".work/validate/quarantine.csv").is_file()
-
-
-def test_too_many_labels_that_are_not_numbers_stop_with_rule_and_value(spoilt, tmp_path):
-    file = use_copy_of_data(spoilt, tmp_path / "affectnet") / "training.csv"
-    header, *rows = file.read_text().splitlines()
+    file = folder / "training.csv"
+    sound = file.read_text()
+    header, *rows = sound.splitlines()
     rows[::10] = [",".join([*row.split(",")[:-2], "nan", "7.5"]) for row in rows[::10]]
     file.write_text("\n".join([header, *rows]) + "\n")
+    pictures = sorted((folder / "Manually_Annotated_Images").rglob("*.*"))[::20]
+    contents = [picture.read_bytes() for picture in pictures]
+    for picture in pictures:
+        picture.write_bytes(b"not an image")
     printed = refuse(spoilt, "dvc", "repro")
     assert "valence_in_range" in printed
+    assert "training.csv line " in printed
     assert "nan" in printed
+    assert "validate.max_quarantine_fraction" in printed
     assert "do:" in printed
+    listed = (spoilt.folder / ".work/validate/quarantine.csv").read_text()
+    assert "image_readable" in listed
+    assert all(picture.name in listed for picture in pictures)
 
-
-def test_a_few_bad_rows_are_quarantined_and_the_run_goes_on(spoilt, tmp_path):
-    file = use_copy_of_data(spoilt, tmp_path / "affectnet") / "training.csv"
-    header, *rows = file.read_text().splitlines()
-    rows[0] = ",".join([*rows[0].split(",")[:-1], "nan"])
-    file.write_text("\n".join([header, *rows]) + "\n")
+    file.write_text(sound)
+    for picture, content in zip(pictures[1:], contents[1:], strict=True):
+        picture.write_bytes(content)
     spoilt.repro("validate")
     contract = json.loads((spoilt.folder / "out/manifest/contract.json").read_text())
     assert contract["quarantined"] >= 1
+    listed = (spoilt.folder / "reports/data/quarantine.csv").read_text()
+    assert [picture.name in listed for picture in pictures] == [True, *[False] * len(pictures[1:])]
 
 
 def test_a_misspelt_setting_is_named_with_the_nearest_known_one(spoilt):
@@ -241,3 +240,40 @@ def test_a_full_disk_is_named_and_keeps_the_outputs(spoilt, tmp_path):
     assert "disk full" in printed
     assert "free" in printed
     assert "kept:" in printed
+
+
+def audit_quickly(copy: RepositoryCopy, report: Path) -> tuple[int, dict]:
+    done = copy.run("pocketaffect", "audit", "candidate", "--quick", "--no-record", "--json", str(report))
+    assert report.is_file(), done.stdout + done.stderr
+    return done.returncode, json.loads(report.read_text())
+
+
+def test_a_quick_audit_holds_hashes_lineage_and_answers_and_leaves_all_as_it_was(whole, tmp_path):
+    everything = (*MADE, ".dvc/cache", ".git", "mlruns/artifacts", "mlruns/mlflow.db")
+    before = whole.hashes(*everything)
+    code, found = audit_quickly(whole, tmp_path / "audit.json")
+    assert (code, found["verdict"]) == (0, "bit-identical"), found["reason"]
+    assert [check["name"] for check in found["checks"]] == [
+        "stored files",
+        "environment lock",
+        "sources and settings",
+        "the file's own metadata",
+        "answers",
+    ]
+    assert "bit-identical on 1" in found["checks"][-1]["detail"]
+    assert whole.hashes(*everything) == before
+
+
+def test_a_quick_audit_says_that_faces_are_missing_and_names_a_stored_file_that_was_changed(spoilt, tmp_path):
+    shutil.rmtree(spoilt.folder / ".dvc/cache")
+    code, found = audit_quickly(spoilt, tmp_path / "missing.json")
+    assert (code, found["verdict"]) == (5, "cannot be audited")
+    assert "the validation faces" in found["reason"]
+    twin = next(spoilt.folder.glob("mlruns/artifacts/*/artifacts/model/*.onnx"))
+    twin.write_bytes(twin.read_bytes()[:-1] + b"?")
+    code, found = audit_quickly(spoilt, tmp_path / "changed.json")
+    assert (code, found["verdict"]) == (4, "differs")
+    assert f"model/{twin.name}: other bytes than were registered" in found["reason"]
+    promoted = spoilt.run("pocketaffect", "promote", "--override", "in a hurry")
+    assert promoted.returncode == 1
+    assert f"model/{twin.name} is not the file that was registered" in promoted.stderr

@@ -153,6 +153,15 @@ def test_output_goes_to_a_file_whole_and_a_place_that_cannot_be_written_is_refus
         assert "cannot be written to" in done.stderr
 
 
+def test_a_folder_is_not_replaced_by_the_output(predict, inputs, tmp_path):
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "letters.txt").write_text("mine")
+    done = predict(inputs / "face.jpg", "--output", tmp_path / "kept")
+    assert done.exit_code == 2
+    assert "is a directory" in done.stderr
+    assert (tmp_path / "kept" / "letters.txt").read_text() == "mine"
+
+
 @pytest.mark.slow
 def test_ctrl_c_ends_quietly_with_130_and_leaves_no_output(twin, inputs, tmp_path):
     target = tmp_path / "rows.jsonl"

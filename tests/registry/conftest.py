@@ -20,13 +20,6 @@ def _no_server(monkeypatch):
     monkeypatch.delenv("MLFLOW_REGISTRY_URI", raising=False)
 
 
-@pytest.fixture(scope="session")
-def store_template(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("template")
-    open_store(root)
-    return root / "mlruns"
-
-
 @pytest.fixture
 def root(store_template, tmp_path) -> Path:
     """A repository whose store exists: a copy, since making one costs seconds."""

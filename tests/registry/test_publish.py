@@ -154,7 +154,7 @@ def test_pyfunc_loads_it_and_answers_as_the_shipped_file_did(repository, publish
         for name in ("MLmodel", "code", "requirements.txt", "python_env.yaml", "served.json"):
             shutil.rmtree(folder / name, ignore_errors=True)
             (folder / name).unlink(missing_ok=True)
-        write_flavor(folder, served_file=paths.PACKAGE.name, sha256=published.digest)
+        write_flavor(folder, served_file=paths.PACKAGE.name, forms={paths.PACKAGE.name: published.digest})
     answers = mlflow.pyfunc.load_model(str(folder)).predict(pd.DataFrame({"image": pictures}))
     expected = read_predictions(repository / paths.SHIPPED_PREDICTIONS).predictions
     given = answers[[name for name in answers if name.startswith("p_")]].to_numpy()
@@ -162,11 +162,14 @@ def test_pyfunc_loads_it_and_answers_as_the_shipped_file_did(repository, publish
     np.testing.assert_allclose(answers[["valence", "arousal"]], expected.valence_arousal[:8], atol=0.01)
 
 
-def test_a_changed_model_is_refused_by_pyfunc(repository, published, tmp_path):
+@pytest.mark.parametrize("changed", [paths.TWIN.name, f"{paths.PACKAGE.name}/Manifest.json"])
+def test_a_changed_form_of_the_model_is_refused_by_pyfunc_also_where_another_one_answers(
+    repository, published, tmp_path, changed
+):
     import mlflow.pyfunc
 
     folder = Path(shutil.copytree(package_path(open_store(repository), published).parent, tmp_path / "model"))
-    with (folder / paths.TWIN.name).open("ab") as stream:
+    with (folder / changed).open("ab") as stream:
         stream.write(b"x")
     with pytest.raises(ValueError, match="not the file that was registered"):
         mlflow.pyfunc.load_model(str(folder))

@@ -191,6 +191,17 @@ def test_a_damaged_database_is_refused_and_left_as_it_is(root, damage):
     assert database.read_bytes() == before
 
 
+def test_a_locked_database_is_refused_to_writers_and_read_by_others(store, root, monkeypatch):
+    monkeypatch.setattr("pocketaffect.registry.database.WAIT_SECONDS", 0.1)
+    with contextlib.closing(sqlite3.connect(root / "mlruns" / "mlflow.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(PocketAffectError, match="locked for over") as refused:
+            open_store(root)
+        assert "mlflow ui" in str(refused.value)
+        assert find_problem(root, to_write=False) is None
+    assert open_store(root) == store
+
+
 @pytest.mark.skipif(os.name != "posix", reason="permission bits")
 def test_a_read_only_store_is_refused(root):
     if os.getuid() == 0:

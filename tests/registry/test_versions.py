@@ -174,23 +174,6 @@ def test_killed_at_any_step_the_same_call_completes_it_and_makes_one_version(sto
         get_version(store, "affect", 2)
 
 
-@pytest.mark.slow
-def test_killed_at_fifty_moments_the_store_stays_sound(store, register, tmp_path, root):
-    for moment in range(50):
-        package = make_package(tmp_path / str(moment) / "affect.mlpackage", bytes([moment]) * 100_000)
-        pid = os.fork()
-        if pid == 0:
-            register(package=package)
-            os._exit(0)
-        time.sleep(0.01 * (moment % 25))
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-        version = register(package=package)
-        assert version.version == moment + 1
-        assert package_path(open_store(root), version).is_dir()
-    assert sum(run.info.status == "FINISHED" for run in runs(store)) == 50
-
-
 def test_a_failure_marks_the_run_failed_and_names_the_disk(store, register, monkeypatch):
     def full(self, *args, **kwargs):
         raise OSError(28, "No space left on device")

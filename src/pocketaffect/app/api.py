@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import secrets
 from dataclasses import dataclass
 from datetime import date
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, HTTPException
+from fastapi.concurrency import run_in_threadpool
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field
 
 from pocketaffect.app.model import ServedModel
 from pocketaffect.labels import EXPRESSIONS
 from pocketaffect.music.affect import Affect
+from pocketaffect.music.catalogue import Catalogue
 from pocketaffect.music.links import SERVICES
 from pocketaffect.music.listeners import Listeners, Rating
-from pocketaffect.music.recommend import COUNT, Recommender
+from pocketaffect.music.recommend import COUNT, SuggestsSongs
 from pocketaffect.study.consent import CONSENT_VERSION, STATEMENTS, Consent
 from pocketaffect.study.prompts import NEUTRAL_PROMPT, PROMPTS
 from pocketaffect.study.rows import PromptRow
@@ -141,7 +144,10 @@ class Services:
     """What the API works with."""
 
     model: ServedModel
-    recommender: Recommender
+    recommender: SuggestsSongs
+    catalogue: Catalogue | None
+    """Whose tracks are suggested and may be rated; None where a service suggests its own."""
+
     listeners: Listeners
     study: StudyStore
     retention_days: int
@@ -173,15 +179,17 @@ def build_api(services: Services) -> APIRouter:
 
 
 def _add_songs(api: APIRouter, services: Services) -> None:
-    tracks = services.recommender.catalogue
+    catalogue = services.catalogue
 
-    @api.get("/music", summary="The music services that songs link to, and the catalogue's length")
+    @api.get("/music", summary="The music services that songs link to, and the catalogue's length where there is one")
     def read_music() -> dict[str, Any]:
-        return {"services": {key: name for key, (name, _) in SERVICES.items()}, "tracks": len(tracks)}
+        tracks = None if catalogue is None else len(catalogue)
+        return {"services": {key: name for key, (name, _) in SERVICES.items()}, "tracks": tracks}
 
     @api.post("/songs", summary="Songs for an affect")
-    def suggest_songs(body: SongsBody) -> Songs:
-        found = services.recommender.recommend(
+    async def suggest_songs(body: SongsBody) -> Songs:
+        suggest = functools.partial(
+            services.recommender.recommend,
             body.affect.read(),
             listener=body.listener,
             ratings=[Rating(each.affect.read(), each.track, each.stars) for each in body.ratings],
@@ -189,6 +197,8 @@ def _add_songs(api: APIRouter, services: Services) -> None:
             count=body.count,
             seed=secrets.randbits(32) if body.seed is None else body.seed,
         )
+        # Ranking a catalogue takes a millisecond, less than threads that wait for each other; a service is waited for.
+        found = await run_in_threadpool(suggest) if catalogue is None else suggest()
         return Songs(
             songs=[
                 Song(
@@ -211,7 +221,7 @@ def _add_songs(api: APIRouter, services: Services) -> None:
 
     @api.post("/ratings", status_code=201, summary="Keep a rating in this server's store")
     def rate(body: StoredRatingBody) -> None:
-        if tracks.get(body.track) is None:
+        if catalogue is None or catalogue.get(body.track) is None:
             raise HTTPException(404, "no such track")
         services.listeners.rate(body.listener, body.affect.read(), body.track, body.stars)
 

@@ -6,13 +6,13 @@ import functools
 import hashlib
 import json
 import mimetypes
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from pocketaffect.app.model import ServedModel
-from pocketaffect.app.runtime import DETECTOR, RUNTIME
+from pocketaffect.app.runtime import DETECTOR, ENCODINGS, RUNTIME
 
 PAGE: Final = Path(__file__).with_name("page")
 TEXTS: Final = PAGE / "texts/en.json"
@@ -31,7 +31,9 @@ class Asset:
 
     content: bytes
     media_type: str
-    gzipped: bytes | None = None
+    encoded: Mapping[str, bytes] = field(default_factory=dict)
+    """Names of HTTP encodings to the content in them, the smallest first."""
+
     immutable: bool = False
     """Whether its address changes with its content."""
 
@@ -51,11 +53,12 @@ def load_assets(model: ServedModel, runtime: Path) -> dict[str, Asset]:
     texts = json.loads(TEXTS.read_text(encoding="utf-8"))
     assets = {path: _read(file) for path, file in _own_files()}
     for name in (*RUNTIME, DETECTOR):
-        zipped = (runtime / f"{name}.gz").read_bytes()
-        assets[f"/web/{name}"] = Asset((runtime / name).read_bytes(), _type(Path(name)), zipped)
+        encoded = {encoding: (runtime / f"{name}{end}").read_bytes() for encoding, end in ENCODINGS.items()}
+        assets[f"/web/{name}"] = Asset((runtime / name).read_bytes(), _type(Path(name)), encoded)
     for place, content in enumerate(model.files):
         assets[model.address(place)] = Asset(content, _TYPES[".onnx"], immutable=True)
-    assets["/"] = _render("index.html.jinja", "text/html", texts=texts, model=model)
+    scripts = [path for path in assets if path.startswith("/js/")]
+    assets["/"] = _render("index.html.jinja", "text/html", texts=texts, model=model, scripts=scripts)
     assets["/manifest.webmanifest"] = _render("manifest.webmanifest.jinja", _TYPES[".webmanifest"], texts=texts)
     digest = hashlib.sha256("".join(f"{path}{assets[path].etag}" for path in sorted(assets)).encode()).hexdigest()
     assets["/sw.js"] = _render("sw.js.jinja", "text/javascript", build=digest[:16], paths=sorted(assets))

@@ -17,6 +17,7 @@ from pocketaffect.errors import PocketAffectError
 from pocketaffect.music.catalogue import Catalogue
 from pocketaffect.music.listeners import Listeners
 from pocketaffect.music.recommend import Recommender
+from pocketaffect.music.spotify import SpotifyRecommender
 from pocketaffect.study.store import StudyStore
 
 
@@ -26,6 +27,7 @@ class Settings:
 
     model: str | None
     catalogue: Path | None
+    spotify: bool
     host: str
     port: int
     allowed_hosts: tuple[str, ...]
@@ -52,15 +54,15 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
     if (settings.certificate is None) != (settings.key is None):
         raise PocketAffectError("serve: a certificate needs its key", todo="name both --certificate and --key, or none")
     model = find_model(settings.model)
-    catalogue = Catalogue.load(settings.catalogue)
-    for problem in catalogue.problems:
-        announce(f"{catalogue.source}: line {problem}: skipped")
+    catalogue = _load_catalogue(settings, announce)
     with closing(Listeners(settings.listeners)) as listeners, closing(StudyStore(settings.study)) as study:
-        services = Services(model, Recommender(catalogue, listeners), listeners, study, settings.retention_days)
+        recommender = SpotifyRecommender.from_environment() if catalogue is None else Recommender(catalogue, listeners)
+        services = Services(model, recommender, catalogue, listeners, study, settings.retention_days)
         app = create_app(services, runtime, hosts=(*LOCAL_HOSTS, settings.host, *settings.allowed_hosts))
         with listening(settings.host, settings.port) as listener:
             scheme = "http" if settings.certificate is None else "https"
-            announce(f"{model.name} ({model.bytes:,} bytes) and {len(catalogue):,} songs")
+            songs = "Spotify's songs" if catalogue is None else f"{len(catalogue):,} songs"
+            announce(f"{model.name} ({model.bytes:,} bytes) and {songs}")
             announce(f"{scheme}://{_written(settings.host)}:{settings.port}   Ctrl+C stops")
             config = uvicorn.Config(
                 app,
@@ -72,6 +74,17 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
             )
             with suppress(KeyboardInterrupt):  # uvicorn raises it again when it has stopped
                 uvicorn.Server(config).run(sockets=[listener])
+
+
+def _load_catalogue(settings: Settings, announce: Callable[[str], None]) -> Catalogue | None:
+    if settings.spotify:
+        if settings.catalogue is not None:
+            raise PocketAffectError("serve: two sources of songs", todo="name --catalogue or --spotify, not both")
+        return None
+    catalogue = Catalogue.load(settings.catalogue)
+    for problem in catalogue.problems:
+        announce(f"{catalogue.source}: line {problem}: skipped")
+    return catalogue
 
 
 def listening(host: str, port: int) -> socket.socket:

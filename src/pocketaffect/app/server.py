@@ -79,7 +79,10 @@ def _add_assets(app: FastAPI, assets: Mapping[str, Asset]) -> None:
         headers = {"etag": asset.etag, "cache-control": keep, "vary": "accept-encoding"}
         if request.headers.get("if-none-match") == asset.etag:
             return Response(status_code=304, headers=headers)
-        content = asset.content
-        if asset.gzipped is not None and "gzip" in request.headers.get("accept-encoding", ""):
-            content, headers["content-encoding"] = asset.gzipped, "gzip"
-        return Response(content, media_type=asset.media_type, headers=headers)
+        accepted = {each.partition(";")[0].strip() for each in request.headers.get("accept-encoding", "").split(",")}
+        encoding = next((each for each in asset.encoded if each in accepted), None)
+        if encoding is None:
+            return Response(asset.content, media_type=asset.media_type, headers=headers)
+        return Response(
+            asset.encoded[encoding], media_type=asset.media_type, headers=headers | {"content-encoding": encoding}
+        )

@@ -177,7 +177,11 @@ def _audit_quickly(case: Case) -> Audit:
 def compare_machine(version: RegisteredVersion, scratch: Scratch) -> Machine:
     """Every fact about the machine that the version recorded, beside the one here: title, recorded, here."""
     here = collect_lineage(scratch.root).to_tags()
-    titles = {"machine.platform": "other platform", "machine.cpu": "other instruction set"}
+    titles = {
+        "machine.platform": "other platform",
+        "machine.cpu": "other instruction set",
+        "machine.processor": "other processor",
+    }
     return tuple(
         (titles.get(name, f"other {name.removeprefix(_MACHINE)}"), version.tags[name], here[name])
         for name in sorted(here)

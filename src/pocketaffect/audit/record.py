@@ -16,8 +16,7 @@ from pocketaffect.audit.store_check import run_folder
 from pocketaffect.audit.verdict import NotAuditableError
 from pocketaffect.config import PARAMS_FILE
 from pocketaffect.files import read_yaml
-from pocketaffect.registry.publish import flatten
-from pocketaffect.registry.runs import CONTENTS_FILE
+from pocketaffect.registry.runs import CONTENTS_FILE, flatten
 from pocketaffect.registry.store import Store
 from pocketaffect.registry.versions import RegisteredVersion
 

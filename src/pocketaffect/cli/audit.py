@@ -6,14 +6,10 @@ import logging
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from pocketaffect.cli.registry import registry
-
-if TYPE_CHECKING:
-    from pocketaffect.registry.store import Store
+from pocketaffect.cli.registry import existing_store, registry
 
 
 @click.command()
@@ -54,7 +50,8 @@ def audit(
 
     logging.basicConfig(level=logging.INFO, format="audit: %(message)s", stream=sys.stderr)
     params = load_params()
-    store = _find()
+    keeps = not no_record and at is None
+    store = existing_store(to_write=keeps)  # before hours of training, not after them
     registered = get_version(store, params.register_.model_name, version)
     with tempfile.TemporaryDirectory(prefix="pocketaffect-audit-", ignore_cleanup_errors=True) as temporary:
         place = Path(temporary) if scratch is None else _new_folder(scratch)
@@ -65,7 +62,7 @@ def audit(
     if html_file is not None:
         write_html(found, html_file)
     click.echo(describe(found))
-    if not no_record and at is None:
+    if keeps:
         click.echo(f"  kept with the version: {attach_report(store, registered, found)}")
     sys.exit(found.exit_code)
 
@@ -75,7 +72,7 @@ def verify() -> None:
     """Hash every stored file of every version again; exit with 1 if one is missing or was changed."""
     from pocketaffect.audit.store_check import verify_log, verify_registry
 
-    store, name = _find(), _model_name()
+    store, name = existing_store(to_write=False), _model_name()
     damaged = 0
     for state in verify_registry(store, name):
         title = f"version {state.version.version}"
@@ -102,7 +99,7 @@ def archive(version: str, undo: bool) -> None:
     """Mark VERSION as no longer needed, so that `gc` may remove its files."""
     from pocketaffect.audit.retention import archive_version
 
-    marked = archive_version(_open(), _model_name(), version, undo=undo)
+    marked = archive_version(existing_store(to_write=True), _model_name(), version, undo=undo)
     click.echo(f"version {marked.version} is {'no longer ' if undo else ''}archived")
 
 
@@ -116,7 +113,11 @@ def gc(dry_run: bool) -> None:
     from pocketaffect.audit.retention import collect_garbage, plan_removals
 
     name = _model_name()
-    removals = plan_removals(_find(), name) if dry_run else collect_garbage(_open(), name)
+    removals = (
+        plan_removals(existing_store(to_write=False), name)
+        if dry_run
+        else collect_garbage(existing_store(to_write=True), name)
+    )
     for removal in removals:
         click.echo(f"{removal.size:>14,} bytes  {removal.folder.name}  {removal.why}")
     total = sum(removal.size for removal in removals)
@@ -129,7 +130,9 @@ def backup(target: Path) -> None:
     """Copy the store to the new folder TARGET, while others may use it."""
     from pocketaffect.audit.backup import back_up
 
-    click.echo(f"{back_up(_find(), target)} written; back: pocketaffect registry restore {target}")
+    click.echo(
+        f"{back_up(existing_store(to_write=False), target)} written; back: pocketaffect registry restore {target}"
+    )
 
 
 @registry.command()
@@ -140,24 +143,6 @@ def restore(source: Path) -> None:
 
     backups.restore(Path(), source)
     click.echo("mlruns/ restored; next: pocketaffect registry verify")
-
-
-def _open() -> Store:
-    from pocketaffect.registry.store import open_store
-
-    _find()
-    return open_store(Path())
-
-
-def _find() -> Store:
-    """The store to read from, which none of these commands makes."""
-    from pocketaffect.errors import PocketAffectError
-    from pocketaffect.registry.store import find_store
-
-    store = find_store(Path())
-    if store is None:
-        raise PocketAffectError("no store here yet", found="no mlruns/mlflow.db", todo="dvc repro, or registry restore")
-    return store
 
 
 def _model_name() -> str:

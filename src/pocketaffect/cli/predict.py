@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     help="A .mlpackage, .onnx or checkpoint folder; or a registered version: 3, champion, NAME/3, NAME@ALIAS.",
 )
 @click.option(
-    "--output", type=click.Path(path_type=Path), help="File to write, whole or not at all.  [default: stdout]"
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File to write, whole or not at all.  [default: stdout]",
 )
 @click.option("--format", "form", type=click.Choice(["jsonl", "csv"]), default="jsonl", show_default=True)
 @click.option("--annotate", type=click.Path(path_type=Path, file_okay=False), help="Folder for annotated pictures.")

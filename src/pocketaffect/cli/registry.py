@@ -10,16 +10,17 @@ import click
 
 if TYPE_CHECKING:
     from pocketaffect.registry.promote import Decision
+    from pocketaffect.registry.store import Store
 
 
 @click.command()
 @click.option("--allow-dirty", is_flag=True, help="Register uncommitted changes, and mark the version.")
 def register(allow_dirty: bool) -> None:
-    """Register what lies in out/ again: after a commit, or where params.yaml refuses uncommitted changes."""
+    """Register what lies in out/ again: after a commit, which clears the mark of uncommitted changes."""
     from pocketaffect.config import load_params
     from pocketaffect.registry.publish import publish
 
-    version = publish(Path(), load_params(), allow_dirty=True if allow_dirty else None)
+    version = publish(Path(), load_params(), allow_dirty=allow_dirty)
     done = "registered" if version.created else "was registered already"
     dirty = "; from uncommitted changes" if version.tags.get("git.dirty") == "true" else ""
     click.echo(f"{version.model_name} version {version.version} {done} ({', '.join(version.aliases)}){dirty}")
@@ -34,9 +35,9 @@ def promote(version: str, dry_run: bool, override: str | None) -> None:
     from pocketaffect.config import load_params
     from pocketaffect.registry.policy import render_checks
     from pocketaffect.registry.promote import promote as decide
-    from pocketaffect.registry.store import open_store
 
-    decision = decide(open_store(), load_params(), version, dry_run=dry_run, override=override)
+    store = existing_store(to_write=not dry_run)
+    decision = decide(store, load_params(), version, dry_run=dry_run, override=override)
     if decision.checks:
         click.echo(render_checks(decision.checks) + "\n")
     _report(decision)
@@ -51,9 +52,8 @@ def rollback(version: str | None, why: str) -> None:
     """Make an earlier champion champion again."""
     from pocketaffect.config import load_params
     from pocketaffect.registry.promote import roll_back
-    from pocketaffect.registry.store import open_store
 
-    _report(roll_back(open_store(), load_params().register_.model_name, version, why=why))
+    _report(roll_back(existing_store(to_write=True), load_params().register_.model_name, version, why=why))
 
 
 @click.group(invoke_without_command=True)
@@ -89,6 +89,17 @@ def lineage(asked: str) -> None:
     click.echo("\n\n".join(one.to_text() for one in traces))
     if any(one.disagreements for one in traces):
         sys.exit(1)
+
+
+def existing_store(*, to_write: bool) -> Store:
+    """The store of the repository here, which none of these commands makes; a read-only one is enough to read."""
+    from pocketaffect.errors import PocketAffectError
+    from pocketaffect.registry.store import find_store, open_store
+
+    store = find_store()
+    if store is None:
+        raise PocketAffectError("no store here yet", found="no mlruns/mlflow.db", todo="dvc repro, or registry restore")
+    return open_store() if to_write else store
 
 
 def _report(decision: Decision) -> None:

@@ -20,6 +20,11 @@ FILE = click.Path(path_type=Path, dir_okay=False)
     "[default: the champion, else the last export]",
 )
 @click.option("--catalogue", type=FILE, help="Of `pocketaffect music import`. [default: the curated one]")
+@click.option(
+    "--spotify",
+    is_flag=True,
+    help="Songs of Spotify's own service, which is told what is looked for (keys in SPOTIFY_CLIENT_ID, …_SECRET).",
+)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for phones nearby.")
 @click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True)
 @click.option("--allow-host", "allowed_hosts", multiple=True, metavar="NAME", help="What phones call this machine.")
@@ -37,6 +42,7 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 def serve(
     model: str | None,
     catalogue: Path | None,
+    spotify: bool,
     host: str,
     port: int,
     allowed_hosts: tuple[str, ...],
@@ -53,6 +59,7 @@ def serve(
     settings = Settings(
         model=model,
         catalogue=catalogue,
+        spotify=spotify,
         host=host,
         port=port,
         allowed_hosts=allowed_hosts,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pocketaffect.coreml.blobs import check_weight_file
+from pocketaffect.coreml.compact import compact_program
 from pocketaffect.coreml.names import renumber_names
 from pocketaffect.coreml.quiet import import_coremltools
 from pocketaffect.errors import PocketAffectError
@@ -92,7 +93,7 @@ def _identifier(item: Path) -> str:
 
 
 def _normalise(spec: Any) -> None:
-    """Takes out what differs between two conversions of one checkpoint: date, torch build's suffix, counters."""
+    """Takes out what differs between two conversions of one checkpoint (date, torch build, counters), and bulk."""
     user = spec.description.metadata.userDefined
     user.pop(f"{_KEY_PREFIX}conversion_date", None)
     source = f"{_KEY_PREFIX}source"
@@ -100,6 +101,7 @@ def _normalise(spec: Any) -> None:
         user[source] = user[source].partition("+")[0]
     if spec.WhichOneof("Type") == "mlProgram":
         renumber_names(spec)
+        compact_program(spec)
 
 
 def _swap(fresh: Path, path: Path) -> None:

@@ -19,12 +19,12 @@ from pocketaffect.coreml.compress import divide_channels
 from pocketaffect.coreml.precisions import COMPRESSED_ABOVE, Precision, find_precision
 from pocketaffect.coreml.size_table import (
     ALLOWANCE,
+    FLOAT32,
     FORMS,
     INLINE_ARRAY,
     PLAIN_HEAD,
     PROGRAMS,
     WIDE_DIMENSION,
-    Form,
 )
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.models.network import AffectNetwork, NetworkSpec
@@ -40,12 +40,11 @@ _FEWEST_SHARED: Final = 100
 
 
 class Kernel(NamedTuple):
-    """Weights, output and input channels of a matrix or kernel, and the letters of its name in the program."""
+    """Weights, output and input channels of a matrix or kernel."""
 
     numbers: int
     channels: int
     inputs: int
-    letters: int
 
 
 @dataclass(frozen=True)
@@ -84,17 +83,17 @@ def read_shapes(shipped: AffectNetwork) -> Shapes:
     kernels: list[Kernel] = []
     vectors: list[int] = []
     wide = 0
-    for name, layer in shipped.named_modules():
+    for layer in shipped.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
             shape = layer.weight.shape
-            kernels.append(Kernel(shape.numel(), shape[0], shape[1], len(f"network.{name}.weight")))
+            kernels.append(Kernel(shape.numel(), shape[0], shape[1]))
             vectors += [] if layer.bias is None else [layer.bias.numel()]
             wide += sum(length >= _WIDE for length in shape)
         elif isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
             vectors.append(layer.num_features)
     if shipped.spec.head == "prototype":
         rows, columns = shipped.prototypes.shape
-        kernels.append(Kernel(rows * columns, columns, rows, 0))
+        kernels.append(Kernel(rows * columns, columns, rows))
     wide += sum(length >= _WIDE for length in vectors)
     return Shapes(shipped.spec, tuple(kernels), tuple(vectors), wide)
 
@@ -123,14 +122,13 @@ def predict_package_bytes(model: NetworkSpec | AffectNetwork | Shapes, precision
 
 def _predict(shapes: Shapes, precision: Precision) -> int:
     width = 4 if precision.bits == 32 else 2
-    weights, compressed, letters = _ALIGNMENT, 0, 0
+    weights, compressed = _ALIGNMENT, 0
     shared: set[int] = set()
     for kernel in shapes.kernels:
         if kernel.numbers <= COMPRESSED_ABOVE or precision.kind == "float":
             weights += _in_file(kernel.numbers * width)
         else:
             compressed += 1
-            letters += kernel.letters
             weights += _compressed_bytes(kernel, precision, shared)
     inline = 0
     for count in shapes.vectors:
@@ -139,18 +137,18 @@ def _predict(shapes: Shapes, precision: Precision) -> int:
         else:
             weights += _in_file(count * width)
     form = FORMS[precision.name]
-    program: float = _program_bytes(shapes.spec, precision, form)
-    program += inline * INLINE_ARRAY + shapes.wide * WIDE_DIMENSION
+    program = _program_bytes(shapes, precision) + inline * INLINE_ARRAY + shapes.wide * WIDE_DIMENSION
     if compressed:
-        program += form.fixed + compressed * form.each + letters * form.letter
+        program += form.fixed + compressed * form.each
     return MANIFEST + weights + round(program) + ALLOWANCE
 
 
-def _program_bytes(spec: NetworkSpec, precision: Precision, form: Form) -> int:
-    """Of the network before compression, in the dialect of the precision's system."""
-    program = PROGRAMS[spec.architecture]
-    size = program.float16 + (PLAIN_HEAD if spec.head == "plain" else 0)
-    size += program.float32 if precision.bits == 32 else program.ios18 if form.ios18 else 0
+def _program_bytes(shapes: Shapes, precision: Precision) -> float:
+    """Of the network before compression."""
+    spec = shapes.spec
+    size = PROGRAMS[spec.architecture] + (PLAIN_HEAD if spec.head == "plain" else 0.0)
+    if precision.bits == 32:
+        size += FLOAT32.fixed + len(shapes.kernels) * FLOAT32.each
     # What the metadata says of the network: in the description, as input size, in the image's text, as precision.
     return size + len(f"{spec.architecture}{spec.width:g}{precision.name}") + 4 * len(str(spec.size))
 

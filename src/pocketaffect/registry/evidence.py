@@ -40,7 +40,7 @@ def gather_evidence(
     try:
         answers, _ = _find_answers(store, version, root, params, wanted=version.tags.get(VALIDATION_TAG))
     except PocketAffectError as error:
-        answers, reason = None, _one_line(error)
+        answers, reason = None, error.in_one_line()
     metrics = reason if answers is None else measure_predictions(answers, **draws)
     if champion is not None and answers is not None:
         try:
@@ -48,7 +48,7 @@ def gather_evidence(
             _, theirs = match_rows({f"version {version.version}": answers, f"version {champion.version}": theirs})
             comparisons = compare_predictions(answers.predictions, theirs.predictions, answers.labels, **draws)
         except PocketAffectError as error:
-            comparisons = f"version {champion.version} cannot be measured: {_one_line(error)}"
+            comparisons = f"version {champion.version} cannot be measured: {error.in_one_line()}"
     elif champion is not None:
         comparisons = reason
     return Evidence(
@@ -77,7 +77,7 @@ def find_gaps(version: RegisteredVersion, package: Path) -> Iterator[str]:
     try:
         says = read_file_metadata(package).get("origin_data_md5")
     except PocketAffectError as error:
-        yield _one_line(error)
+        yield error.in_one_line()
         return
     if says is None:
         yield "the file does not say its data"
@@ -120,7 +120,3 @@ def _judge_contract(store: Store, version: RegisteredVersion, most: float) -> st
     content = json.loads(file.read_text(encoding="utf-8"))
     share = content["quarantined"] / max(content["rows"], 1)
     return "" if share <= most else f"{share:.2%} of the rows quarantined, validate.max_quarantine_fraction {most:.2%}"
-
-
-def _one_line(error: PocketAffectError) -> str:
-    return " ".join(str(error).split())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -18,19 +19,19 @@ MODULE: Final = "pocketaffect_served"
 _NEEDED: Final = ("mlflow", "numpy", "onnxruntime", "pandas", "pillow")
 
 
-def write_flavor(folder: Path, *, served_file: str, sha256: str) -> None:
+def write_flavor(folder: Path, *, served_file: str, forms: Mapping[str, str]) -> None:
     """Writes MLflow's files beside the model.
 
     Args:
         folder: What becomes the version's model folder; an empty one of its own.
         served_file: Name in that folder of the ONNX twin, else of the package.
-        sha256: Its digest, which loading holds it to.
+        forms: Name -> digest of each form of the model in that folder; loading holds them to it, whichever it executes.
     """
     from mlflow.models import Model, ModelSignature
     from mlflow.pyfunc import add_to_model
     from mlflow.types import ColSpec, Schema
 
-    facts = {"file": served_file, "sha256": sha256, "labels": list(EXPRESSIONS)}
+    facts = {"file": served_file, "forms": dict(forms), "labels": list(EXPRESSIONS)}
     write_json(folder / served.FACTS, facts)
     (folder / CODE).mkdir()
     shutil.copyfile(served.__file__, folder / CODE / f"{MODULE}.py")

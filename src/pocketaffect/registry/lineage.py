@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import platform
+import re
 import subprocess
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -42,7 +44,9 @@ class Lineage:
     coremltools_version: str
     platform: str
     cpu: str
-    """Instruction set that PyTorch's kernels use in this process, such as AVX2."""
+    """Instruction set that PyTorch would use here unless told otherwise, such as AVX512."""
+    processor: str = NONE
+    """Its model, such as "Intel(R) Xeon(R) Processor": libraries choose their kernels by the maker, too."""
 
     def to_tags(self) -> dict[str, str]:
         """The lineage as MLflow tags; the commit also under the name that MLflow's pages show."""
@@ -62,6 +66,7 @@ class Lineage:
             "version.coremltools": self.coremltools_version,
             "machine.platform": self.platform,
             "machine.cpu": self.cpu,
+            "machine.processor": self.processor,
         }
         if self.commit not in (NO_GIT, NO_COMMIT):
             tags["mlflow.source.git.commit"] = self.commit
@@ -98,6 +103,7 @@ def collect_lineage(root: Path) -> Lineage:
         coremltools_version=_version("coremltools"),
         platform=f"{platform.system()} {platform.machine()}",
         cpu=_cpu_capability(),
+        processor=_processor(),
     )
 
 
@@ -149,6 +155,23 @@ def _version(distribution: str) -> str:
         return version(distribution)
     except PackageNotFoundError:
         return NONE
+
+
+def _processor() -> str:
+    """The processor's model as the system names it."""
+    listed = Path("/proc/cpuinfo")
+    if listed.is_file():
+        found = re.search(
+            r"^model name\s*:\s*(.+)$", listed.read_text(encoding="utf-8", errors="replace"), re.MULTILINE
+        )
+        return found[1].strip() if found else platform.processor() or NONE
+    if platform.system() == "Darwin":
+        with contextlib.suppress(OSError):
+            done = subprocess.run(
+                ["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True, check=False
+            )
+            return done.stdout.strip() or NONE
+    return platform.processor() or NONE
 
 
 def _cpu_capability() -> str:

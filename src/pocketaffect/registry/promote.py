@@ -29,8 +29,8 @@ from pocketaffect.registry.versions import (
     CHAMPION,
     RegisteredVersion,
     aliased_version,
+    check_forms,
     get_version,
-    package_path,
 )
 
 VERDICTS: Final = "promotion"
@@ -92,8 +92,8 @@ def promote(
     model_name = params.register_.model_name
     version = get_version(store, model_name, wanted)
     log, champion, remark = look(store, model_name) if dry_run else settle(store, model_name)
+    check_forms(store, version)
     if champion is not None and champion.version == version.version:
-        package_path(store, version)
         return Decision("champion already", version, champion, (), remark)
     evidence = gather_evidence(store, version, champion, root, params)
     checks = apply_policy(params.promotion.checks, evidence)
@@ -144,7 +144,7 @@ def roll_back(store: Store, model_name: str, to: str | int | None = None, *, why
             todo=f"pocketaffect promote {target}",
         )
     version = get_version(store, model_name, target)
-    package_path(store, version)
+    check_forms(store, version)
     if champion is not None and champion.version == target:
         return Decision("champion already", version, champion, (), remark)
     entry = _move(

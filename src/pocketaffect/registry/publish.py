@@ -28,17 +28,16 @@ from pocketaffect.registry.measured import (
     to_json,
 )
 from pocketaffect.registry.register import register_package
-from pocketaffect.registry.runs import VALIDATION_TAG
+from pocketaffect.registry.runs import VALIDATION_TAG, flatten
 from pocketaffect.registry.store import open_store
+from pocketaffect.registry.trials import find_trial
 from pocketaffect.registry.versions import RegisteredVersion
 
 SHIPPED_FILE: Final = "shipped.json"
 """Among a run's artifacts: metrics of the shipped file with intervals, and per class."""
 
 
-def publish(
-    root: Path, params: Params, *, allow_dirty: bool | None = None, trial: str | None = None
-) -> RegisteredVersion:
+def publish(root: Path, params: Params, *, allow_dirty: bool | None = None) -> RegisteredVersion:
     """Registers what the stages left below `root`; the same package again gives the same version.
 
     Args:
@@ -46,7 +45,6 @@ def publish(
         params: Its settings.
         allow_dirty: Whether uncommitted changes are registered (and marked) or refused; by default as
             `register.allow_dirty` says.
-        trial: Of the sweep that found these settings, where one did.
 
     Raises:
         PocketAffectError: The package was not verified or not made from what stands here, uncommitted changes are
@@ -62,36 +60,27 @@ def publish(
     with (root / paths.MODEL / "history.csv").open(encoding="utf-8", newline="") as stream:
         history = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(stream)]
     facts = _collect_facts(root, params, lineage, verification, metrics)
+    store, settings = open_store(root), flatten(params.model_dump(by_alias=True, mode="json"))
+    trial = find_trial(store.client(), params.register_.experiment, settings)
     with tempfile.TemporaryDirectory(prefix="pocketaffect-") as folder:
         return register_package(
-            open_store(root),
+            store,
             model_name=params.register_.model_name,
             experiment=params.register_.experiment,
             package=root / paths.PACKAGE,
             companions=_companions(root),
-            params=flatten(params.model_dump(by_alias=True, mode="json")),
+            params=settings,
             history=history,
             metrics={**metrics, **_shipped_metrics(facts)},
             artifacts=[*_artifacts(root), *_written(root, facts, Path(folder))],
             lineage=lineage,
-            tags={VALIDATION_TAG: hash_validation(root / paths.SHARDS)} | ({"sweep.trial": trial} if trial else {}),
+            tags={VALIDATION_TAG: hash_validation(root / paths.SHARDS)} | trial,
             description=(
                 f"{params.model.architecture} at width {params.model.width:g}, {params.preprocess.image_size} px, "
                 f"{verification['precision']}: {verification['package_bytes']:,} bytes, "
                 f"accuracy {metrics['accuracy']:.3f}, CCC {metrics['ccc_valence']:.3f} / {metrics['ccc_arousal']:.3f}"
             ),
         )
-
-
-def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
-    """Nested settings with dotted keys, as MLflow shows parameters."""
-    flat: dict[str, object] = {}
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
-    return flat
 
 
 def _check_origin(root: Path, params: Params) -> None:
@@ -109,10 +98,11 @@ def _check_origin(root: Path, params: Params) -> None:
 def _check_dirtiness(lineage: Lineage, allowed: bool) -> None:
     if lineage.dirty and not allowed:
         raise PocketAffectError(
-            "register: uncommitted changes (params.yaml, register.allow_dirty is false)",
+            "register: uncommitted changes",
             found=", ".join(lineage.dirty_paths[:10]),
             allowed="a commit that holds everything that decides the result",
-            todo="git commit, then `dvc repro`; or `pocketaffect register --allow-dirty`, which marks the version",
+            todo="git commit, then `pocketaffect register`; with --allow-dirty it marks the version, which is never "
+            "promoted (the stage: params.yaml, register.allow_dirty)",
         )
 
 

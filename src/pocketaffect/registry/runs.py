@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from pocketaffect.coreml.package import package_digest
 from pocketaffect.files import write_json
@@ -86,19 +86,30 @@ def log_contents(client: MlflowClient, run_id: str, record: RunRecord) -> dict[s
     twins = [path for path in record.companions if path.suffix == TWIN_SUFFIX]
     contents = dict(_hash_files(record))
     tags = {TWIN_TAG: contents[f"{MODEL_FOLDER}/{twins[0].name}"]} if twins else {}
+    forms = {record.package.name: record.digest} | {twin.name: tags[TWIN_TAG] for twin in twins[:1]}
     for classifier in (path for path in record.companions if path.is_dir()):
-        tags[CLASSIFIER_TAG] = package_digest(classifier)
+        tags[CLASSIFIER_TAG] = forms[classifier.name] = package_digest(classifier)
     with tempfile.TemporaryDirectory(prefix="pocketaffect-") as name:
         flavor = Path(name) / MODEL_FOLDER
         flavor.mkdir()
-        served = twins[0].name if twins else record.package.name
-        write_flavor(flavor, served_file=served, sha256=tags.get(TWIN_TAG, record.digest))
+        write_flavor(flavor, served_file=twins[0].name if twins else record.package.name, forms=forms)
         contents |= {f"{MODEL_FOLDER}/{file.relative_to(flavor).as_posix()}": _sha256(file) for file in _walk(flavor)}
         client.log_artifacts(run_id, str(flavor), MODEL_FOLDER)
         listed = Path(name) / CONTENTS_FILE
         write_json(listed, contents)
         client.log_artifact(run_id, str(listed))
         return tags | {CONTENTS_TAG: _sha256(listed)}
+
+
+def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
+    """Nested settings with dotted keys, as MLflow shows parameters."""
+    flat: dict[str, object] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
 
 
 def _hash_files(record: RunRecord) -> Iterator[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Opens MLflow's store: the user's server, or SQLite in mlruns/, made once and found again after a move."""
+"""Opens MLflow's store: the user's server or database, or SQLite in mlruns/, made once and found after a move."""
 
 from __future__ import annotations
 
@@ -26,14 +26,23 @@ from pocketaffect.registry.database import (
     moved_bases,
     rewrite_locations,
 )
+from pocketaffect.registry.postgresql import is_postgresql, prepare_mlflow
 from pocketaffect.telemetry import disable_telemetry
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+log = logging.getLogger(__name__)
+
 LOCK: Final = ".lock"
 LOCK_SECONDS: Final = 600
+QUIET_SECONDS: Final = 10
+"""How long the lock is waited for before a line says so."""
+
 CONNECT_SECONDS: Final = 5
+ADDRESS: Final = "MLFLOW_TRACKING_URI"
+SHARED_ARTIFACTS: Final = "MLFLOW_DEFAULT_ARTIFACT_ROOT"
+"""Where files go beside a database without a server: `mlflow server` reads the same variable."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +53,8 @@ class Store:
     artifact_root: Path | None
     """Folder of the artifacts; None where a server decides."""
     lock_file: Path
+    needs_place: bool = False
+    """Whether it is a bare database, which keeps no files."""
 
     def client(self) -> MlflowClient:
         """A client for runs and versions of this store alone, whatever MLflow's globals say."""
@@ -57,14 +68,14 @@ class Store:
         """The experiment's id; it is created where it does not exist.
 
         Raises:
-            PocketAffectError: It was deleted, so that its name is taken and it takes no runs.
+            PocketAffectError: It was deleted, so that its name is taken and it takes no runs; or nothing says where
+                a shared database's files go.
         """
         client = self.client()
         with self.locked():
             experiment = client.get_experiment_by_name(name)
             if experiment is None:
-                location = None if self.artifact_root is None else self.artifact_root.as_uri()
-                return str(client.create_experiment(name, artifact_location=location))
+                return str(client.create_experiment(name, artifact_location=self._new_location()))
         if experiment.lifecycle_stage != "active":
             restore = f"mlflow experiments restore --experiment-id {experiment.experiment_id}"
             if self.artifact_root is not None:  # a server's address may hold a password
@@ -76,6 +87,11 @@ class Store:
             )
         return str(experiment.experiment_id)
 
+    def _new_location(self) -> str | None:
+        if self.artifact_root is not None:
+            return self.artifact_root.as_uri()
+        return _shared_artifacts() if self.needs_place else None
+
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Holds the store against other processes on this machine; may be entered again inside itself.
@@ -85,7 +101,11 @@ class Store:
         """
         lock = FileLock(self.lock_file, is_singleton=True)
         try:
-            lock.acquire(timeout=LOCK_SECONDS)
+            try:
+                lock.acquire(timeout=QUIET_SECONDS)
+            except Timeout:
+                log.warning("%s: held by another process; waiting up to %d s", self.lock_file, LOCK_SECONDS)
+                lock.acquire(timeout=LOCK_SECONDS)
         except Timeout:
             raise PocketAffectError(
                 f"{self.lock_file}: held by another process for over {LOCK_SECONDS} s",
@@ -110,7 +130,7 @@ def find_store(root: Path = Path()) -> Store | None:
         PocketAffectError: As `open_store`, but for a read-only one.
     """
     database = root.resolve() / STORE / DATABASE
-    local = not os.environ.get("MLFLOW_TRACKING_URI", "").strip()
+    local = not os.environ.get(ADDRESS, "").strip()
     if not local:
         return open_store(root)
     if problem := find_problem(root, to_write=False):
@@ -135,7 +155,7 @@ def open_store(root: Path = Path()) -> Store:
     """
     disable_telemetry()
     folder = root.resolve() / STORE
-    address = os.environ.get("MLFLOW_TRACKING_URI", "").strip()
+    address = os.environ.get(ADDRESS, "").strip()
     if address and not _is_local_database(address, folder / DATABASE):
         return _open_remote(address)
     if set("%?") & set(str(folder)):
@@ -184,7 +204,7 @@ def _open_remote(address: str) -> Store:
     parts = urlsplit(address)
     if parts.scheme in ("", "file") and address not in ("databricks", "uc"):
         raise PocketAffectError(
-            "MLFLOW_TRACKING_URI: MLflow's old file format, which MLflow no longer opens",
+            f"{ADDRESS}: MLflow's old file format, which MLflow no longer opens",
             found=address,
             allowed="http(s)://…, postgresql://…, mysql://…, sqlite:///…, or unset for mlruns/mlflow.db",
             todo="unset MLFLOW_TRACKING_URI, or set it to a server",
@@ -195,10 +215,26 @@ def _open_remote(address: str) -> Store:
             socket.create_connection((parts.hostname or "", port), timeout=CONNECT_SECONDS).close()
         except OSError as error:  # MLflow itself would try for minutes
             raise PocketAffectError(
-                f"MLFLOW_TRACKING_URI: no MLflow server answers at {parts.hostname}:{port}",
+                f"{ADDRESS}: no MLflow server answers at {parts.hostname}:{port}",
                 found=error,
                 todo="start the server, correct the address, or unset MLFLOW_TRACKING_URI to use mlruns/",
             ) from None
     user = getattr(os, "getuid", int)()  # Windows has no ids, and a temporary folder per user
     name = hashlib.sha256(address.encode()).hexdigest()[:16]
-    return Store(address, None, Path(tempfile.gettempdir()) / f"pocketaffect-{user}-{name}.lock")
+    lock_file = Path(tempfile.gettempdir()) / f"pocketaffect-{user}-{name}.lock"
+    if not is_postgresql(address):
+        return Store(address, None, lock_file)
+    prepare_mlflow(address, setting=ADDRESS, artifacts=os.environ.get(SHARED_ARTIFACTS, "").strip() or ".")
+    return Store(address, None, lock_file, needs_place=True)
+
+
+def _shared_artifacts() -> str:
+    place = os.environ.get(SHARED_ARTIFACTS, "").strip()
+    if "://" not in place and not Path(place).is_absolute():
+        raise PocketAffectError(
+            f"{SHARED_ARTIFACTS}: where files go; {ADDRESS} names a database, which keeps none",
+            found=place or "not set",
+            allowed="a folder that all machines see at the same path, or s3://… or gs://…",
+            todo=f"set {SHARED_ARTIFACTS}, or let {ADDRESS} name an MLflow server (docs/scaling.md)",
+        )
+    return place if "://" in place else Path(place).as_uri()

@@ -159,12 +159,29 @@ def artifact_path(store: Store, version: RegisteredVersion, name: str) -> Path |
     Raises:
         PocketAffectError: The file or the list of hashes is gone or has other bytes than were registered.
     """
-    wanted = version.tags.get(CONTENTS_TAG)
-    if wanted is None:  # registered by a pocketaffect that kept no list
-        return None
-    listed = _fetch(store, version, CONTENTS_FILE, wanted)
-    expected = json.loads(listed.read_text(encoding="utf-8")).get(name)
+    expected = _read_contents(store, version).get(name)
     return None if expected is None else _fetch(store, version, name, expected)
+
+
+def check_forms(store: Store, version: RegisteredVersion) -> None:
+    """Holds all that is served of a version to its registered bytes: package, classifier, twin, MLflow's own files.
+
+    Raises:
+        PocketAffectError: One of them is gone or has other bytes.
+    """
+    package_path(store, version)
+    for name, expected in _read_contents(store, version).items():
+        if name.startswith(f"{MODEL_FOLDER}/") and not name.startswith(f"{MODEL_FOLDER}/{version.tags[PACKAGE_TAG]}/"):
+            _fetch(store, version, name, expected)
+
+
+def _read_contents(store: Store, version: RegisteredVersion) -> Mapping[str, str]:
+    """Place -> SHA-256 of all that was registered; nothing for a version of a pocketaffect that kept no list."""
+    wanted = version.tags.get(CONTENTS_TAG)
+    if wanted is None:
+        return {}
+    listed: dict[str, str] = json.loads(_fetch(store, version, CONTENTS_FILE, wanted).read_text(encoding="utf-8"))
+    return listed
 
 
 def _fetch(store: Store, version: RegisteredVersion, name: str, sha256: str) -> Path:

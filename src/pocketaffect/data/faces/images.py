@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -82,6 +83,24 @@ def decode_image(content: bytes, *, least_side: int | None = None, face_side: fl
     if content.startswith(b"\xff\xd8"):
         return _decode_jpeg(content, least_side, face_side)
     return _decode_other(content)
+
+
+def read_header(content: bytes) -> tuple[int, int, bool]:
+    """Two sides, not which is which, and whether the file is a JPEG that may be decoded at a smaller size.
+
+    (0, 0, False) where the header is damaged: decoding will say how.
+    """
+    from PIL import Image
+
+    try:
+        with suppress(KeyError, ValueError):  # of simplejpeg, for JPEGs that are given to Pillow
+            height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
+            return int(width), int(height), colours not in ("CMYK", "YCCK")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return *Image.open(io.BytesIO(content), formats=FORMATS).size, False
+    except Exception:  # as wide as in decode_image, and for its reason
+        return 0, 0, False
 
 
 def _decode_jpeg(content: bytes, least_side: int | None, face_side: float | None) -> DecodedImage:

@@ -31,6 +31,10 @@ PLACE_COLUMNS: Final = ("path", "archive", "offset", "length", "deflated")
 CHUNK: Final = 256
 """Images a job: a tenth of a second or so."""
 
+LARGE_PIXELS: Final = 1 << 24
+"""A larger picture is left to the calling process, which decodes one at a time: of the pictures that may take
+hundreds of MB, no two are in memory together, whatever the number of workers."""
+
 HASH_FACE_SIDE: Final = 64
 """Pixels a side of the face that is hashed."""
 
@@ -66,9 +70,10 @@ class _Chunk:
 
 @dataclass(frozen=True)
 class _Found:
-    """A chunk's part of the probes; `problems` by position in the chunk."""
+    """A chunk's part of the probes; `problems` by position in the chunk, `large` the positions not yet decoded."""
 
     problems: dict[int, str]
+    large: list[int]
     sides: npt.NDArray[np.int32]
     hashes: npt.NDArray[np.uint64]
 
@@ -96,6 +101,12 @@ def probe_images(
     with closing(map_in_order(partial(_probe_chunk, root), _cut_into_chunks(rows), workers=workers)) as results:
         for found in results:
             end = start + len(found.sides)
+            for position in found.large:
+                row = start + position
+                alone = _probe_chunk(root, _cut(rows, row, row + 1), most_pixels=math.inf)
+                found.sides[position], found.hashes[position] = alone.sides[0], alone.hashes[0]
+                if alone.problems:
+                    found.problems[position] = alone.problems[0]
             sides[start:end], face_hash[start:end] = found.sides, found.hashes
             for position, text in found.problems.items():
                 problem[start + position] = sys.intern(text)  # a million times "no such file" is one string
@@ -133,23 +144,30 @@ def hash_face(image: DecodedImage, box: FaceBox | None) -> npt.NDArray[np.uint64
 
 def _cut_into_chunks(rows: pd.DataFrame) -> Iterator[_Chunk]:
     for start in range(0, len(rows), CHUNK):
-        part = rows.iloc[start : start + CHUNK]
-        places = zip(*(part[name].tolist() for name in PLACE_COLUMNS), strict=True)
-        yield _Chunk(list(places), part[list(BOX_COLUMNS)].to_numpy(dtype=np.float64))
+        yield _cut(rows, start, start + CHUNK)
 
 
-def _probe_chunk(root: Path, chunk: _Chunk) -> _Found:
+def _cut(rows: pd.DataFrame, start: int, end: int) -> _Chunk:
+    part = rows.iloc[start:end]
+    places = zip(*(part[name].tolist() for name in PLACE_COLUMNS), strict=True)
+    return _Chunk(list(places), part[list(BOX_COLUMNS)].to_numpy(dtype=np.float64))
+
+
+def _probe_chunk(root: Path, chunk: _Chunk, *, most_pixels: float = LARGE_PIXELS) -> _Found:
     from pocketaffect.data.faces.crop import FaceBox
-    from pocketaffect.data.faces.images import ImageProblemError, decode_image
-    from pocketaffect.data.release.folder import Place, read_place
+    from pocketaffect.data.faces.images import ImageProblemError, decode_image, read_header
+    from pocketaffect.data.release.places import Place, read_place
 
     count = len(chunk.places)
-    found = _Found({}, np.zeros((count, 2), dtype=np.int32), np.zeros((count, 4), dtype=np.uint64))
+    found = _Found({}, [], np.zeros((count, 2), dtype=np.int32), np.zeros((count, 4), dtype=np.uint64))
     for position, (place, numbers) in enumerate(zip(chunk.places, chunk.boxes, strict=True)):
         box = FaceBox(*numbers.tolist()) if np.isfinite(numbers).all() else None
         side = None if box is None else max(box.width, box.height)
         try:
             content = read_place(root, Place(*place))
+            if math.prod(read_header(content)[:2]) > most_pixels:
+                found.large.append(position)
+                continue
             image = decode_image(content, least_side=HASH_LEAST_SIDE, face_side=side)
         except ImageProblemError as error:
             found.problems[position] = str(error)

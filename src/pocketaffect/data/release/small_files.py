@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import zlib
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
 from pocketaffect.data.faces.images import ImageProblemError
-from pocketaffect.data.release.places import Place, check_inside, read_place
+from pocketaffect.data.release.places import Place, check_header, check_inside, measure_header, read_place
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,7 +46,7 @@ class FileReader:
         codes, archives = places["archive"].factorize()
         self._archive = codes.astype(np.int64)
         self._archives = [str(name) for name in archives]
-        self._descriptors: dict[int, int] = {}
+        self._descriptors: dict[int, int] = {}  # by the archive's code
         self._trusted: dict[str, bool] = {}
 
     def __enter__(self) -> FileReader:
@@ -75,12 +76,12 @@ class FileReader:
             strict=True,
         )
         for target, path, archive, offset, length, deflated in rows:
-            name, content = self._archives[archive], None
-            if name == "" or name.endswith("/"):
-                content = self._read_loose(name + path)
+            place, content = Place(path, self._archives[archive], offset, length, deflated), None
+            if place.is_loose:
+                content = self._read_loose(place.archive + path)
             elif offset > 0 and length <= MAX_BYTES and not deflated:
-                content = os.pread(self._open(archive), length, offset)
-            contents[target] = content or self._read_strictly(Place(path, name, offset, length, deflated))
+                content = self._read_member(archive, place)
+            contents[target] = content or self._read_strictly(place)
         return contents
 
     def _read_strictly(self, place: Place) -> bytes | str:
@@ -88,6 +89,22 @@ class FileReader:
             return read_place(self._root, place, limit=MAX_BYTES)
         except ImageProblemError as error:
             return str(error)
+
+    def _read_member(self, archive: int, place: Place) -> bytes | None:
+        """None for what is not the member that was listed."""
+        room = measure_header(place)
+        try:
+            content = os.pread(self._open(archive), room + place.length, place.offset - room)
+            checksum = check_header(content[:room], place)
+        except ImageProblemError:
+            return None
+        except OSError as error:
+            _raise_shortage(error)
+            return None
+        data = content[room:]
+        if len(data) < place.length or checksum not in (None, zlib.crc32(data)):
+            return None
+        return data
 
     def _open(self, archive: int) -> int:
         if archive not in self._descriptors:
@@ -108,8 +125,7 @@ class FileReader:
         try:
             file = os.open(f"{self._root}/{path}", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         except OSError as error:
-            if error.errno in (errno.EMFILE, errno.ENFILE):
-                raise
+            _raise_shortage(error)
             return None
         try:
             content = os.read(file, MAX_BYTES + 1)
@@ -119,3 +135,9 @@ class FileReader:
             return None
         finally:
             os.close(file)
+
+
+def _raise_shortage(error: OSError) -> None:
+    """Too many open files say nothing about this one."""
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        raise error

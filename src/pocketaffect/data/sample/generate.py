@@ -12,15 +12,17 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from pocketaffect.config import SampleParams
 from pocketaffect.data.sample import MARK
 from pocketaffect.data.sample.annotations import SPLITS, UNCERTAIN_CODE, Annotation, plan_labels, sample_annotation
 from pocketaffect.data.sample.bitmap import encode_bitmap
 from pocketaffect.data.sample.draws import Draws
 from pocketaffect.data.sample.portrait import Picture, draw_portrait, draw_scene
 from pocketaffect.errors import PocketAffectError
+
+if TYPE_CHECKING:
+    from pocketaffect.config import SampleParams
 
 IMAGE_FOLDER: Final = "Manually_Annotated_Images"
 ARCHIVE: Final = f"{IMAGE_FOLDER}.tar"

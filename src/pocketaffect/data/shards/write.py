@@ -43,6 +43,7 @@ from pocketaffect.provenance import hash_sources
 
 if TYPE_CHECKING:
     from pocketaffect.data.faces.crop import Align
+    from pocketaffect.executor.interface import Executor
 
 FINGERPRINT: Final = re.compile(r"[0-9a-f]{16}")
 
@@ -69,6 +70,7 @@ def write_shards(
     memory_mb: int,
     work: Path,
     progress: Progress | None = None,
+    executor: Executor | None = None,
 ) -> dict[str, Any]:
     """Cuts the face out of every image of the manifest and writes the shards into folder `target`.
 
@@ -86,6 +88,7 @@ def write_shards(
         memory_mb: What this process and its workers may take together.
         work: A folder for finished shards until all are; what other settings left in it is removed.
         progress: Called with the number of images of each finished shard.
+        executor: Where the workers are; this machine where none is given. On a cluster `memory_mb` is of all nodes.
 
     Returns:
         The summary: settings, counts, digests, the training pixels' mean and standard deviation.
@@ -107,7 +110,8 @@ def write_shards(
     settings = ShardSettings(source, place, size, margin, align, memory_mb, plan)
     parts: list[ShardSums] = []
     jobs = _plan_jobs(manifest, shard_images)
-    with closing(map_in_order(partial(write_shard, settings), jobs, workers=plan.workers)) as finished:
+    spread = map_in_order if executor is None else executor.map_in_order
+    with closing(spread(partial(write_shard, settings), jobs, workers=plan.workers)) as finished:
         for part in finished:
             parts.append(part)
             if progress is not None:

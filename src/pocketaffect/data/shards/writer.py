@@ -11,9 +11,7 @@ import hashlib
 import io
 import json
 import os
-import warnings
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -155,8 +153,9 @@ def _cut_face(settings: ShardSettings, job: ShardJob, row: int, face: Face) -> n
 def _check_fits(settings: ShardSettings, job: ShardJob, row: int, content: bytes) -> None:
     """Refuses an image that would take more than this worker's share; the manifest does not tell all about it."""
     from pocketaffect.data.faces.crop import MAX_SIDE
+    from pocketaffect.data.faces.images import read_header
 
-    width, height, scales = _read_header(content)
+    width, height, scales = read_header(content)
     at_most = (OTHER_PIXEL_BYTES + COEFFICIENT_BYTES) * width * height + CROP_PIXEL_BYTES * MAX_SIDE**2
     if at_most + 2 * len(content) <= settings.plan.image_bytes:
         return
@@ -169,27 +168,6 @@ def _check_fits(settings: ShardSettings, job: ShardJob, row: int, content: bytes
         raise refuse_image(
             _name_source(settings.source, job, row), width, height, need, settings.plan, memory_mb=settings.memory_mb
         )
-
-
-def _read_header(content: bytes) -> tuple[int, int, bool]:
-    """Two sides, not which is which, and whether the file is a JPEG that may be decoded at a smaller size.
-
-    (0, 0, False) where the header is damaged: decoding will say how.
-    """
-    from PIL import Image
-    from simplejpeg import decode_jpeg_header
-
-    from pocketaffect.data.faces.images import FORMATS
-
-    try:
-        with suppress(KeyError, ValueError):  # of simplejpeg, for JPEGs that images.decode_image gives to Pillow
-            height, width, colours, _ = decode_jpeg_header(content)
-            return int(width), int(height), colours not in ("CMYK", "YCCK")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return *Image.open(io.BytesIO(content), formats=FORMATS).size, False
-    except Exception:  # as wide as in decode_image, and for its reason
-        return 0, 0, False
 
 
 def _add_pixels(face: npt.NDArray[np.uint8], total: list[int], squares: list[int]) -> None:

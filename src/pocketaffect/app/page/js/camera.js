@@ -2,6 +2,7 @@
 
 export class Camera {
   #stream = null;
+  #starting = null;
 
   constructor(video) {
     this.video = video;
@@ -11,8 +12,13 @@ export class Camera {
     return this.#stream !== null;
   }
 
-  /** Starts the front camera. Rejects with an error whose `help` is denied, missing, busy or insecure. */
-  async start() {
+  /** Starts the front camera, once. Rejects with an error whose `help` is denied, missing, busy or insecure. */
+  start() {
+    this.#starting ??= this.#open().finally(() => (this.#starting = null)); // while the browser asks, people press again
+    return this.#starting;
+  }
+
+  async #open() {
     if (this.running) return;
     if (!navigator.mediaDevices?.getUserMedia) throw withHelp("insecure");
     try {
@@ -24,7 +30,12 @@ export class Camera {
     }
     for (const track of this.#stream.getTracks()) track.addEventListener("ended", () => this.#lose(), { once: true });
     this.video.srcObject = this.#stream;
-    await this.video.play();
+    this.play();
+  }
+
+  /** Plays on. A play that something else interrupts is none to tell of: who reads pictures calls this again. */
+  play() {
+    this.video.play().catch(() => {});
   }
 
   stop() {

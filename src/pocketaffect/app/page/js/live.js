@@ -7,7 +7,8 @@ import { Camera } from "./camera.js";
 import { Smoother } from "./smooth.js";
 import { drawFaces, setStage, showPhoto } from "./stage.js";
 
-const FACE_LOST_FRAMES = 8; // a detector blinks: only so many frames without a face are worth a word
+const FACE_LOST = 0.6; // seconds: a detector blinks, and only so long without a face is worth a word
+const DARK_FOR = 3; // seconds without any picture of the camera, likewise
 
 export class Live extends EventTarget {
   #vision;
@@ -16,7 +17,8 @@ export class Live extends EventTarget {
   #smoother = new Smoother();
   #paused = false;
   #looking = false;
-  #missed = 0;
+  #turn = 0; // counts starts, stops and pauses: what was read of a picture from before one is not shown after it
+  #seen = 0; // seconds, when there was a face
   #speed = new Speed();
   #latest = null; // the last single reading, for the study
 
@@ -42,6 +44,13 @@ export class Live extends EventTarget {
     return this.#latest;
   }
 
+  /** Makes `latest` null until another picture was read; goes on with the camera. */
+  readAnew() {
+    this.#turn++;
+    this.#latest = null;
+    this.resume();
+  }
+
   async start() {
     byId("help").hidden = true;
     try {
@@ -54,7 +63,7 @@ export class Live extends EventTarget {
     }
     setStage("camera");
     this.#smoother = new Smoother();
-    this.#missed = 0;
+    this.#latest = null;
     this.#setPaused(false);
     this.#showButtons();
     this.#run();
@@ -74,30 +83,28 @@ export class Live extends EventTarget {
     if (this.running && !this.#paused) this.#setPaused(true);
   }
 
-  /** Goes on after a pause, or after the picture was moved to another screen, which stops a video. */
   resume() {
-    if (!this.running) return;
-    const stopped = this.#paused;
+    if (!this.running || !this.#paused) return;
     this.#setPaused(false);
-    if (stopped) this.#run();
+    this.#run();
   }
 
   #setPaused(paused) {
+    this.#turn++;
     this.#paused = paused;
     byId("pause").textContent = text(paused ? "live.resume" : "live.pause");
-    const video = byId("video");
-    if (paused) video.pause();
-    else if (this.running) video.play();
-    this.#say(paused ? "live.paused" : "live.reading");
+    if (paused) byId("video").pause();
+    this.#say(paused ? "live.paused" : this.#vision.ready ? "live.reading" : "live.loading");
   }
 
-  #showStopped(key) {
+  #showStopped(key, values) {
+    this.#turn++;
     setStage("empty");
     this.#view.clear();
     this.#latest = null;
     byId("speed").textContent = "";
     this.#showButtons();
-    this.#say(key);
+    this.#say(key, values);
   }
 
   #showButtons() {
@@ -118,42 +125,47 @@ export class Live extends EventTarget {
   }
 
   async #lookOn() {
+    let lit = now();
+    this.#seen = lit;
     while (this.running && !this.#paused) {
-      await nextFrame(byId("video"));
+      const video = byId("video");
+      if (video.paused) this.#camera.play(); // a pause, or moving it to another screen, stopped it
+      await nextFrame(video);
+      const turn = this.#turn;
       const picture = await this.#camera.grab().catch(() => null);
       if (!picture || !this.running || this.#paused) {
         picture?.close();
+        if (this.running && !this.#paused && now() - lit > DARK_FOR) this.#say("live.no_picture");
         continue;
       }
       try {
         const result = await this.#vision.look(picture);
-        if (this.running && !this.#paused) this.#show(result);
+        if (turn === this.#turn) this.#show(result);
       } catch (error) {
         this.#camera.stop();
-        this.#showStopped("live.idle");
-        this.#say("live.failed", { message: error.message });
+        this.#showStopped("live.broken", { message: error.message });
       }
+      lit = now();
     }
   }
 
   #show(result) {
-    const start = performance.now();
-    const seconds = start / 1000;
+    const seconds = now();
     drawFaces(result);
     if (result.faces.length) {
-      this.#missed = 0;
+      this.#seen = seconds;
       this.#latest = result;
       const affect = this.#smoother.add(result, seconds);
       this.#view.show(affect, seconds);
       if (result.faces.length > 1) this.#say("live.several", { count: result.faces.length });
       else this.#say("live.reading");
       this.dispatchEvent(new CustomEvent("affect", { detail: { affect, seconds } }));
-    } else if (++this.#missed >= FACE_LOST_FRAMES) {
+    } else if (seconds - this.#seen > FACE_LOST) {
       this.#latest = null;
       this.#view.clear();
       this.#say("live.no_face");
     }
-    this.#speed.add({ ...result.times, draw: performance.now() - start }, seconds);
+    this.#speed.add({ ...result.times, draw: 1000 * (now() - seconds) }, seconds);
     byId("speed").textContent = this.#speed.toText();
     this.#announce("frame", { ...result, times: this.#speed.last });
   }
@@ -172,14 +184,23 @@ export class Live extends EventTarget {
       this.#say("live.unreadable_photo");
       return;
     }
-    const result = await this.#vision.look(picture);
+    if (!this.#vision.ready) this.#say("live.loading");
+    const turn = this.#turn;
+    let result;
+    try {
+      result = await this.#vision.look(picture);
+    } catch (error) {
+      this.#say("live.broken", { message: error.message });
+      return;
+    }
+    if (turn !== this.#turn) return; // another photo, or the camera, came after it
     drawFaces(result);
     if (!result.faces.length) {
       this.#say("live.no_face_photo");
       return;
     }
     this.#latest = result;
-    const seconds = performance.now() / 1000;
+    const seconds = now();
     this.#view.show(result, seconds, true);
     const several = result.faces.length > 1;
     this.#say(several ? "live.several" : "live.photo_read", { count: result.faces.length });
@@ -214,7 +235,8 @@ class Speed {
 
   toText() {
     const span = this.#frames.at(-1).seconds - this.#frames[0].seconds;
-    const rate = span > 0 ? Math.round((this.#frames.length - 1) / span) : 0;
+    const exact = span > 0 ? (this.#frames.length - 1) / span : 0;
+    const rate = exact.toFixed(exact < 3 ? 1 : 0);
     const mean = (name) => {
       const found = this.#frames.map(({ times }) => times[name]).filter((value) => value !== undefined);
       return found.length ? found.reduce((sum, value) => sum + value, 0) / found.length : 0;
@@ -223,6 +245,8 @@ class Speed {
     return text("live.speed", { rate, ...roundTimes(Object.fromEntries(names.map((name) => [name, mean(name)]))) });
   }
 }
+
+const now = () => performance.now() / 1000;
 
 const roundTimes = (times) =>
   Object.fromEntries(Object.entries(times).map(([name, value]) => [name, value.toFixed(1)]));

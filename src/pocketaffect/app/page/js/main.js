@@ -42,16 +42,24 @@ async function keepOffline() {
   }
 }
 
+async function openVision() {
+  const facts = await readModel();
+  return { facts, vision: new Vision(facts) };
+}
+
 async function start() {
+  const opening = openVision();
+  opening.catch(() => {}); // told of below, once there are texts
   await loadTexts();
   addEventListener("hashchange", showScreen);
   showScreen();
   try {
-    const facts = await readModel();
-    const live = new Live(await Vision.open(facts), facts.labels);
+    const { facts, vision } = await opening;
+    const live = new Live(vision, facts.labels);
     const songs = new Songs(live, facts.labels);
     new Study(live, facts.labels);
     addKeys(live, songs);
+    await vision.open();
     document.documentElement.dataset.ready = "";
   } catch (error) {
     byId("status").textContent = text("live.failed", { message: error.message });

@@ -23,6 +23,7 @@ export class Songs {
   #recent = [];
   #songs = [];
   #busy = false;
+  #foreign = false; // songs of a service, from whose stars nothing can be learned here
 
   constructor(live, labels) {
     this.#labels = labels;
@@ -43,7 +44,8 @@ export class Songs {
   }
 
   async #addOptions() {
-    const { services } = await readMusic();
+    const { services, tracks } = await readMusic();
+    if (tracks === null) this.#useForeignSongs();
     this.#service = new ServiceChoice(services);
     const select = byId("service");
     for (const [key, name] of Object.entries(services)) {
@@ -67,6 +69,12 @@ export class Songs {
         this.#say("songs.failed", { message: error.message });
       }
     });
+  }
+
+  #useForeignSongs() {
+    this.#foreign = true;
+    for (const part of [byId("learn").closest("label"), byId("forget"), byId("learn-hint")]) part.hidden = true;
+    byId("songs-adapted").textContent = text("songs.foreign");
   }
 
   #follow({ affect, seconds }) {
@@ -99,7 +107,7 @@ export class Songs {
         valence: signed(wanted.valence),
         arousal: signed(wanted.arousal),
       });
-      byId("songs-adapted").textContent = songs.some((song) => song.adapted) ? text("songs.adapted") : "";
+      if (!this.#foreign) byId("songs-adapted").textContent = songs.some((song) => song.adapted) ? text("songs.adapted") : "";
       this.#render();
     } catch (error) {
       this.#say("songs.failed", { message: error.message });
@@ -111,7 +119,7 @@ export class Songs {
   #render() {
     const { affect } = this.#fetched ?? {};
     const stars = (song) => {
-      if (this.#ratings.mode === "off") return [];
+      if (this.#ratings.mode === "off" || this.#foreign) return [];
       const keep = (count) => this.#keep(affect, song, count);
       return [starRating(text("songs.rate", { title: song.title }), keep, this.#ratings.given(song.id))];
     };

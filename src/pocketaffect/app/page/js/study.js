@@ -8,6 +8,7 @@ import { ServiceChoice, songItems } from "./songlist.js";
 import { starRating } from "./stars.js";
 
 const TOKEN = "study-run";
+const CAMERA_PLACE = "study-camera";
 
 export class Study {
   #live;
@@ -16,6 +17,7 @@ export class Study {
   #service;
   #recent = [];
   #shown = false;
+  #begun = false; // whether the screen holds more than a failure
 
   constructor(live, labels) {
     this.#live = live;
@@ -31,14 +33,13 @@ export class Study {
   }
 
   async #toggle(shown) {
-    if (shown && !this.#shown) {
-      this.#shown = true;
-      await this.#open();
-    } else if (!shown && this.#shown) {
-      this.#shown = false;
+    if (shown === this.#shown) return;
+    this.#shown = shown;
+    if (!shown) {
       returnCamera();
       this.#live.resume();
-    }
+    } else if (this.#begun) this.#borrowCamera(); // what was answered is still there
+    else await this.#open();
   }
 
   /** The consent page, or where a run was left. */
@@ -48,6 +49,7 @@ export class Study {
       this.#service ??= new ServiceChoice((await readMusic()).services);
       if (!this.#token) this.#showConsent();
       else await this.#goOn();
+      this.#begun = true;
     } catch (error) {
       this.#fail(error);
     }
@@ -63,7 +65,10 @@ export class Study {
     if (error.status === 401) {
       sessionStorage.removeItem(TOKEN);
       this.#showConsent(text("study.lost"));
-    } else this.#replace(notice(text("songs.failed", { message: error.message })));
+    } else {
+      const again = button("study.retry", () => this.#open(), "primary");
+      this.#replace(notice(text("study.unreachable", { message: error.message })), element("div", { class: "buttons" }, again));
+    }
   }
 
   #showConsent(message = null) {
@@ -82,7 +87,7 @@ export class Study {
         sessionStorage.setItem(TOKEN, run.token);
         this.#showPrompt(this.#facts.prompts[0]);
       } catch (error) {
-        problem.textContent = text("study.failed", { message: error.message });
+        problem.textContent = text("study.not_begun", { message: error.message });
       }
     };
     this.#replace(
@@ -101,9 +106,8 @@ export class Study {
 
   /** First half of a prompt: what to show, and the camera. */
   #showPrompt(prompt) {
-    const take = button("study.take", () => this.#take(prompt), "primary");
-    const note = element("p", { class: "soft" });
-    const camera = element("div", { class: "study-camera" });
+    const note = element("p", { class: "soft", role: "status" });
+    const take = button("study.take", () => this.#take(prompt, note), "primary");
     this.#replace(
       this.#head(prompt),
       element(
@@ -118,14 +122,15 @@ export class Study {
           element("div", { class: "buttons" }, take),
           note,
         ),
-        camera,
+        element("div", { id: CAMERA_PLACE }),
       ),
     );
-    camera.append(byId("camera-card"));
-    this.#live.resume();
+    if (this.#shown) this.#borrowCamera();
+    this.#live.readAnew(); // what the last prompt's face gave is not this one's
     const update = () => {
-      take.disabled = !this.#live.latest;
-      note.textContent = this.#live.latest || this.#live.running ? "" : text("study.camera_needed");
+      take.setAttribute("aria-disabled", !this.#live.latest); // it keeps the keyboard's place while a face is lost
+      if (this.#live.latest) note.textContent = "";
+      else if (!this.#live.running) note.textContent = text("study.camera_needed");
     };
     update();
     for (const kind of ["frame", "photo", "camera"]) {
@@ -134,7 +139,11 @@ export class Study {
     }
   }
 
-  async #take(prompt) {
+  async #take(prompt, note) {
+    if (!this.#live.latest) {
+      note.textContent = text(this.#live.running ? "study.face_needed" : "study.camera_needed");
+      return;
+    }
     const affect = affectNumbers(this.#live.latest);
     this.#live.pause();
     try {
@@ -143,7 +152,7 @@ export class Study {
       this.#showQuestions(prompt, affect, songs);
     } catch (error) {
       this.#live.resume();
-      byId("study").append(notice(text("songs.failed", { message: error.message })));
+      note.textContent = text("songs.failed", { message: error.message });
     }
   }
 
@@ -159,7 +168,7 @@ export class Study {
     });
     stars.classList.add("large");
     const pad = asked ? new Pad(() => (problem.textContent = "")) : null;
-    const save = button("study.save", () => this.#save(prompt, affect, answer, pad, problem, save), "primary");
+    const save = button("study.save", () => this.#save(prompt, affect, answer, pad, problem), "primary");
     const reading = text("study.taken", { expression: text(`expressions.${this.#labels[best]}`).toLowerCase() });
     this.#replace(
       this.#head(prompt),
@@ -188,7 +197,7 @@ export class Study {
     );
   }
 
-  async #save(prompt, affect, answer, pad, problem, save) {
+  async #save(prompt, affect, answer, pad, problem) {
     if (!answer.rating) {
       problem.textContent = text("study.rating_required");
       return;
@@ -199,12 +208,10 @@ export class Study {
     }
     const { valence, arousal } = pad?.value ?? { valence: 0, arousal: 0 };
     const row = { prompt: prompt.number, affect, rating: answer.rating, annotated_valence: valence, annotated_arousal: arousal };
-    save.disabled = true;
     try {
       await saveRow(this.#token, row);
       await this.#goOn();
     } catch (error) {
-      save.disabled = false;
       if (error.status === 401) this.#fail(error);
       else problem.textContent = text("study.failed", { message: error.message });
     }
@@ -250,6 +257,11 @@ export class Study {
     return button("study.withdraw", () => byId("withdraw-dialog").showModal());
   }
 
+  /** The one camera picture, while a prompt needs it here. */
+  #borrowCamera() {
+    byId(CAMERA_PLACE)?.append(byId("camera-card"));
+  }
+
   /** Shows other content, and moves the keyboard's and the screen reader's place to its heading. */
   #replace(...content) {
     returnCamera();
@@ -259,13 +271,24 @@ export class Study {
   }
 }
 
-/** The one camera picture goes back to the live screen. */
+/** The camera picture goes back to the live screen. */
 function returnCamera() {
   document.querySelector(".live").prepend(byId("camera-card"));
 }
 
 const notice = (message) => element("p", { class: "notice", role: "alert" }, message);
 
-function button(key, onclick, kind = null) {
+/** A button that takes no second press while its first is worked on. */
+function button(key, action, kind = null) {
+  let busy = false;
+  const onclick = async () => {
+    if (busy) return;
+    busy = true;
+    try {
+      await action();
+    } finally {
+      busy = false;
+    }
+  };
   return element("button", { type: "button", class: kind, onclick }, text(key));
 }

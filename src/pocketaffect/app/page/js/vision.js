@@ -1,36 +1,58 @@
-// The page's side of worker.js: one picture at a time, answered by a promise.
+// The page's side of worker.js: pictures in, each answered by a promise. A worker that broke down is replaced at the next.
 
 export class Vision {
-  #worker;
+  #facts;
+  #opened = null; // a promise of the worker, once both networks can be used
+  ready = false;
   #waiting = new Map();
   #next = 0;
 
-  /** Loads both networks; resolves when they can be used. `facts` are those of /api/model. */
-  static async open(facts) {
-    const vision = new Vision();
-    await vision.#start(facts);
-    return vision;
+  /** Begins to load both networks; `facts` are those of /api/model. */
+  constructor(facts) {
+    this.#facts = facts;
+    this.open().catch(() => {}); // who looks at a picture is told, and tries again
+  }
+
+  /** Loads both networks, where they are not; resolves when they can be used. */
+  open() {
+    if (!this.#opened) {
+      this.#opened = this.#start();
+      this.#opened.catch(() => (this.#opened = null));
+    }
+    return this.#opened;
   }
 
   /** Boxes, probabilities, valence and arousal of a picture (ImageBitmap), which is used up. */
-  look(picture) {
+  async look(picture) {
+    const worker = await this.open();
     const id = this.#next++;
     return new Promise((resolve, reject) => {
       this.#waiting.set(id, { resolve, reject });
-      this.#worker.postMessage({ kind: "look", id, picture }, [picture]);
+      worker.postMessage({ kind: "look", id, picture }, [picture]);
     });
   }
 
-  #start(facts) {
-    this.#worker = new Worker("/js/worker.js", { type: "module" });
+  #start() {
+    const worker = new Worker("/js/worker.js", { type: "module" });
     return new Promise((resolve, reject) => {
-      this.#worker.onerror = (event) => reject(new Error(event.message || "the worker did not start"));
-      this.#worker.onmessage = ({ data }) => {
-        if (data.kind === "ready") resolve();
-        else if (data.id === undefined) reject(new Error(data.message));
+      const fail = (message) => {
+        worker.terminate();
+        this.#opened = null;
+        this.ready = false;
+        const error = new Error(message);
+        reject(error);
+        for (const picture of this.#waiting.values()) picture.reject(error);
+        this.#waiting.clear();
+      };
+      worker.onerror = (event) => fail(event.message || "the worker broke down");
+      worker.onmessage = ({ data }) => {
+        if (data.kind === "ready") {
+          this.ready = true;
+          resolve(worker);
+        } else if (data.id === undefined) fail(data.message);
         else this.#answer(data);
       };
-      this.#worker.postMessage({ kind: "load", facts });
+      worker.postMessage({ kind: "load", facts: this.#facts });
     });
   }
 

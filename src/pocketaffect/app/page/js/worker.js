@@ -24,11 +24,17 @@ self.onmessage = async ({ data }) => {
 
 async function load(served) {
   facts = served;
-  const open = (url) => ort.InferenceSession.create(url, { executionProviders: ["wasm"] });
-  detector = await open("/web/face-detector.onnx");
-  networks = [];
-  for (const url of facts.files) networks.push(await open(url)); // one after another: the runtime starts only once
+  const files = ["/web/face-detector.onnx", ...facts.files].map(read); // all on their way while the runtime starts
+  const sessions = [];
+  for (const file of files) sessions.push(await ort.InferenceSession.create(await file, { executionProviders: ["wasm"] }));
+  [detector, ...networks] = sessions;
   self.postMessage({ kind: "ready" });
+}
+
+async function read(url) {
+  const answer = await fetch(url);
+  if (!answer.ok) throw new Error(`${url}: the server said ${answer.status}`);
+  return new Uint8Array(await answer.arrayBuffer());
 }
 
 async function look(picture) {

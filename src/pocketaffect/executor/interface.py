@@ -1,0 +1,75 @@
+"""What an executor can do: jobs in order, and workers that run until they are done or stopped.
+
+Two verbs carry everything that runs in parallel: `map_in_order` (the shards of `preprocess`), and `start` (workers of
+a sweep, ranks of a distributed training). A function is found by name in an importable module, or is a
+`functools.partial` of such; it and its arguments are pickled. Results must not depend on which executor ran it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable
+from typing import Protocol, TypeVar
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+
+class Worker(Protocol):
+    """One running call of a function, in a process of its own."""
+
+    name: str
+    """For messages: which process, on which machine."""
+
+    def wait(self, seconds: float) -> bool:
+        """Whether the call has ended; waits up to `seconds` for it, 0 only looks."""
+
+    def failure(self) -> str | None:
+        """Why the ended call did not end well: "killed by signal 9", an error's text. None where it did end well."""
+
+    def stop(self) -> None:
+        """Raises KeyboardInterrupt in the call, which ends cleanly; returns at once. Harmless when it has ended."""
+
+    def kill(self) -> None:
+        """Ends the process at once."""
+
+
+class Executor(Protocol):
+    """A place with processes."""
+
+    def map_in_order(
+        self, function: Callable[[Job], Result], jobs: Iterable[Job], *, workers: int
+    ) -> Generator[Result, None, None]:
+        """Calls `function` on each job and yields the results in the jobs' order.
+
+        `jobs` is read little further than results are taken. Closing the generator ends what runs.
+
+        Args:
+            function: What to call.
+            jobs: Its arguments.
+            workers: Processes at work at once, each with one thread.
+
+        Raises:
+            PocketAffectError: A process was lost and its job cannot be repeated. The function's own errors come
+                through.
+        """
+
+    def start(self, function: Callable[[], None], *, gpu: bool = False) -> Worker:
+        """Calls `function` in a new process and returns at once.
+
+        The process is fresh (torch is not imported, so that `pin_arithmetic` may be called), has the environment of
+        this one, and ends when this one ends.
+
+        Args:
+            function: What to call.
+            gpu: Whether it needs a GPU to itself. A cluster gives it one; on this machine Lightning chooses.
+
+        Raises:
+            PocketAffectError: The place has not as many processors.
+        """
+
+    def require_shared_folder(self, purpose: str) -> None:
+        """Refuses work whose files would not be seen by all of its processes; `purpose` names it in the message.
+
+        Raises:
+            PocketAffectError: Some of the machines do not share the repository's folder.
+        """

@@ -1,0 +1,108 @@
+"""Processes of this machine."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import traceback
+from collections.abc import Callable, Generator, Iterable
+from typing import Final, TypeVar
+
+from pocketaffect.errors import PocketAffectError
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+ERROR_EXIT: Final = 1
+INTERRUPTED_EXIT: Final = 130
+
+
+class LocalWorker:
+    """One spawned process."""
+
+    def __init__(self, function: Callable[[], None]) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._errors, ours = context.Pipe(duplex=False)
+        self._process = context.Process(target=_call, args=(function, ours))
+        # A terminal's Ctrl-C goes to every process: started with it blocked, a worker leaves it to `stop`.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            self._process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        ours.close()
+        self.name = f"process {self._process.pid}"
+
+    def wait(self, seconds: float) -> bool:
+        """Whether the process has ended."""
+        self._process.join(seconds)
+        return self._process.exitcode is not None
+
+    def failure(self) -> str | None:
+        """The signal or error that ended it."""
+        code = self._process.exitcode
+        if not code:
+            return None
+        if code < 0:
+            return f"killed by signal {-code}"
+        try:
+            return str(self._errors.recv()) if self._errors.poll() else f"exit code {code}"
+        except EOFError:
+            return f"exit code {code}"
+
+    def stop(self) -> None:
+        """A polite end."""
+        if self._process.is_alive():
+            self._process.terminate()
+
+    def kill(self) -> None:
+        """An impolite one."""
+        if self._process.is_alive():
+            self._process.kill()
+
+
+class LocalExecutor:
+    """The default."""
+
+    def map_in_order(
+        self, function: Callable[[Job], Result], jobs: Iterable[Job], *, workers: int
+    ) -> Generator[Result, None, None]:
+        """See `pocketaffect.data.pool`."""
+        from pocketaffect.data.pool import map_in_order
+
+        return map_in_order(function, jobs, workers=workers)
+
+    def start(self, function: Callable[[], None], *, gpu: bool = False) -> LocalWorker:  # noqa: ARG002
+        """A spawned process."""
+        return LocalWorker(function)
+
+    def require_shared_folder(self, purpose: str) -> None:
+        """One machine shares its folders with itself."""
+
+
+def _call(function: Callable[[], None], errors: multiprocessing.connection.Connection) -> None:
+    """The process: SIGTERM is KeyboardInterrupt, an error's text goes home, and nobody outlives the parent."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    try:
+        function()
+    except KeyboardInterrupt:
+        raise SystemExit(INTERRUPTED_EXIT) from None
+    except Exception as error:
+        if not isinstance(error, PocketAffectError):
+            traceback.print_exc()
+        errors.send(str(error) or type(error).__name__)
+        raise SystemExit(ERROR_EXIT) from error
+
+
+def _interrupt(number: int, frame: object) -> None:  # noqa: ARG001 - a handler's signature
+    raise KeyboardInterrupt
+
+
+def _leave_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(ERROR_EXIT)

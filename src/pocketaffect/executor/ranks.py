@@ -1,0 +1,121 @@
+"""The processes of one distributed training, on an executor's machines, as torchrun would have started them.
+
+Lightning and torch.distributed read everything from torchrun's environment variables, so a few of these are all that
+a cluster's processes need; Ray's own library for training would bring a second trainer, checkpoints and data path.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from pocketaffect.errors import PocketAffectError
+from pocketaffect.executor.interface import Executor, Worker
+from pocketaffect.executor.ray_worker import NODE_ADDRESS
+from pocketaffect.files import write_atomically
+
+MEETING_SECONDS: Final = 300
+"""A rank may wait as long for the first one to say where it is."""
+
+LOOK_SECONDS: Final = 0.5
+STOP_SECONDS: Final = 60
+
+
+def run_ranks(executor: Executor, function: Callable[[], None], *, ranks: int, gpu: bool, work: Path) -> None:
+    """Calls `function` once in each of `ranks` processes that can find each other, and waits for all.
+
+    Args:
+        executor: Where they run; each takes a CPU, or a GPU.
+        function: As for `Executor.start`.
+        ranks: Processes.
+        gpu: Whether each needs a GPU.
+        work: A folder that all of them see; where the first says its address.
+
+    Raises:
+        PocketAffectError: Fewer processors than ranks, or a rank that ended badly: the others are ended then.
+        KeyboardInterrupt: Ctrl-C; all have ended.
+    """
+    executor.require_shared_folder("a training of several processes")
+    work.mkdir(parents=True, exist_ok=True)
+    meeting = work / f"meeting-{uuid.uuid4().hex}"
+    workers: list[Worker] = []
+    try:
+        calls = (partial(call_as_rank, function, rank, ranks, meeting.resolve()) for rank in range(ranks))
+        workers.extend(
+            executor.start(call, gpu=gpu) for call in calls
+        )  # keeps those that started before one that fails
+        _wait(workers)
+    except KeyboardInterrupt:
+        for worker in workers:
+            worker.stop()
+        deadline = time.monotonic() + STOP_SECONDS
+        for worker in workers:
+            worker.wait(max(0.0, deadline - time.monotonic()))
+        raise
+    finally:
+        for worker in workers:
+            worker.kill()
+        meeting.unlink(missing_ok=True)
+
+
+def call_as_rank(function: Callable[[], None], rank: int, ranks: int, meeting: Path) -> None:
+    """Becomes one rank and calls the function.
+
+    Raises:
+        PocketAffectError: The first rank does not come.
+    """
+    address, port = _open_meeting(meeting) if rank == 0 else _join_meeting(meeting)
+    # One process a "node": a GPU that the cluster gave is the only one that this process sees.
+    os.environ |= {
+        "TORCHELASTIC_RUN_ID": meeting.name,
+        "MASTER_ADDR": address,
+        "MASTER_PORT": port,
+        "WORLD_SIZE": str(ranks),
+        "RANK": str(rank),
+        "GROUP_RANK": str(rank),
+        "LOCAL_RANK": "0",
+        "LOCAL_WORLD_SIZE": "1",
+    }
+    function()
+
+
+def _wait(workers: Sequence[Worker]) -> None:
+    running = dict(enumerate(workers))
+    while running:
+        next(iter(running.values())).wait(LOOK_SECONDS)
+        for rank in [rank for rank, worker in running.items() if worker.wait(0)]:
+            failure = running.pop(rank).failure()
+            if failure is not None:
+                raise PocketAffectError(
+                    f"train: process {rank} of {len(workers)} ended",
+                    found=failure,
+                    todo="see the lines above; the same command goes on from the last finished epoch",
+                )
+
+
+def _open_meeting(meeting: Path) -> tuple[str, str]:
+    address = os.environ.get(NODE_ADDRESS, "127.0.0.1")
+    with socket.create_server(("", 0)) as free:
+        port = str(free.getsockname()[1])
+    with write_atomically(meeting) as draft:
+        draft.write_text(f"{address} {port}", encoding="utf-8")
+    return address, port
+
+
+def _join_meeting(meeting: Path) -> tuple[str, str]:
+    deadline = time.monotonic() + MEETING_SECONDS
+    while not meeting.is_file():
+        if time.monotonic() > deadline:
+            raise PocketAffectError(
+                f"train: the first process did not come within {MEETING_SECONDS} s",
+                todo="look for its error above, and for a node without a free processor",
+            )
+        time.sleep(0.1)
+    address, port = meeting.read_text(encoding="utf-8").split()
+    return address, port

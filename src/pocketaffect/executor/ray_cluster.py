@@ -1,0 +1,238 @@
+"""A Ray cluster's processes, behind the same two verbs as this machine's.
+
+Each node needs the same environment and finds the repository at the same path. Work that passes files from node to
+node (shards, a journal, checkpoints) asks `require_shared_folder` first. A worker of `start` is a fresh process that an
+actor on the node starts as the local executor does, so both forms begin, fail and stop alike; Ray only chooses where.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import signal
+import socket
+import uuid
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from pocketaffect.errors import PocketAffectError
+from pocketaffect.executor.ray_worker import Place, RayWorker
+from pocketaffect.paths import WORK
+from pocketaffect.provenance import hash_sources
+from pocketaffect.telemetry import QUIET, TELEMETRY_OFF, disable_telemetry
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+ADDRESS: Final = "RAY_ADDRESS"
+DEFAULT_ADDRESS: Final = "127.0.0.1:6379"
+"""Where `ray start --head` listens."""
+
+CONNECT_SECONDS: Final = 5
+GREETING_SECONDS: Final = 120
+"""A node's first process may come from a slow file system."""
+
+IN_FLIGHT_PER_WORKER: Final = 2
+JOB_RETRIES: Final = 3
+"""How often a job may lose its node."""
+
+PASSED_ON: Final = ("MLFLOW_", "POCKETAFFECT_", "GLOO_", "NCCL_")
+"""Environment variables that workers get from here; the rest is the node's own."""
+
+
+@dataclass(frozen=True)
+class Greeting:
+    """What a node answers before it is given work."""
+
+    name: str
+    problem: str | None
+    sources: str = ""
+    sees_token: bool = False
+
+
+class RayExecutor:
+    """The cluster that RAY_ADDRESS names.
+
+    Raises:
+        PocketAffectError: Ray is not installed, no cluster answers, or a node has not what the work needs.
+    """
+
+    def __init__(self) -> None:
+        self._ray = _connect()
+        environment = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
+        environment |= {name: os.environ[name] for name in TELEMETRY_OFF | QUIET if name in os.environ}
+        self._place = Place(Path.cwd(), environment)
+        self._workers: list[RayWorker] = []
+        self._apart = self._greet_nodes()
+
+    def require_shared_folder(self, purpose: str) -> None:
+        """Refuses a cluster whose nodes do not all see this repository's files.
+
+        Raises:
+            PocketAffectError: Names the nodes that do not.
+        """
+        if self._apart:
+            raise PocketAffectError(
+                f"executor: ray: {purpose} needs the repository on a file system that all nodes share",
+                found=f"{', '.join(self._apart)}: {self._place.folder} is there, but is another folder",
+                todo="put the repository on a shared file system, or set executor: local in params.yaml",
+            )
+
+    def map_in_order(
+        self, function: Callable[[Job], Result], jobs: Iterable[Job], *, workers: int
+    ) -> Generator[Result, None, None]:
+        """Calls `function` on each job; a job whose node was lost is repeated on another."""
+        call = self._ray.remote(_call_job).options(num_cpus=1, max_retries=JOB_RETRIES, scheduling_strategy="SPREAD")
+        pending: deque[Any] = deque()
+        try:
+            for job in jobs:
+                pending.append(call.remote(self._place, function, job))
+                if len(pending) == IN_FLIGHT_PER_WORKER * workers:
+                    yield self._take(pending)
+            while pending:
+                yield self._take(pending)
+        finally:
+            for left in pending:
+                self._ray.cancel(left, force=True)
+
+    def start(self, function: Callable[[], None], *, gpu: bool = False) -> RayWorker:
+        """Starts a worker on a node with a free CPU.
+
+        Raises:
+            PocketAffectError: The cluster has fewer CPUs (or GPUs) than workers at once: one would wait for ever.
+        """
+        self._workers = [worker for worker in self._workers if not worker.wait(0)]
+        kind = "GPU" if gpu else "CPU"
+        have = int(self._ray.cluster_resources().get(kind, 0))
+        if len(self._workers) >= have:
+            raise PocketAffectError(
+                f"executor: ray: more workers at once than the cluster has {kind}s",
+                found=f"{len(self._workers) + 1} workers, {have} {kind}s on {len(self._alive())} nodes",
+                todo=f"ask for at most {have} workers in params.yaml, or add nodes to the cluster",
+            )
+        worker = RayWorker(self._ray, self._place, function, gpu=gpu)
+        self._workers.append(worker)
+        return worker
+
+    def _take(self, pending: deque[Any]) -> Any:
+        from ray.exceptions import RayError
+
+        try:
+            failed, answer = self._ray.get(pending[0])
+        except RayError as error:
+            raise PocketAffectError(
+                "executor: ray: a job was lost",
+                found=" ".join(str(error).split())[:400],
+                todo="look at the node's memory and at its logs below /tmp/ray, and repeat: finished work is kept",
+            ) from None
+        pending.popleft()
+        if failed:
+            raise answer
+        return answer
+
+    def _alive(self) -> list[dict[str, Any]]:
+        return [node for node in self._ray.nodes() if node["Alive"]]
+
+    def _greet_nodes(self) -> list[str]:
+        """Names of the nodes that have a folder of their own here.
+
+        Raises:
+            PocketAffectError: A node has no such folder or environment, other code, or does not answer.
+        """
+        from ray.exceptions import RayError
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        token = self._place.folder / WORK / f"ray-{uuid.uuid4().hex}"
+        token.parent.mkdir(exist_ok=True)
+        token.touch()
+        try:
+            greetings = [
+                self._ray.remote(_greet)
+                .options(num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False))
+                .remote(self._place, token)
+                for node in self._alive()
+            ]
+            answers: list[Greeting] = self._ray.get(greetings, timeout=GREETING_SECONDS)
+        except (RayError, ImportError) as error:
+            raise PocketAffectError(
+                "executor: ray: a node cannot run pocketaffect",
+                found=" ".join(str(error).split())[-400:],
+                todo="install the same environment on every node, and start Ray from it (docs/scaling.md)",
+            ) from None
+        finally:
+            token.unlink()
+        for answer in answers:
+            problem = answer.problem
+            if problem is None and answer.sources != hash_sources("."):
+                problem = "another version of pocketaffect's code"
+            if problem is not None:
+                raise PocketAffectError(
+                    f"executor: ray: node {answer.name} cannot take part",
+                    found=problem,
+                    todo="put the repository, at this commit, at the same path on every node",
+                )
+        return [answer.name for answer in answers if not answer.sees_token]
+
+
+def _connect() -> Any:
+    """The module `ray`, connected.
+
+    A TCP connection is tried first: where nothing answers, Ray itself waits for minutes and may then end the process.
+    """
+    disable_telemetry()
+    if importlib.util.find_spec("ray") is None:
+        raise PocketAffectError(
+            "executor: ray: Ray is not installed", todo='pip install "pocketaffect[ray]", or set executor: local'
+        )
+    address = os.environ.get(ADDRESS, "").strip() or DEFAULT_ADDRESS
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or "/" in host:
+        raise PocketAffectError(f"{ADDRESS}: not a cluster's address", found=address, allowed="host:port of the head")
+    todo = f"ray start --head on one machine, ray start --address HEAD:6379 on the others, {ADDRESS}=HEAD:6379 here"
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise PocketAffectError(f"executor: ray: no cluster answers at {address}", found=error, todo=todo) from None
+    import ray
+
+    if ray.is_initialized():
+        return ray
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        ray.init(address=address, logging_level="WARNING", namespace="pocketaffect")
+    except Exception as error:  # of many types: versions, this machine not a node, a timeout
+        raise PocketAffectError(
+            f"executor: ray: the cluster at {address} cannot be used",
+            found=" ".join(str(error).split())[:400],
+            todo=f"{todo}; this machine must be one of its nodes, with the same Python and Ray",
+        ) from None
+    finally:
+        with contextlib.suppress(ValueError):  # not in the main thread, where Ray sets none either
+            signal.signal(signal.SIGTERM, before)
+    return ray
+
+
+def _greet(place: Place, token: Path) -> Greeting:
+    import ray
+
+    name = str(ray.util.get_node_ip_address())
+    try:
+        place.enter()
+    except PocketAffectError as error:
+        return Greeting(name, str(error))
+    return Greeting(name, None, hash_sources("."), token.exists())
+
+
+def _call_job(place: Place, function: Callable[[Any], Any], job: Any) -> tuple[bool, Any]:
+    import cv2
+
+    cv2.setNumThreads(1)  # there is a worker for each core
+    place.enter()
+    try:
+        return False, function(job)
+    except Exception as error:
+        return True, error

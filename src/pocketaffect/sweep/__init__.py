@@ -1,0 +1,1 @@
+"""The search for the best network whose package fits a byte budget."""

@@ -1,0 +1,84 @@
+"""What `pocketaffect sweep` and the DVC stage do: run the trials, log them, weigh the winner, write the report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pocketaffect import paths
+from pocketaffect.config import Params
+from pocketaffect.errors import PocketAffectError
+from pocketaffect.registry.store import open_store
+from pocketaffect.sweep.report import write_sweep_report
+from pocketaffect.sweep.results import TrialRow, read_rows
+from pocketaffect.sweep.run import prepare_sweep, run_trials
+from pocketaffect.sweep.storage import JOURNAL_FILE, is_journal, open_storage
+from pocketaffect.sweep.study import SETTINGS_ATTRIBUTE, ask_question, describe_changes, find_study
+from pocketaffect.sweep.table import watch
+from pocketaffect.sweep.tracking import TrialRuns
+from pocketaffect.sweep.winner import Winner, measure_winner, tidy_trials
+from pocketaffect.sweep.worker import quieten
+
+if TYPE_CHECKING:
+    from optuna import Study
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A study to look at.
+
+    Attributes:
+        study: Of the present settings, or the last one.
+        rows: Its trials.
+        asked: The settings that it was begun with.
+        changes: What settings, data and code say now where it differs.
+    """
+
+    study: Study
+    rows: list[TrialRow]
+    asked: Mapping[str, Any]
+    changes: list[str]
+
+
+def run_sweep(params: Params, root: Path = Path(), *, new: bool = False) -> Winner:
+    """Runs the sweep, or goes on with it, to a measured winner and a report.
+
+    Args:
+        params: All settings.
+        root: Of the repository.
+        new: Begin another study.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C; the same call goes on.
+        PocketAffectError: See `run.prepare_sweep`, `run.run_trials` and `winner.measure_winner`.
+    """
+    sweep = prepare_sweep(params, root, new=new)
+    runs = TrialRuns(open_store(root), params, sweep.plan.study_name)
+    try:
+        with watch(params.sweep) as table:
+            rows = run_trials(sweep, [table, runs])
+        winner = measure_winner(sweep.plan, rows)
+    except BaseException:
+        runs.finish(interrupted=True)
+        raise
+    runs.finish()
+    tidy_trials(sweep.plan, rows)
+    write_sweep_report(sweep.plan, sweep.study, rows, winner, root / paths.SWEEP_REPORT)
+    return winner
+
+
+def look_at_sweep(params: Params, root: Path = Path()) -> Seen:
+    """The study of the present settings, or the last one, without touching it.
+
+    Raises:
+        PocketAffectError: There is none, or the storage cannot be reached.
+    """
+    quieten()
+    if is_journal(params.sweep.storage) and not (root / paths.SWEEP / JOURNAL_FILE).is_file():
+        raise PocketAffectError("no sweep yet", todo="pocketaffect sweep")
+    question = ask_question(params, root)
+    study = find_study(open_storage(params.sweep.storage, root / paths.SWEEP), question)
+    asked = study.user_attrs.get(SETTINGS_ATTRIBUTE, {})
+    return Seen(study, read_rows(study), asked, describe_changes(asked, question.settings))

@@ -1,0 +1,142 @@
+"""Who is at work on which trial, and what becomes of the trials of those who are not any more.
+
+On the journal a worker holds a lock file for as long as it lives; the kernel gives the lock free when the process ends,
+in whatever way. A running trial whose worker holds no lock is stale: at once, with no clock and no grace. A database
+has heartbeats, which Optuna keeps.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from filelock import FileLock, Timeout
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.storages._heartbeat import BaseHeartbeat, is_heartbeat_enabled
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.trial import Trial
+
+WORKER: Final = "worker"
+"""Attribute of a trial: the worker that has it."""
+
+DEATHS: Final = "deaths"
+"""Attribute of a trial: how many workers died of it, or during it."""
+
+MAX_DEATHS: Final = 3
+"""After as many, a trial is not given to another worker: it is what kills them."""
+
+HISTORY: Final = "retry_history"
+"""Optuna's own attribute for the numbers of the trials that a trial repeats."""
+
+
+@contextlib.contextmanager
+def hold_lease(folder: Path) -> Iterator[str]:
+    """A name for this worker, held until the block or the process ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+    file = folder / f"{name}.lock"
+    with FileLock(file):
+        yield name
+    file.unlink(missing_ok=True)
+
+
+def is_alive(folder: Path, worker: str | None) -> bool:
+    """Whether the worker still holds its lease."""
+    file = folder / f"{worker}.lock"
+    if worker is None or not file.exists():
+        return False
+    try:
+        with FileLock(file, timeout=0):
+            pass
+    except Timeout:
+        return True
+    file.unlink(missing_ok=True)  # its name is nobody else's
+    return False
+
+
+def reclaim_stale(study: Study, folder: Path) -> list[int]:
+    """Marks the running trials of dead workers as failed and queues them again; to be called with the study held.
+
+    A database's heartbeat begins a moment after the trial: there, trials that nobody signed are looked for here.
+
+    Returns:
+        The numbers of the trials that were lost.
+    """
+    from optuna.storages import fail_stale_trials
+
+    beats = is_heartbeat_enabled(study._storage)
+    if beats:
+        fail_stale_trials(study)
+    lost = []
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        worker = trial.user_attrs.get(WORKER)
+        alive = worker is not None if beats else is_alive(folder, worker)
+        if not alive and fail(study, trial):
+            requeue(study, trial, died=True)
+            lost.append(trial.number)
+    return lost
+
+
+def sign(trial: Trial, worker: str) -> None:
+    """Says who has the trial, with the study held; from now on its silence can be noticed."""
+    trial.set_user_attr(WORKER, worker)
+    storage = trial.study._storage
+    if isinstance(storage, BaseHeartbeat):
+        storage.record_heartbeat(trial._trial_id)
+
+
+def fail(study: Study, trial: FrozenTrial) -> bool:
+    """Marks a trial as failed; False where another process ended it first."""
+    try:
+        return study._storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL)
+    except UpdateFinishedTrialError:
+        return False
+
+
+def requeue(study: Study, trial: FrozenTrial, *, died: bool) -> None:
+    """Queues a trial again under a new number, with the settings that it had.
+
+    Args:
+        study: Of the trial.
+        trial: As it was when it failed.
+        died: Whether its worker died, which may happen `MAX_DEATHS` times; or was stopped, which may happen always.
+    """
+    deaths = int(trial.user_attrs.get(DEATHS, 0)) + died
+    if deaths >= MAX_DEATHS:
+        return
+    history = [*trial.system_attrs.get(HISTORY, []), trial.number]
+    study.add_trial(
+        create_trial(
+            state=TrialState.WAITING,
+            params=trial.params,
+            distributions=trial.distributions,
+            user_attrs={DEATHS: deaths},
+            system_attrs={"failed_trial": history[0], HISTORY: history},
+        )
+    )
+
+
+def requeue_silent(study: Study, trial: FrozenTrial) -> None:
+    """What a database does with a trial whose heartbeat stopped."""
+    requeue(study, trial, died=True)
+
+
+def first_number(trial: FrozenTrial) -> int:
+    """The number that the trial had before any repetition."""
+    return int(trial.system_attrs.get("failed_trial", trial.number))
+
+
+def count_trials(study: Study) -> tuple[int, int]:
+    """Trials that count, and those of them that wait for a worker. What was queued again counts once."""
+    trials = study.get_trials(deepcopy=False)
+    repeated = {number for trial in trials for number in trial.system_attrs.get(HISTORY, [])}
+    waiting = sum(trial.state == TrialState.WAITING for trial in trials)
+    return len(trials) - len(repeated), waiting

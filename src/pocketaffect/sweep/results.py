@@ -1,0 +1,118 @@
+"""A study's trials as rows: what became of each, the best, and the front of score and bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
+
+from optuna.trial import TrialState
+
+from pocketaffect.sweep.leases import DEATHS, HISTORY, first_number
+from pocketaffect.sweep.objective import BYTES, EPOCHS, ERROR, OVER_BUDGET, REPEATS, SECONDS, SETTINGS
+from pocketaffect.sweep.space import Value
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.trial import FrozenTrial
+
+Outcome = Literal["done", "stopped early", "over budget", "failed", "running", "waiting"]
+
+FINISHED: Final = ("done", "stopped early", "over budget", "failed")
+
+
+@dataclass(frozen=True)
+class TrialRow:
+    """One trial; a repetition stands for all that it repeats.
+
+    Attributes:
+        number: As Optuna counts.
+        first: What the folder is called by that its network lies in: the number before any repetition.
+        outcome: What became of it.
+        score: The highest of an epoch (`training.scores.SCORE`); of one stopped early, the last. None where nothing
+            was trained.
+        bytes: Predicted; None before the suggestion.
+        settings: By dotted names of params.yaml.
+        epochs: That were trained.
+        seconds: Of training.
+        remark: Why it failed, or whose score it repeats.
+        curve: Score by epoch.
+    """
+
+    number: int
+    first: int
+    outcome: Outcome
+    score: float | None
+    bytes: int | None
+    settings: Mapping[str, Value]
+    epochs: int
+    seconds: float | None
+    remark: str
+    curve: Mapping[int, float]
+
+
+def read_rows(study: Study) -> list[TrialRow]:
+    """All trials by number, those left out that another one repeats."""
+    trials = study.get_trials(deepcopy=False)
+    repeated = {number for trial in trials for number in trial.system_attrs.get(HISTORY, [])}
+    firsts = {trial.number: first_number(trial) for trial in trials}
+    return [_read_row(trial, firsts) for trial in trials if trial.number not in repeated]
+
+
+def best_first(rows: Sequence[TrialRow]) -> list[TrialRow]:
+    """Trained and finished trials within the budget: highest score first, among equals fewest bytes, then the first."""
+    done = [row for row in rows if row.outcome == "done"]
+    return sorted(done, key=lambda row: (-(row.score or 0.0), row.bytes or 0, row.number))
+
+
+def find_front(rows: Sequence[TrialRow]) -> list[TrialRow]:
+    """The Pareto front, fewest bytes first: each has a higher score than all that are smaller."""
+    front: list[TrialRow] = []
+    for row in sorted(best_first(rows), key=lambda row: (row.bytes or 0, -(row.score or 0.0), row.number)):
+        if not front or (row.score or 0.0) > (front[-1].score or 0.0):
+            front.append(row)
+    return front
+
+
+def count_epochs(rows: Sequence[TrialRow]) -> int:
+    """Epochs that were trained in all; a repeated score cost none."""
+    return sum(row.epochs for row in rows)
+
+
+def _read_row(trial: FrozenTrial, firsts: Mapping[int, int]) -> TrialRow:
+    attributes = trial.user_attrs
+    outcome = _outcome(trial)
+    curve = dict(sorted(trial.intermediate_values.items()))
+    score = trial.values[0] if outcome == "done" else None
+    if outcome == "stopped early":
+        score = list(curve.values())[-1] if curve else None
+    remark = str(attributes.get(ERROR, ""))
+    if outcome == "failed" and not remark:
+        deaths = int(attributes.get(DEATHS, 0)) + 1
+        remark = f"{deaths} worker(s) died of it: killed, or out of memory"
+    if REPEATS in attributes:
+        remark = f"as trial {attributes[REPEATS]}"
+    return TrialRow(
+        number=trial.number,
+        first=firsts[attributes.get(REPEATS, trial.number)],
+        outcome=outcome,
+        score=score,
+        bytes=attributes.get(BYTES),
+        settings=attributes.get(SETTINGS, {}),
+        epochs=int(attributes.get(EPOCHS, 0)),
+        seconds=attributes.get(SECONDS),
+        remark=remark.splitlines()[0] if remark else "",
+        curve=curve,
+    )
+
+
+def _outcome(trial: FrozenTrial) -> Outcome:
+    if trial.state == TrialState.COMPLETE:
+        return "over budget" if OVER_BUDGET in trial.user_attrs else "done"
+    states: dict[TrialState, Outcome] = {
+        TrialState.PRUNED: "stopped early",
+        TrialState.FAIL: "failed",
+        TrialState.RUNNING: "running",
+        TrialState.WAITING: "waiting",
+    }
+    return states[trial.state]

@@ -1,0 +1,215 @@
+"""Runs a sweep: everything is checked before any training, then workers take trials until there are no more."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Protocol
+
+from filelock import FileLock, Timeout
+
+from pocketaffect import paths
+from pocketaffect.config import Params
+from pocketaffect.errors import PocketAffectError
+from pocketaffect.executor.choose import find_executor
+from pocketaffect.executor.interface import Executor, Worker
+from pocketaffect.sweep.budget import require_fit
+from pocketaffect.sweep.leases import requeue_silent
+from pocketaffect.sweep.objective import Plan, Train, train_trial
+from pocketaffect.sweep.results import FINISHED, TrialRow, best_first, read_rows
+from pocketaffect.sweep.shards import ensure_all_shards
+from pocketaffect.sweep.space import Choice, apply_settings, read_space
+from pocketaffect.sweep.storage import is_journal, open_storage
+from pocketaffect.sweep.study import ask_question, open_study, require_consistent
+from pocketaffect.sweep.worker import quieten, run_worker
+
+if TYPE_CHECKING:
+    from optuna import Study
+
+logger = logging.getLogger(__name__)
+
+LOOK_SECONDS: Final = 0.5
+STOP_SECONDS: Final = 60
+FRUITLESS_DEATHS: Final = 3
+"""Workers that may die one after another, times their number, without any trial coming to an end."""
+
+
+class Watcher(Protocol):
+    """Sees the trials now and then, while workers are at it and once more at the end."""
+
+    def update(self, rows: Sequence[TrialRow]) -> None:
+        """Takes note of the rows."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep whose settings are checked and whose study is open."""
+
+    plan: Plan
+    study: Study
+    executor: Executor
+
+    def rows(self) -> list[TrialRow]:
+        """All trials as they are now."""
+        return read_rows(self.study)
+
+
+def prepare_sweep(params: Params, root: Path = Path(), *, new: bool = False, train: Train = train_trial) -> Sweep:
+    """Checks settings, budget, data, storage and executor, and opens the study; nothing is trained.
+
+    Args:
+        params: All settings.
+        root: Of the repository.
+        new: Begin another study, whatever there is.
+        train: What trains.
+
+    Raises:
+        PocketAffectError: Anything that would keep the sweep from its end and can be known now.
+    """
+    quieten()
+    require_consistent(params)
+    space = read_space(params)
+    executor = find_executor(params.sweep.executor)
+    if is_journal(params.sweep.storage):
+        executor.require_shared_folder("sweep.storage: journal")
+    require_fit(params, space)
+    question = ask_question(params, root)
+    storage = open_storage(params.sweep.storage, root / paths.SWEEP, requeue_silent)
+    study = open_study(storage, question, params, new=new)
+    return Sweep(Plan(params, space, study.study_name, root.resolve(), train), study, executor)
+
+
+def run_trials(sweep: Sweep, watchers: Sequence[Watcher] = ()) -> list[TrialRow]:
+    """Works until as many trials as wanted have come to an end; what an earlier call did counts.
+
+    Args:
+        sweep: From `prepare_sweep`.
+        watchers: Of the trials.
+
+    Returns:
+        The rows of all trials.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C; the workers have ended, and given their trials back.
+        PocketAffectError: The study is being worked on by another command on this machine; the workers cannot work;
+            or no trial came to a good end.
+    """
+    plan = sweep.plan
+    with _hold_driver(plan.folder):
+        left = plan.params.sweep.trials - sum(row.outcome in FINISHED for row in sweep.rows())
+        if left > 0:
+            _cut_shards(sweep)
+            _work(sweep, min(plan.params.sweep.workers, left), watchers)
+        rows = sweep.rows()
+        for watcher in watchers:
+            watcher.update(rows)
+    if not best_first(rows):
+        raise _no_winner(plan, rows)
+    return rows
+
+
+def _work(sweep: Sweep, count: int, watchers: Sequence[Watcher]) -> None:
+    gpu = sweep.plan.params.train.accelerator == "gpu"
+    start: Callable[[], Worker] = partial(sweep.executor.start, partial(run_worker, sweep.plan), gpu=gpu)
+    workers = [start() for _ in range(count)]
+    finished, deaths = 0, 0
+    try:
+        while workers:
+            workers[0].wait(LOOK_SECONDS)
+            rows = sweep.rows()
+            for watcher in watchers:
+                watcher.update(rows)
+            now = sum(row.outcome in FINISHED for row in rows)
+            finished, deaths = now, 0 if now > finished else deaths
+            for worker in [one for one in workers if one.wait(0)]:
+                workers.remove(worker)
+                failure = worker.failure()
+                if failure is None:
+                    continue
+                deaths += 1
+                if not failure.startswith("killed") or deaths > FRUITLESS_DEATHS * count:
+                    raise PocketAffectError(f"sweep: {worker.name} ended", found=failure, todo="see the lines above")
+                logger.warning("%s was %s; another takes its place", worker.name, failure)
+                _replace(workers, start)
+    finally:
+        _end(workers)
+
+
+def _replace(workers: list[Worker], start: Callable[[], Worker]) -> None:
+    try:
+        workers.append(start())
+    except PocketAffectError:  # a cluster that lost a node may have no room: the others go on
+        if not workers:
+            raise
+        logger.warning("there is no room for another; %d go on", len(workers))
+
+
+def _end(workers: Sequence[Worker]) -> None:
+    """Stops what still runs; a second Ctrl-C, or too long a wait, kills it."""
+    for worker in workers:
+        worker.stop()
+    deadline = time.monotonic() + STOP_SECONDS
+    try:
+        for worker in workers:
+            worker.wait(max(0.0, deadline - time.monotonic()))
+    finally:
+        for worker in workers:
+            worker.kill()
+
+
+@contextlib.contextmanager
+def _hold_driver(folder: Path) -> Iterator[None]:
+    """One command a study and machine: two would show and log everything twice."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / "driver.lock")
+    note = folder / "driver.pid"
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise PocketAffectError(
+            "another `pocketaffect sweep` works on this study",
+            found=f"process {note.read_text().strip() if note.is_file() else 'unknown'}",
+            todo="wait for it or end it; `pocketaffect sweep status` looks at it; sweep.workers sets how many work",
+        ) from None
+    try:
+        note.write_text(f"{os.getpid()}\n")
+        yield
+    finally:
+        note.unlink(missing_ok=True)
+        lock.release()
+
+
+def _cut_shards(sweep: Sweep) -> None:
+    """The shards of every input size that a trial may ask for, before any worker needs them.
+
+    In a process of its own: what this one has loaded would count against `preprocess.memory_mb`.
+    """
+    plan = sweep.plan
+    own = plan.params.preprocess.image_size
+    dimension = plan.space.dimensions.get("preprocess.image_size", Choice((own,)))
+    wanted = [apply_settings(plan.params, {"preprocess.image_size": size}) for size in dimension.corners()]
+    worker = sweep.executor.start(partial(ensure_all_shards, wanted, own, plan.root))
+    try:
+        while not worker.wait(LOOK_SECONDS):
+            pass
+    finally:
+        _end([worker])
+    if (failure := worker.failure()) is not None:
+        raise PocketAffectError(failure)
+
+
+def _no_winner(plan: Plan, rows: Sequence[TrialRow]) -> PocketAffectError:
+    counts = {outcome: sum(row.outcome == outcome for row in rows) for outcome in FINISHED}
+    reasons = dict.fromkeys(row.remark for row in rows if row.outcome == "failed")
+    listed = "".join(f"\n           {reason}" for reason in list(reasons)[:3])
+    return PocketAffectError(
+        "sweep: no trial was trained to its end within the budget",
+        found=", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count) + listed,
+        todo=f"raise sweep.trials above {plan.params.sweep.trials} and repeat the command, or change sweep.space",
+    )

@@ -1,0 +1,90 @@
+"""Shards for a trial's input size: the pipeline's own, or others that are cut once and kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from filelock import FileLock
+
+from pocketaffect import paths
+from pocketaffect.config import Params
+from pocketaffect.data.shards.split import SUMMARY_FILE, read_summary
+from pocketaffect.data.shards.write import DECIDING_SOURCES, write_shards
+from pocketaffect.errors import PocketAffectError
+from pocketaffect.provenance import hash_sources
+
+logger = logging.getLogger(__name__)
+
+
+def ensure_shards(params: Params, pipeline_size: int, root: Path = Path()) -> Path:
+    """The shards at `params.preprocess.image_size`; cuts them where there are none yet, one process at a time.
+
+    Args:
+        params: Of the trial.
+        pipeline_size: The size that out/shards should have, from params.yaml itself.
+        root: Of the repository.
+
+    Raises:
+        PocketAffectError: out/shards is missing or of another size, or the faces cannot be cut.
+    """
+    size = params.preprocess.image_size
+    if size == pipeline_size:
+        return _pipeline_shards(root, size)
+    target = root / paths.SWEEP / "shards" / f"{size}-{_fingerprint(params, root)}"
+    if (target / SUMMARY_FILE).is_file():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(target.with_suffix(".lock")):
+        if not (target / SUMMARY_FILE).is_file():
+            logger.info("cutting the faces at %d px", size)
+            settings = params.preprocess
+            write_shards(
+                root / paths.MANIFEST_TABLE,
+                root / paths.DATA,
+                target,
+                size=size,
+                margin=settings.margin,
+                align=settings.align,
+                shard_images=settings.shard_images,
+                workers=settings.workers,
+                memory_mb=settings.memory_mb,
+                work=root / paths.SWEEP / "shards" / f"draft-{size}",
+            )
+    return target
+
+
+def ensure_all_shards(wanted: Sequence[Params], pipeline_size: int, root: Path) -> None:
+    """`ensure_shards` for each of several sizes.
+
+    Raises:
+        PocketAffectError: As there.
+    """
+    for params in wanted:
+        ensure_shards(params, pipeline_size, root)
+
+
+def _pipeline_shards(root: Path, size: int) -> Path:
+    shards = root / paths.SHARDS
+    if not (shards / SUMMARY_FILE).is_file():
+        raise PocketAffectError(f"{shards}: no shards", todo="dvc repro preprocess")
+    found = int(read_summary(shards)["size"])
+    if found != size:
+        raise PocketAffectError(
+            f"{shards}: made with other settings",
+            found=f"{found} pixels a side, preprocess.image_size is {size}",
+            todo="dvc repro preprocess",
+        )
+    return shards
+
+
+def _fingerprint(params: Params, root: Path) -> str:
+    content = {
+        "manifest": hashlib.sha256((root / paths.MANIFEST_TABLE).read_bytes()).hexdigest(),
+        "preprocess": params.preprocess.model_dump(include={"image_size", "margin", "align", "shard_images"}),
+        "sources": hash_sources(*DECIDING_SOURCES),
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]

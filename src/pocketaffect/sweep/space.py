@@ -1,0 +1,200 @@
+"""The search space: settings of params.yaml by their dotted names, each with the values that a trial may take.
+
+A trial's settings go back into params.yaml as they are: floats have four significant digits for that.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from pydantic import ValidationError
+
+from pocketaffect.config import Params, Section, describe_problems
+from pocketaffect.coreml.precisions import find_precision, is_readable
+from pocketaffect.coreml.size_table import FORMS
+from pocketaffect.errors import PocketAffectError
+
+if TYPE_CHECKING:
+    from optuna.trial import Trial
+
+Value = bool | int | float | str
+
+SECTIONS: Final = ("model", "train")
+FURTHER: Final = ("preprocess.image_size", "export.precision")
+FIXED: Final = frozenset(
+    f"train.{name}"
+    for name in ("seed", "threads", "instructions", "accelerator", "devices", "nodes", "executor", "epochs")
+)
+"""What makes trials comparable and repeatable; `sweep.epochs` takes the place of `train.epochs`."""
+
+DIGITS: Final = 4
+MANY: Final = 64
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of a list."""
+
+    values: tuple[Value, ...]
+
+    def suggest(self, trial: Trial, name: str) -> Value:
+        """Asks the sampler."""
+        value: Value = trial.suggest_categorical(name, self.values)  # type: ignore[assignment]  # typed to hold None
+        return value
+
+    def corners(self) -> tuple[Value, ...]:
+        """The values that decide whether the whole is allowed."""
+        return self.values
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers from `low` to `high`, both included; whole ones for a setting that is whole."""
+
+    low: float
+    high: float
+    whole: bool
+    log: bool = False
+    step: float | None = None
+
+    def suggest(self, trial: Trial, name: str) -> Value:
+        """Asks the sampler."""
+        if self.whole:
+            return trial.suggest_int(name, int(self.low), int(self.high), step=int(self.step or 1), log=self.log)
+        value = trial.suggest_float(name, self.low, self.high, step=self.step, log=self.log)
+        # Rounding may not leave the range: its ends are what was checked.
+        return min(max(float(f"{value:.{DIGITS}g}"), self.low), self.high)
+
+    def corners(self) -> tuple[Value, ...]:
+        """Both ends; of whole numbers all of them, unless they are many."""
+        if not self.whole:
+            return self.low, self.high
+        values = range(int(self.low), int(self.high) + 1, int(self.step or 1))
+        return tuple(values) if len(values) <= MANY else (values[0], values[-1])
+
+
+Dimension = Choice | Range
+
+
+@dataclass(frozen=True)
+class Space:
+    """Dotted names of settings and what they may be, in the order of params.yaml."""
+
+    dimensions: Mapping[str, Dimension]
+
+    def suggest(self, trial: Trial) -> dict[str, Value]:
+        """One point of the space."""
+        return {name: dimension.suggest(trial, name) for name, dimension in self.dimensions.items()}
+
+
+def read_space(params: Params) -> Space:
+    """The space of `sweep.space`, every value of it held to what the setting itself allows.
+
+    Raises:
+        PocketAffectError: An unknown setting, one that no trial may change, a value that it does not allow, an empty
+            or upside-down range; all of them are named.
+    """
+    dimensions: dict[str, Dimension] = {}
+    problems: list[str] = []
+    known = _searchable(params)
+    for name, raw in params.sweep.space.items():
+        try:
+            dimensions[name] = _read_dimension(name, raw, known)
+            for value in dimensions[name].corners():
+                _check_value(params, name, value)
+        except ValueError as error:
+            problems.append(f"  - sweep.space.{name}: {error}")
+    if problems:
+        raise PocketAffectError(f"params.yaml: {len(problems)} problem(s) in the search space\n" + "\n".join(problems))
+    return Space(dimensions)
+
+
+def apply_settings(params: Params, settings: Mapping[str, Value]) -> Params:
+    """`params` with the settings of a trial in place.
+
+    Raises:
+        ValueError: A value that the setting does not allow.
+    """
+    content = params.model_dump(by_alias=True)
+    for name, value in settings.items():
+        *sections, key = name.split(".")
+        place = content
+        for section in sections:
+            place = place[section]
+        place[key] = value
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        raise ValueError("; ".join(describe_problems(error))) from None
+
+
+def _searchable(params: Params) -> dict[str, Value]:
+    """Dotted names that a space may have, with their present values."""
+    known: dict[str, Value] = {}
+
+    def add(prefix: str, section: Section) -> None:
+        for key in type(section).model_fields:
+            value = getattr(section, key)
+            if isinstance(value, Section):
+                add(f"{prefix}.{key}", value)
+            elif f"{prefix}.{key}" not in FIXED:
+                known[f"{prefix}.{key}"] = value
+
+    for name in SECTIONS:
+        add(name, getattr(params, name))
+    for name in FURTHER:
+        section, key = name.split(".")
+        known[name] = getattr(getattr(params, section), key)
+    return known
+
+
+def _read_dimension(name: str, raw: Sequence[Value] | Mapping[Any, Any], known: Mapping[str, Value]) -> Dimension:
+    if name in FIXED:
+        raise ValueError("no trial may change it: it makes trials comparable")
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        raise ValueError(
+            f"no setting to search; {f'did you mean {near[0]}?' if near else 'known: ' + ', '.join(known)}"
+        )
+    if not isinstance(raw, Mapping):
+        if not raw:
+            raise ValueError("an empty list; name at least one value")
+        if len(set(map(repr, raw))) != len(raw):
+            raise ValueError(f"a value twice in {list(raw)}")
+        return Choice(tuple(raw))
+    return _read_range(raw, known[name])
+
+
+def _read_range(raw: Mapping[str, Any], present: Value) -> Range:
+    if isinstance(present, bool | str) or present is None:
+        raise ValueError("has no range; list its values")
+    if not {"low", "high"} <= raw.keys():
+        raise ValueError(f"a range needs low and high; found {', '.join(raw) or 'nothing'}")
+    low, high, log, step = (raw.get(key) for key in ("low", "high", "log", "step"))
+    if not isinstance(log, bool | None) or any(isinstance(number, bool) for number in (low, high, step)):
+        raise ValueError("low, high and step are numbers, log is true or false")
+    numbers = [number for number in (low, high, step) if number is not None]
+    whole = isinstance(present, int)
+    if whole and any(number != int(number) for number in numbers):
+        raise ValueError(f"takes whole numbers; found {', '.join(f'{number:g}' for number in numbers)}")
+    if low >= high:  # type: ignore[operator]
+        raise ValueError(f"low {low:g} is not below high {high:g}")
+    if log and (low <= 0 or step is not None):  # type: ignore[operator]
+        raise ValueError("log needs a low above 0, and no step")
+    if step is not None and step <= 0:
+        raise ValueError(f"step {step:g} is not above 0")
+    return Range(low, high, whole, bool(log), step)  # type: ignore[arg-type]
+
+
+def _check_value(params: Params, name: str, value: Value) -> None:
+    apply_settings(params, {name: value})
+    if name != "export.precision":
+        return
+    if value not in FORMS:
+        raise ValueError(f"{value}: its bytes are not known before training; there are {', '.join(FORMS)}")
+    precision, target = find_precision(str(value)), params.export.deployment_target
+    if not is_readable(precision, target):
+        raise ValueError(f"{value} needs export.deployment_target {precision.target}; found {target}")

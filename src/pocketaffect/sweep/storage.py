@@ -1,0 +1,211 @@
+"""Where trials are kept: Optuna's journal in a file of this machine, or a database for many machines.
+
+The journal's two weak points are mended here. Optuna's own locks are files that a killed process leaves behind (the
+others wait 30 s, then take them by force); the kernel's lock ends with its process. And a write that was cut short
+leaves half a line, on which every later reader would fail; the next writer removes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from filelock import FileLock
+from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal._file import BaseJournalFileLock
+
+from pocketaffect.errors import PocketAffectError
+from pocketaffect.registry.postgresql import TABLES_OF_MLFLOW, creation_lock, list_tables, shared_database_error
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.storages import BaseStorage
+    from optuna.trial import FrozenTrial
+
+JOURNAL: Final = "journal"
+JOURNAL_FILE: Final = "journal.log"
+
+HEARTBEAT_SECONDS: Final = 20
+GRACE_SECONDS: Final = 90
+"""A database's worker that was silent for this long is taken for dead."""
+
+CONNECT_SECONDS: Final = 10
+
+
+class KernelLock(BaseJournalFileLock):
+    """A lock that ends with the process that holds it."""
+
+    def __init__(self, file: Path) -> None:
+        self._lock = FileLock(file)
+
+    def acquire(self) -> bool:
+        """Waits for it."""
+        self._lock.acquire()
+        return True
+
+    def release(self) -> None:
+        """Gives it back."""
+        self._lock.release()
+
+
+class Journal(JournalFileBackend):
+    """Optuna's journal, whose torn last line the next writer removes."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        super().__init__(str(file), KernelLock(file.with_name(f"{file.name}.lock")))
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Appends whole lines to whole lines."""
+        self._lock.acquire()
+        try:
+            _cut_torn_line(self._file)
+            super().append_logs(logs)  # takes the lock once more, which one thread may
+        finally:
+            self._lock.release()
+
+
+def open_storage(
+    address: str, folder: Path, on_stale: Callable[[Study, FrozenTrial], None] | None = None
+) -> BaseStorage:
+    """The storage of `sweep.storage`.
+
+    Args:
+        address: "journal", or a database's address; `${NAME}` in it is the environment's.
+        folder: Of the journal; made if it is missing.
+        on_stale: What to do with a trial whose worker fell silent, where the storage itself notices.
+
+    Raises:
+        PocketAffectError: It cannot be reached or written, is of another version, or is of a kind that loses trials.
+    """
+    if address == JOURNAL:
+        return _open_journal(folder)
+    return _open_database(address, on_stale)
+
+
+def is_journal(address: str) -> bool:
+    """Whether trials are kept on this machine's disk."""
+    return address == JOURNAL
+
+
+@contextlib.contextmanager
+def hold_study(storage: BaseStorage, study_name: str, folder: Path) -> Iterator[None]:
+    """Holds a study against all other workers, also on other machines, while trials are counted and handed out."""
+    from optuna.storages import RDBStorage
+    from optuna.storages._cached_storage import _CachedStorage
+
+    backend = storage._backend if isinstance(storage, _CachedStorage) else storage
+    if isinstance(backend, RDBStorage) and backend.engine.dialect.name == "postgresql":
+        from sqlalchemy import text
+
+        key = int.from_bytes(hashlib.sha256(study_name.encode()).digest()[:8], "big", signed=True)
+        with backend.engine.begin() as connection:  # the lock ends with the transaction, or the connection
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
+            yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / "study.lock"):
+        yield
+
+
+def _open_journal(folder: Path) -> BaseStorage:
+    from optuna.storages import JournalStorage
+
+    file = folder / JOURNAL_FILE
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        journal = Journal(file)
+        return JournalStorage(journal)
+    except OSError as error:
+        raise PocketAffectError(f"{file}: the sweep's journal cannot be opened", found=error) from None
+    except (ValueError, KeyError) as error:  # JSON's error is a ValueError
+        raise PocketAffectError(
+            f"{file}: damaged",
+            found=error,
+            todo="move it aside (its trials are lost), or repair the line; then repeat the command",
+        ) from None
+
+
+def _cut_torn_line(file: Path) -> None:
+    with file.open("rb+") as stream:
+        end = stream.seek(0, os.SEEK_END)
+        if end == 0:
+            return
+        stream.seek(end - 1)
+        if stream.read(1) == b"\n":
+            return
+        place = end
+        tail = b""
+        while place and b"\n" not in tail:
+            step = min(place, 4096)
+            place -= step
+            stream.seek(place)
+            tail = stream.read(step)
+        stream.truncate(place + tail.rfind(b"\n") + 1)
+
+
+def _open_database(address: str, on_stale: Callable[[Study, FrozenTrial], None] | None) -> BaseStorage:
+    from optuna.exceptions import StorageInternalError
+    from optuna.storages import RDBStorage
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+
+    try:
+        url = make_url(os.path.expandvars(address))
+    except ArgumentError:
+        raise _refuse(address) from None
+    shown = url.render_as_string(hide_password=True)
+    if url.get_backend_name() != "postgresql":
+        raise _refuse(shown)
+    missing = re.findall(r"\$\{?\w+\}?", os.path.expandvars(address))
+    if missing:
+        raise PocketAffectError(
+            f"params.yaml: sweep.storage names {', '.join(missing)}, which the environment does not have",
+            found=address,
+            todo="export it, then repeat the command",
+        )
+    setting, plain = "params.yaml: sweep.storage", url.render_as_string(hide_password=False)
+    try:
+        with creation_lock(plain, setting=setting) as connection:
+            if list_tables(connection) & TABLES_OF_MLFLOW:
+                raise shared_database_error(setting, shown, "MLflow's runs")
+            return RDBStorage(
+                plain,
+                engine_kwargs={"pool_pre_ping": True, "connect_args": {"connect_timeout": CONNECT_SECONDS}},
+                heartbeat_interval=HEARTBEAT_SECONDS,
+                grace_period=GRACE_SECONDS,
+                heartbeat_stale_trial_callback=on_stale,
+            )
+    except (NoSuchModuleError, ImportError) as error:
+        raise PocketAffectError(
+            f"params.yaml: sweep.storage {shown}: Python has no driver for it",
+            found=error,
+            todo="pip install psycopg[binary], and begin the address with postgresql+psycopg://",
+        ) from None
+    except (SQLAlchemyError, StorageInternalError) as error:
+        reason = " ".join(str(error).split("(Background")[0].split())
+        raise PocketAffectError(
+            f"params.yaml: sweep.storage {shown}: not reachable",
+            found=reason,
+            todo="start the database or correct the address; `journal` needs none",
+        ) from None
+    except RuntimeError as error:  # Optuna's word for tables of another version
+        raise PocketAffectError(
+            f"params.yaml: sweep.storage {shown}: its tables are another Optuna's",
+            found=error,
+            todo="optuna storage upgrade --storage ADDRESS, or name another database",
+        ) from None
+
+
+def _refuse(shown: str) -> PocketAffectError:
+    return PocketAffectError(
+        "params.yaml: sweep.storage",
+        found=shown,
+        allowed="journal, or postgresql+psycopg://user:${PASSWORD}@host/database",
+        todo="SQLite and others lose trials when several processes write",
+    )

@@ -1,0 +1,246 @@
+"""One study for each question asked: named by a digest of all that decides what a trial's score means.
+
+The same settings go on with the same study; changed ones are refused with the difference, or begin another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from pocketaffect import paths
+from pocketaffect.config import Params
+from pocketaffect.coreml.size_table import FORMS
+from pocketaffect.errors import PocketAffectError
+from pocketaffect.provenance import hash_sources
+from pocketaffect.sweep.space import FURTHER, SECTIONS
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.pruners import BasePruner
+    from optuna.samplers import BaseSampler
+    from optuna.storages import BaseStorage
+
+Direction = Literal["minimize", "maximize"]
+
+SETTINGS_ATTRIBUTE: Final = "settings"
+SOURCES: Final = (
+    *("arithmetic.py", "labels.py", "data/faces", "data/shards", "models", "training"),
+    *("coreml/size.py", "coreml/size_table.py", "sweep/space.py", "sweep/objective.py"),
+)
+"""What a trial's suggestion, bytes and score come from."""
+
+ASIDE: Final = frozenset({"trials", "workers", "executor", "storage"})
+"""Of `sweep`: may change while a study goes on."""
+
+ADOPTED: Final = frozenset({"train.epochs", "export.budget_bytes"})
+"""Settings that `adopt` writes beside the searched ones."""
+
+PLACES: Final = frozenset({"train.executor"})
+"""Settings that no trial looks at."""
+
+REDUCTION: Final = 3
+"""Of Hyperband and ASHA: of this many trials that reach an epoch, one goes on."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a study asks.
+
+    Attributes:
+        settings: By dotted name, everything that decides which trials there can be and how they are scored.
+        prefix: Of the study's name.
+    """
+
+    settings: Mapping[str, Any]
+    prefix: str
+
+    @property
+    def name(self) -> str:
+        """The study's name, unless another study had to be begun for the same question."""
+        text = json.dumps(self.settings, sort_keys=True)
+        return f"{self.prefix}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+def ask_question(params: Params, root: Path = Path()) -> Question:
+    """The question that params.yaml, the data and this code ask.
+
+    Raises:
+        PocketAffectError: There is no validated data yet.
+    """
+    import torch
+
+    manifest = root / paths.MANIFEST_TABLE
+    if not manifest.is_file():
+        raise PocketAffectError(f"{manifest}: no such file", todo="dvc repro preprocess")
+    content = params.model_dump(by_alias=True, mode="json")
+    sweep = {key: value for key, value in content["sweep"].items() if key not in ASIDE}
+    space = sweep.pop("space")
+    settings = {f"sweep.{key}": value for key, value in sweep.items()}
+    settings |= {f"sweep.space.{key}": value for key, value in space.items()}
+    crops = {f"preprocess.{key}": content["preprocess"][key] for key in ("margin", "align", "shard_images")}
+    fixed = {**crops, **{name: content[name.split(".")[0]][name.split(".")[1]] for name in FURTHER}}
+    for section in SECTIONS:
+        fixed |= _flatten(section, content[section])
+    settings |= {key: value for key, value in fixed.items() if key not in space and key not in ADOPTED | PLACES}
+    settings["data"] = hashlib.sha256(manifest.read_bytes()).hexdigest()[:16]
+    settings["code"] = hash_sources(*SOURCES)[:16]
+    settings["torch"] = str(torch.__version__)
+    return Question(settings, re.sub(r"[^A-Za-z0-9_.-]", "-", params.register_.model_name))
+
+
+def open_study(storage: BaseStorage, question: Question, params: Params, *, new: bool = False) -> Study:
+    """The study of the question: the one there is, or a new one.
+
+    Args:
+        storage: Of all studies.
+        question: From `ask_question`.
+        params: For sampler and pruner.
+        new: Begin a new study whatever there is.
+
+    Raises:
+        PocketAffectError: The last study asked another question, and `new` was not said; each difference is named.
+    """
+    import optuna
+
+    present = _studies(storage, question.prefix)
+    same = [name for name in present if name == question.name or name.startswith(f"{question.name}-")]
+    if same and not new:
+        name = same[-1]
+    else:
+        begun = {name: settings for name, settings in present.items() if _has_trials(storage, name)}
+        if begun and not new:
+            raise _refuse_change(begun, question)
+        name = f"{question.name}-{len(same) + 1}" if same else question.name
+    directions: list[Direction] = ["maximize"]
+    if params.sweep.objectives == "score-and-bytes":
+        directions.append("minimize")
+    study = optuna.create_study(
+        storage=storage,
+        study_name=name,
+        directions=directions,
+        sampler=make_sampler(params.sweep.sampler, params.sweep.seed, 0),
+        pruner=make_pruner(params.sweep.pruner, params.sweep.epochs),
+        load_if_exists=True,
+    )
+    if SETTINGS_ATTRIBUTE not in study.user_attrs:
+        study.set_user_attr(SETTINGS_ATTRIBUTE, dict(question.settings))
+    return study
+
+
+def find_study(storage: BaseStorage, question: Question) -> Study:
+    """The study to look at: that of the question, else the last one begun.
+
+    Raises:
+        PocketAffectError: There is none.
+    """
+    import optuna
+
+    present = _studies(storage, question.prefix)
+    if not present:
+        raise PocketAffectError("no sweep yet", todo="pocketaffect sweep")
+    same = [name for name in present if name == question.name or name.startswith(f"{question.name}-")]
+    return optuna.load_study(study_name=(same or list(present))[-1], storage=storage)
+
+
+def describe_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """One line for each setting that differs."""
+    missing = "nothing"
+    return [
+        f"{name}: {before.get(name, missing)} -> {now.get(name, missing)}"
+        for name in sorted(before.keys() | now.keys())
+        if before.get(name, missing) != now.get(name, missing)
+    ]
+
+
+def make_sampler(name: str, seed: int, trial: int) -> BaseSampler:
+    """The sampler for one trial, seeded by its number: a sweep that was killed goes on with the same suggestions."""
+    import optuna
+
+    own = (seed * 1_000_003 + trial) % 2**32
+    if name == "gp":
+        return optuna.samplers.GPSampler(seed=own, deterministic_objective=True)
+    if name == "nsga2":
+        return optuna.samplers.NSGAIISampler(seed=own, population_size=20)
+    if name == "random":
+        return optuna.samplers.RandomSampler(seed=own)
+    return optuna.samplers.TPESampler(seed=own, multivariate=True, constant_liar=True)
+
+
+def make_pruner(name: str, epochs: int) -> BasePruner:
+    """The pruner, whose resource is the epoch."""
+    import optuna
+
+    if name == "hyperband":
+        return optuna.pruners.HyperbandPruner(min_resource=1, max_resource=epochs, reduction_factor=REDUCTION)
+    if name == "asha":
+        return optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=REDUCTION)
+    return optuna.pruners.NopPruner()
+
+
+def require_consistent(params: Params) -> None:
+    """Refuses what no study can be made of.
+
+    Raises:
+        PocketAffectError: Pruning with two objectives, trainings of several processes, or a fixed precision whose bytes
+            nobody knows beforehand.
+    """
+    sweep = params.sweep
+    if sweep.objectives == "score-and-bytes" and sweep.pruner != "none":
+        raise PocketAffectError(
+            "params.yaml: sweep.pruner: Optuna prunes by one objective alone",
+            found=f"{sweep.pruner}, with sweep.objectives: {sweep.objectives}",
+            allowed="sweep.pruner: none, or sweep.objectives: score",
+        )
+    processes = params.train.devices * params.train.nodes
+    if processes > 1:
+        raise PocketAffectError(
+            "params.yaml: train.devices, train.nodes: each worker of a sweep trains alone",
+            found=f"{processes} processes",
+            allowed="1 and 1",
+            todo="set both to 1, and sweep.workers to the number of processors",
+        )
+    if "export.precision" not in sweep.space and params.export.precision not in FORMS:
+        raise PocketAffectError(
+            "params.yaml: export.precision: its bytes are not known before training",
+            found=params.export.precision,
+            allowed=", ".join(FORMS),
+            todo="name one of these, or search it: sweep.space.export.precision",
+        )
+
+
+def _flatten(prefix: str, section: Mapping[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in section.items():
+        flat |= _flatten(f"{prefix}.{key}", value) if isinstance(value, Mapping) else {f"{prefix}.{key}": value}
+    return flat
+
+
+def _studies(storage: BaseStorage, prefix: str) -> dict[str, Mapping[str, Any]]:
+    """Names and settings of this project's studies, oldest first."""
+    ours = re.compile(rf"{re.escape(prefix)}-[0-9a-f]{{12}}(-\d+)?")
+    studies = sorted(storage.get_all_studies(), key=lambda study: study._study_id)
+    return {
+        study.study_name: study.user_attrs.get(SETTINGS_ATTRIBUTE, {})
+        for study in studies
+        if ours.fullmatch(study.study_name)
+    }
+
+
+def _has_trials(storage: BaseStorage, name: str) -> bool:
+    return storage.get_n_trials(storage.get_study_id_from_name(name)) > 0
+
+
+def _refuse_change(present: Mapping[str, Mapping[str, Any]], question: Question) -> PocketAffectError:
+    name, settings = list(present.items())[-1]
+    changes = "\n".join(f"           {line}" for line in describe_changes(settings, question.settings))
+    return PocketAffectError(
+        f"the last sweep, {name}, was of other settings, data or code: its trials cannot be compared with new ones",
+        found=f"since then\n{changes}",
+        todo="undo the change, or `pocketaffect sweep --new` to begin another study beside it",
+    )

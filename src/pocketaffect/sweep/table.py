@@ -1,0 +1,167 @@
+"""What a sweep shows: a live table in a terminal, one line for each finished trial elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Final
+
+from pocketaffect.config import SweepParams
+from pocketaffect.sweep.results import FINISHED, TrialRow, best_first, count_epochs
+from pocketaffect.sweep.space import Value
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+    from pocketaffect.sweep.run import Watcher
+
+SHOWN_TRIALS: Final = 14
+SHORT: Final = {"architecture": "", "width": "x", "image_size": "px ", "learning_rate": "lr ", "weight_decay": "wd "}
+
+
+class TrialLines:
+    """A line for each trial that ends. Those of an earlier call have one line together."""
+
+    def __init__(self, params: SweepParams, write: Callable[[str], None]) -> None:
+        self.params = params
+        self.write = write
+        self._pace = _Pace(params)
+        self._seen: set[int] | None = None
+
+    def update(self, rows: Sequence[TrialRow]) -> None:
+        """Writes what is new."""
+        ended = [row for row in rows if row.outcome in FINISHED]
+        remaining = self._pace.estimate(len(ended))
+        if self._seen is None:
+            self._seen = {row.number for row in ended}
+            if ended:
+                self.write(f"going on: {describe_progress(rows, self.params)}")
+        for row in ended:
+            if row.number not in self._seen:
+                self._seen.add(row.number)
+                progress = describe_progress(rows, self.params, remaining)
+                self.write(f"{describe_trial(row, self.params.budget_bytes)}; {progress}")
+
+
+class LiveTable:
+    """The last trials, the best, and how long the rest may take; redrawn in place."""
+
+    def __init__(self, params: SweepParams, redraw: Callable[[Group], None]) -> None:
+        self.params = params
+        self.redraw = redraw
+        self._pace = _Pace(params)
+
+    def update(self, rows: Sequence[TrialRow]) -> None:
+        """Draws the rows."""
+        ended = sum(row.outcome in FINISHED for row in rows)
+        self.redraw(draw_table(rows, self.params, self._pace.estimate(ended)))
+
+
+def draw_table(
+    rows: Sequence[TrialRow], params: SweepParams, remaining: float | None = None, *, last: int | None = SHOWN_TRIALS
+) -> Group:
+    """The trials as a table, above a line on the whole.
+
+    Args:
+        rows: All of them.
+        params: Budget and number of trials.
+        remaining: Seconds; None where nobody can tell.
+        last: How many rows are shown; None shows all.
+    """
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title, justify in (
+        *(("trial", "right"), ("outcome", "left"), ("score", "right"), ("bytes", "right")),
+        *(("budget left", "right"), ("epochs", "right"), ("settings", "left")),
+    ):
+        table.add_column(title, justify=justify, no_wrap=title != "settings")  # type: ignore[arg-type]
+    best = next(iter(best_first(rows)), None)
+    for row in rows[-last:] if last else rows:
+        left = "" if row.bytes is None else f"{params.budget_bytes - row.bytes:,}"
+        table.add_row(
+            str(row.number),
+            row.outcome,
+            "" if row.score is None else f"{row.score:.4f}",
+            "" if row.bytes is None else f"{row.bytes:,}",
+            left,
+            str(row.epochs or len(row.curve) or ""),
+            row.remark or describe_settings(row.settings),
+            style="bold green" if row is best else _STYLES.get(row.outcome, ""),
+        )
+    return Group(table, Text(describe_progress(rows, params, remaining)))
+
+
+def describe_progress(rows: Sequence[TrialRow], params: SweepParams, remaining: float | None = None) -> str:
+    """One line: how many trials ended, the best, the epochs that were trained, the time that is left."""
+    ended = sum(row.outcome in FINISHED for row in rows)
+    parts = [f"{ended} of {params.trials} trials, {count_epochs(rows)} epochs"]
+    best = next(iter(best_first(rows)), None)
+    if best is not None:
+        parts.append(f"best so far trial {best.number}: {best.score:.4f} in {best.bytes:,} bytes")
+    if remaining is not None:
+        parts.append(f"about {_duration(remaining)} left")
+    return "; ".join(parts)
+
+
+def describe_settings(settings: Mapping[str, Value]) -> str:
+    """A trial's settings in few letters: "vgg x0.35 px 64 int8 lr 0.001"."""
+    words = []
+    for name, value in settings.items():
+        key = name.rsplit(".", 1)[-1]
+        if isinstance(value, str):
+            words.append(value)
+        elif isinstance(value, bool):
+            words.append(key if value else f"no {key}")
+        else:
+            words.append(f"{SHORT.get(key, key + ' ')}{value:g}")
+    return " ".join(words)
+
+
+def describe_trial(row: TrialRow, budget: int) -> str:
+    """One line on one trial."""
+    parts = [f"trial {row.number} {row.outcome}"]
+    if row.score is not None:
+        parts.append(f"score {row.score:.4f}")
+    if row.bytes is not None:
+        parts.append(f"{row.bytes:,} bytes, budget left {budget - row.bytes:,}")
+    return ", ".join([*parts, row.remark or describe_settings(row.settings)])
+
+
+@contextlib.contextmanager
+def watch(params: SweepParams) -> Iterator[Watcher]:
+    """The table in a terminal, lines elsewhere."""
+    if not sys.stderr.isatty():
+        yield TrialLines(params, lambda line: print(f"sweep: {line}", file=sys.stderr, flush=True))
+        return
+    from rich.console import Console
+    from rich.live import Live
+
+    with Live(console=Console(stderr=True), auto_refresh=False, transient=False) as live:
+        yield LiveTable(params, lambda table: live.update(table, refresh=True))
+
+
+class _Pace:
+    """How long the rest takes at the pace since the first look."""
+
+    def __init__(self, params: SweepParams) -> None:
+        self.trials = params.trials
+        self._first: tuple[float, int] | None = None
+
+    def estimate(self, ended: int) -> float | None:
+        """Seconds; None before a trial has ended."""
+        now = time.monotonic()
+        begun, before = self._first = self._first or (now, ended)
+        return (now - begun) / (ended - before) * (self.trials - ended) if ended > before else None
+
+
+_STYLES: Final = {"over budget": "dim", "stopped early": "dim", "failed": "red", "running": "cyan", "waiting": "cyan"}
+
+
+def _duration(seconds: float) -> str:
+    hours, rest = divmod(round(seconds), 3600)
+    return f"{hours} h {rest // 60:02d} min" if hours else f"{rest // 60} min {rest % 60:02d} s"

@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import re
+
+import optuna
+import pytest
+from sweep_parts import begin, make_params, make_root
+
+from pocketaffect import paths
+from pocketaffect.errors import PocketAffectError
+from pocketaffect.sweep.command import look_at_sweep
+from pocketaffect.sweep.run import run_trials
+from pocketaffect.sweep.storage import JOURNAL_FILE, open_storage
+from pocketaffect.sweep.study import ask_question, open_study, require_consistent
+from pocketaffect.sweep.worker import run_worker
+
+
+@pytest.fixture
+def root(tmp_path):
+    return make_root(tmp_path)
+
+
+def open_one(root, *, new=False, **sweep):
+    params = make_params(**sweep)
+    storage = open_storage(params.sweep.storage, root / paths.SWEEP)
+    return open_study(storage, ask_question(params, root), params, new=new)
+
+
+def test_the_same_question_has_the_same_study_whoever_works_on_it(root):
+    name = open_one(root).study_name
+    assert open_one(root, trials=99, workers=7).study_name == name
+    assert re.fullmatch(r"pocketaffect-[0-9a-f]{12}", name)
+
+
+@pytest.mark.parametrize(
+    ("sweep", "line"),
+    [
+        ({"budget_bytes": 90_000}, "sweep.budget_bytes: 2000000 -> 90000"),
+        ({"space": {"model.width": [0.1, 0.2]}}, "sweep.space.model.architecture: ['mobilenet', 'alexnet'] -> nothing"),
+        ({"seed": 2}, "sweep.seed: 1 -> 2"),
+        ({"epochs": 4}, "sweep.epochs: 3 -> 4"),
+    ],
+)
+def test_a_changed_question_is_refused_with_the_difference_unless_another_study_is_wanted(root, sweep, line):
+    first = open_one(root)
+    first.ask()
+    with pytest.raises(PocketAffectError, match=re.escape(line)) as caught:
+        open_one(root, **sweep)
+    assert "--new" in str(caught.value)
+    second = open_one(root, new=True, **sweep)
+    assert second.study_name != first.study_name
+    assert not second.trials
+    assert open_one(root).study_name == first.study_name  # both are there, and do not mix
+    assert open_one(root, **sweep).study_name == second.study_name
+
+
+def test_other_data_and_other_code_are_other_questions(root, monkeypatch):
+    open_one(root).ask()
+    (root / paths.MANIFEST_TABLE).write_text("other faces")
+    with pytest.raises(PocketAffectError, match="data: "):
+        open_one(root)
+    make_root(root)
+    monkeypatch.setattr("pocketaffect.sweep.study.hash_sources", lambda *_: "f" * 64)
+    with pytest.raises(PocketAffectError, match=r"code: [0-9a-f]{16} -> f{16}"):
+        open_one(root)
+
+
+def test_a_study_without_trials_stands_in_nobodys_way(root):
+    open_one(root)
+    open_one(root, seed=2)
+
+
+def test_the_same_question_can_be_asked_afresh(root):
+    first = open_one(root)
+    first.ask()
+    again = open_one(root, new=True)
+    assert again.study_name == f"{first.study_name}-2"
+    assert open_one(root).study_name == again.study_name
+
+
+def test_adopting_a_trial_leaves_the_question_as_it_was(root):
+    params = make_params()
+    content = params.model_dump(by_alias=True)
+    content["model"] |= {"architecture": "alexnet", "width": 0.2}
+    content["train"] |= {"epochs": 3, "learning_rate": 0.02}
+    content["export"]["budget_bytes"] = 2_000_000
+    assert ask_question(type(params).model_validate(content), root) == ask_question(params, root)
+    content["train"]["va_weight"] = 1.5
+    assert ask_question(type(params).model_validate(content), root) != ask_question(params, root)
+
+
+def test_a_sweep_needs_validated_data(tmp_path):
+    with pytest.raises(PocketAffectError, match="dvc repro preprocess"):
+        begin(tmp_path)
+
+
+def test_pruning_by_two_objectives_is_refused():
+    with pytest.raises(PocketAffectError, match=r"sweep\.pruner: none"):
+        require_consistent(make_params(objectives="score-and-bytes", pruner="asha"))
+
+
+@pytest.mark.parametrize(
+    ("address", "problem"),
+    [
+        ("sqlite:///sweep.db", "SQLite and others lose trials"),
+        ("journl", "journal, or postgresql"),
+        ("postgresql+psycopg://me:${NO_SUCH_SECRET}@host/db", r"names \$\{NO_SUCH_SECRET\}"),
+    ],
+)
+def test_a_storage_that_cannot_be_is_refused(tmp_path, address, problem):
+    with pytest.raises(PocketAffectError, match=problem):
+        open_storage(address, tmp_path)
+
+
+def test_a_journal_that_cannot_be_read_or_written_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(PocketAffectError, match="cannot be opened"):
+        open_storage("journal", tmp_path / "file" / "below")
+    (tmp_path / JOURNAL_FILE).write_text("no JSON\nat all\n")
+    with pytest.raises(PocketAffectError, match="damaged"):
+        open_storage("journal", tmp_path)
+
+
+def test_half_a_line_that_a_killed_writer_left_costs_that_line_alone(root):
+    study = open_one(root)
+    trial = study.ask()
+    journal = root / paths.SWEEP / JOURNAL_FILE
+    with journal.open("ab") as stream:
+        stream.write(b'{"op_code":4,"worker_id":"dead","study')
+    storage = open_storage("journal", root / paths.SWEEP)  # a reader is not troubled
+    again = optuna.load_study(study_name=study.study_name, storage=storage)
+    again.tell(trial.number, 0.5)
+    third = optuna.load_study(study_name=study.study_name, storage=open_storage("journal", root / paths.SWEEP))
+    assert [one.value for one in third.trials] == [0.5]
+    assert b'"worker_id":"dead"' not in journal.read_bytes()
+
+
+def test_looking_at_a_sweep_touches_nothing(root):
+    with pytest.raises(PocketAffectError, match="no sweep yet"):
+        look_at_sweep(make_params(), root)
+    assert not (root / paths.SWEEP).exists()
+    sweep = begin(root, trials=2)
+    run_worker(sweep.plan)
+    before = (root / paths.SWEEP / JOURNAL_FILE).read_bytes()
+    seen = look_at_sweep(make_params(seed=5), root)
+    assert len(seen.rows) == 2
+    assert seen.changes == ["sweep.seed: 1 -> 5"]
+    assert seen.asked["sweep.epochs"] == 3
+    assert (root / paths.SWEEP / JOURNAL_FILE).read_bytes() == before
+
+
+def test_a_second_command_on_the_same_study_is_refused(root):
+    from filelock import FileLock
+
+    sweep = begin(root)
+    sweep.plan.folder.mkdir(parents=True, exist_ok=True)
+    (sweep.plan.folder / "driver.pid").write_text("4711\n")
+    with FileLock(sweep.plan.folder / "driver.lock"), pytest.raises(PocketAffectError, match="process 4711"):
+        run_trials(sweep)

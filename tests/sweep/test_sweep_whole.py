@@ -1,0 +1,118 @@
+"""A real sweep of tiny networks, its winner adopted and trained by the pipeline's own stage."""
+
+from __future__ import annotations
+
+import csv
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+from sweep_parts import ROOT, SWEEP, make_root
+
+from pocketaffect import paths
+from pocketaffect.config import load_params
+from pocketaffect.files import read_yaml
+from pocketaffect.sweep.adopt import choose_trial, list_changes, write_settings
+from pocketaffect.sweep.command import look_at_sweep, run_sweep
+
+sys.path.append(str(ROOT / "tests" / "training"))
+from training_parts import write_separable_shards
+
+pytestmark = pytest.mark.slow
+
+TINY = SWEEP | {
+    "trials": 3,
+    "sampler": "tpe",
+    "pruner": "hyperband",
+    "budget_bytes": 125_000,
+    "space": {
+        "model.architecture": ["mobilenet"],
+        "model.width": {"low": 0.1, "high": 0.13},
+        "train.learning_rate": {"low": 0.005, "high": 0.05, "log": True},
+    },
+}
+LOOSE = {"max_mean_probability_difference": 0.1, "min_agreement": 0.1, "max_accuracy_drop": 1.0, "max_rmse_rise": 1.0}
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    """A repository whose sweep has ended, and what it ended with."""
+    from ruamel.yaml import YAML
+
+    root = make_root(tmp_path_factory.mktemp("whole"))
+    shutil.rmtree(root / paths.SHARDS)
+    write_separable_shards(root / paths.SHARDS)
+    content = read_yaml(ROOT / "params.yaml")
+    content["sweep"] = TINY
+    content["preprocess"]["image_size"] = 32
+    content["train"]["batch_size"] = 16
+    content["export"] |= LOOSE
+    with (root / "params.yaml").open("w") as stream:
+        YAML().dump(content, stream)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        winner = run_sweep(load_params(root / "params.yaml"), root)
+    return root, winner
+
+
+def test_the_winner_is_the_best_trial_and_its_real_package_fits(swept):
+    root, winner = swept
+    seen = look_at_sweep(load_params(root / "params.yaml"), root)
+    assert len(seen.rows) == 3
+    assert seen.changes == []
+    best = choose_trial(seen.rows, None)
+    assert (winner.trial, winner.score, winner.predicted_bytes) == (best.number, best.score, best.bytes)
+    package = root / paths.SWEEP / seen.study.study_name / "winner" / paths.PACKAGE.name
+    assert winner.bytes == sum(file.stat().st_size for file in package.rglob("*") if file.is_file()) <= 125_000
+    assert abs(winner.bytes - winner.predicted_bytes) < 600
+
+
+def test_the_report_needs_no_network_and_has_every_picture(swept):
+    root, winner = swept
+    folder = root / paths.SWEEP_REPORT
+    page = (folder / "report.html").read_text()
+    assert not re.findall(r"(?:src|href)=\"(?!#)[^\"]*", page)
+    assert page.count("<svg") == 4
+    assert f"{winner.bytes:,} bytes" in page
+    assert {file.name for file in folder.glob("*.png")} == {
+        "history.png",
+        "importance.png",
+        "parallel_coordinates.png",
+        "pareto_front.png",
+    }
+
+
+def test_mlflow_has_one_parent_and_a_child_for_each_trial_also_after_a_repeated_call(swept):
+    from pocketaffect.registry.store import open_store
+
+    root, winner = swept
+    assert run_sweep(load_params(root / "params.yaml"), root) == winner
+    client = open_store(root).client()
+    experiment = client.get_experiment_by_name("pocketaffect-sweeps")
+    runs = client.search_runs([experiment.experiment_id])
+    parents = [run for run in runs if run.data.tags["sweep.trial"] == "all"]
+    assert len(parents) == 1
+    children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parents[0].info.run_id]
+    assert sorted(run.data.tags["sweep.trial"] for run in children) == ["0", "1", "2"]
+    assert len(runs) == 4
+    best = next(run for run in children if run.data.tags["sweep.trial"] == str(winner.trial))
+    assert best.data.metrics["score"] == pytest.approx(winner.score)
+    assert "model.width" in best.data.params
+    assert parents[0].data.metrics["best_score"] == pytest.approx(winner.score)
+
+
+def test_an_adopted_trial_is_trained_again_to_the_bit_by_the_pipeline(swept):
+    root, winner = swept
+    seen = look_at_sweep(load_params(root / "params.yaml"), root)
+    row = choose_trial(seen.rows, winner.trial)
+    assert write_settings(list_changes(row, seen.asked), root / "params.yaml")
+    subprocess.run([sys.executable, str(ROOT / "pipelines" / "train.py")], cwd=root, check=True, capture_output=True)
+    with (root / paths.MODEL / "history.csv").open(newline="") as stream:
+        score = max(float(epoch["score"]) for epoch in csv.DictReader(stream))
+    assert score == pytest.approx(row.score, rel=1e-5)  # six digits are written
+    trial = root / paths.SWEEP / seen.study.study_name / "trials" / f"{row.first:05d}" / "model"
+    for file in (root / paths.MODEL).iterdir():
+        assert file.read_bytes() == (trial / file.name).read_bytes(), file.name
+    assert look_at_sweep(load_params(root / "params.yaml"), root).changes == []

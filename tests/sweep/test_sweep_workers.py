@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from sweep_parts import begin, fail_without_weights, make_root, score_by_rate
+
+from pocketaffect.sweep.budget import predict_bytes
+from pocketaffect.sweep.leases import MAX_DEATHS, count_trials, hold_lease, is_alive, reclaim_stale
+from pocketaffect.sweep.objective import WORST_SCORE, prepare_params
+from pocketaffect.sweep.results import best_first, count_epochs, find_front
+from pocketaffect.sweep.worker import run_worker, take_trial, work_on
+
+
+@pytest.fixture
+def root(tmp_path):
+    return make_root(tmp_path)
+
+
+def test_a_worker_takes_as_many_trials_as_are_wanted_and_a_repeated_call_takes_the_rest(root):
+    sweep = begin(root, trials=3)
+    run_worker(sweep.plan)
+    assert [row.outcome for row in sweep.rows()] == ["done"] * 3
+    run_worker(sweep.plan)
+    assert len(sweep.rows()) == 3
+    more = begin(root, trials=5)
+    run_worker(more.plan)
+    assert [row.number for row in more.rows()] == [0, 1, 2, 3, 4]
+    assert more.rows()[:3] == sweep.rows()[:3]
+
+
+def test_a_sweep_in_two_calls_makes_the_suggestions_of_one(tmp_path):
+    whole = begin(make_root(tmp_path / "whole"), trials=6, sampler="tpe")
+    run_worker(whole.plan)
+    for trials in (2, 6):
+        parts = begin(make_root(tmp_path / "parts"), trials=trials, sampler="tpe")
+        run_worker(parts.plan)
+    assert [row.settings for row in parts.rows()] == [row.settings for row in whole.rows()]
+
+
+def test_what_is_over_the_budget_trains_nothing_and_says_its_bytes(root):
+    trained = []
+
+    def train(plan, params, trial, folder):
+        trained.append(predict_bytes(params))
+        return score_by_rate(plan, params, trial, folder)
+
+    budget = 110_000
+    sweep = begin(root, train, trials=20, budget_bytes=budget)
+    run_worker(sweep.plan)
+    over = [row for row in sweep.rows() if row.outcome == "over budget"]
+    assert over
+    assert trained
+    assert max(trained) <= budget
+    assert len(trained) + len(over) == 20
+    for row in over:
+        assert row.bytes == predict_bytes(prepare_params(sweep.plan.params, row.settings)) > budget
+        assert (row.score, row.epochs) == (None, 0)
+        trial = sweep.study.trials[row.number]
+        assert trial.value == WORST_SCORE
+        assert trial.constraints == {"bytes": row.bytes - budget}
+    assert count_epochs(sweep.rows()) == 3 * len(trained)
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "nsga2", "random"])
+def test_every_sampler_works_under_the_budget(root, sampler):
+    sweep = begin(root, trials=13, sampler=sampler, budget_bytes=110_000)  # 10 of them are a model's beginning
+    run_worker(sweep.plan)
+    assert len(sweep.rows()) == 13
+    assert best_first(sweep.rows())[0].score > 0.9
+
+
+def test_a_failing_trial_is_recorded_with_its_error_and_the_others_go_on(root):
+    sweep = begin(root, fail_without_weights, trials=12)
+    run_worker(sweep.plan)
+    rows = sweep.rows()
+    failed = [row for row in rows if row.outcome == "failed"]
+    assert {row.remark.split(":")[0] for row in failed} == {"PocketAffectError", "RuntimeError", "MemoryError"}
+    assert any("not enough memory: tried 9 GB" in row.remark for row in failed)
+    assert len(rows) == 12
+    assert best_first(rows)
+    assert all(row.settings["train.class_weights"] == "none" for row in failed)
+
+
+def test_equal_settings_are_trained_once(root):
+    calls = itertools.count()
+
+    def train(plan, params, trial, folder):
+        next(calls)
+        return score_by_rate(plan, params, trial, folder)
+
+    sweep = begin(root, train, trials=6, space={"model.width": [0.1, 0.15], "train.learning_rate": [0.01, 0.02]})
+    run_worker(sweep.plan)
+    rows = sweep.rows()
+    distinct = {tuple(row.settings.values()) for row in rows}
+    assert next(calls) == len(distinct) < 6
+    for row in rows:
+        same = next(one for one in rows if one.settings == row.settings)
+        assert (row.score, row.first) == (same.score, same.number)
+        assert row is same or row.remark == f"as trial {same.number}"
+
+
+def test_two_objectives_give_a_front_that_nothing_beats(root):
+    sweep = begin(root, trials=15, objectives="score-and-bytes", sampler="nsga2")
+    run_worker(sweep.plan)
+    done = best_first(sweep.rows())
+    front = find_front(sweep.rows())
+    for row in done:
+        beaten = any(
+            (one.score >= row.score and one.bytes <= row.bytes) and (one.score, one.bytes) != (row.score, row.bytes)
+            for one in done
+        )
+        assert beaten == (row.number not in {one.number for one in front})
+    assert {trial.number for trial in sweep.study.best_trials} == {row.number for row in front}
+
+
+def test_a_lease_lasts_as_long_as_its_holder(tmp_path):
+    with hold_lease(tmp_path) as worker:
+        assert is_alive(tmp_path, worker)
+    assert not is_alive(tmp_path, worker)
+    assert not is_alive(tmp_path, None)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_trial_of_a_dead_worker_is_queued_again_and_counts_once(root):
+    sweep = begin(root, trials=3)
+    lost = take_trial(sweep.plan, sweep.study, "a worker that holds no lease")
+    settings = sweep.plan.space.suggest(lost)
+    run_worker(sweep.plan)
+    rows = sweep.rows()
+    assert [row.outcome for row in rows] == ["done"] * 3
+    again = next(row for row in rows if row.first == lost.number)
+    assert again.number != lost.number
+    assert again.settings == settings
+    assert count_trials(sweep.study) == (3, 0)
+
+
+def test_a_living_worker_keeps_its_trial(root):
+    sweep = begin(root)
+    with hold_lease(sweep.plan.folder / "workers") as worker:
+        take_trial(sweep.plan, sweep.study, worker)
+        assert reclaim_stale(sweep.study, sweep.plan.folder / "workers") == []
+    assert reclaim_stale(sweep.study, sweep.plan.folder / "workers") == [0]
+
+
+def test_a_trial_that_kills_its_workers_is_given_up(root):
+    sweep = begin(root, trials=1)
+    for _ in range(MAX_DEATHS):
+        take_trial(sweep.plan, sweep.study, "dead")
+        reclaim_stale(sweep.study, sweep.plan.folder / "workers")
+    run_worker(sweep.plan)
+    (row,) = sweep.rows()
+    assert row.outcome == "failed"
+    assert row.remark == f"{MAX_DEATHS} worker(s) died of it: killed, or out of memory"
+
+
+def test_a_stopped_worker_gives_its_trial_back_however_often(root):
+    def stop(plan, params, trial, folder):
+        raise KeyboardInterrupt
+
+    for _ in range(MAX_DEATHS + 1):
+        sweep = begin(root, stop, trials=1)
+        with pytest.raises(KeyboardInterrupt):
+            work_on(sweep.plan, sweep.study, take_trial(sweep.plan, sweep.study, "stopped"))
+    (row,) = sweep.rows()
+    assert row.outcome == "waiting"
+    settings = row.settings or sweep.study.trials[row.number].params
+    run_worker(begin(root, trials=1).plan)
+    (row,) = sweep.rows()
+    assert row.outcome == "done"
+    assert row.first == 0
+    assert row.settings["model.width"] == settings["model.width"]
+
+
+def test_a_trial_that_another_ended_is_left_as_it_is(root):
+    def end_from_elsewhere(plan, params, trial, folder):
+        sweep.study.tell(trial.number, 0.25)
+        return 0.75
+
+    sweep = begin(root, end_from_elsewhere, trials=1)
+    work_on(sweep.plan, sweep.study, take_trial(sweep.plan, sweep.study, "slow"))
+    assert sweep.study.trials[0].value == 0.25
