@@ -35,7 +35,7 @@ TRAIN = _PARAMS["train"] | {
     "learning_rate": 0.01,
     "warmup_epochs": 1,
     "class_weights": "balanced",
-    "augment": {"rotation_degrees": 5, "shift": 0.02, "flip": 0.5},
+    "augment": _PARAMS["train"]["augment"] | {"rotation_degrees": 5, "shift": 0.02, "flip": 0.5},
 }
 
 
