@@ -11,7 +11,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from safetensors.torch import save_file
-from training_parts import MODEL, TRAIN, read_history, write_separable_shards
+from training_parts import EVERYTHING, MODEL, TRAIN, read_history, write_separable_shards
 
 from pocketaffect.config import ModelParams, TrainParams
 from pocketaffect.data.shards.batches import Batch
@@ -24,16 +24,6 @@ from pocketaffect.training.objective import Losses
 from pocketaffect.training.scores import find_best
 
 DISTILL = TRAIN["distill"]
-EVERYTHING = {
-    "ema_decay": 0.9,
-    "clip_norm": 1.0,
-    "accumulate": 4,
-    "patience": 5,
-    "label_smoothing": 0.1,
-    "va_loss": "mix",
-    "task_weights": "learned",
-    "augment": TRAIN["augment"] | {"brightness": 0.1, "contrast": 0.2, "cutout": 0.3, "mixup": 0.4},
-}
 
 
 @pytest.fixture(scope="module")
