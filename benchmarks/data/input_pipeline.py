@@ -36,7 +36,7 @@ from pocketaffect.data.shards.batches import train_batches
 from pocketaffect.data.shards.split import Split
 
 SHARD = 2048
-PAPER = AugmentParams(rotation_degrees=20.0, shift=0.1, flip=0.5)
+PAPER = AugmentParams(rotation_degrees=20.0, shift=0.1, flip=0.5, brightness=0.0, contrast=0.0, cutout=0.0, mixup=0.0)
 
 
 def main() -> None:

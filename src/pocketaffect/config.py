@@ -74,62 +74,62 @@ class ModelParams(Section):
     full_resolution_stem: bool
     head: Literal["prototype", "plain"]
     dropout: Annotated[float, Field(ge=0, le=1.5)]
-    pretrained: PathText | None = None
+    pretrained: PathText | None
 
 
 class AugmentParams(Section):
-    """Random geometry of a training face, and changes of its looks, which are off where they are left out."""
+    """Random geometry of a training face, and changes of its looks."""
 
     rotation_degrees: Annotated[float, Field(ge=0, le=180)]
     shift: Annotated[float, Field(ge=0, le=0.5)]
     flip: Fraction
-    brightness: Fraction = 0.0
-    contrast: Fraction = 0.0
-    cutout: Fraction = 0.0
-    mixup: Annotated[float, Field(ge=0, le=10)] = 0.0
+    brightness: Fraction
+    contrast: Fraction
+    cutout: Fraction
+    mixup: Annotated[float, Field(ge=0, le=10)]
 
 
 class DistillParams(Section):
     """A larger network to learn from."""
 
-    teacher: PathText | None = None
-    temperature: Positive = 2.0
-    weight: Fraction = 0.5
+    teacher: PathText | None
+    temperature: Positive
+    weight: Fraction
 
 
 class TrainParams(Section):
-    """Optimisation and its determinism. Parts of the recipe with a default are off where they are left out."""
+    """Optimisation and its determinism."""
 
     seed: Seed
     threads: Annotated[int, Field(ge=1, le=256)]
     instructions: Literal["avx2", "native"]
     accelerator: Literal["cpu", "gpu", "auto"]
-    devices: Annotated[int, Field(ge=1, le=1024)] = 1
-    nodes: Annotated[int, Field(ge=1, le=1024)] = 1
-    executor: ExecutorName = "local"
-    precision: Literal["fp32", "bf16"] = "fp32"
+    devices: Annotated[int, Field(ge=1, le=1024)]
+    nodes: Annotated[int, Field(ge=1, le=1024)]
+    executor: ExecutorName
+    precision: Literal["fp32", "bf16"]
     epochs: Count
-    patience: Annotated[int, Field(ge=0)] = 0
+    patience: Annotated[int, Field(ge=0)]
     batch_size: Annotated[int, Field(ge=2)]
-    accumulate: Count = 1
+    accumulate: Count
     optimizer: Literal["adam", "adamw"]
     learning_rate: Positive
     weight_decay: NotNegative
-    schedule: Literal["cosine", "constant"] = "cosine"
+    schedule: Literal["cosine", "constant"]
     warmup_epochs: NotNegative
-    clip_norm: NotNegative = 0.0
-    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    start_from: PathText | None = None
-    select: Literal["score", "accuracy", "loss"] = "score"
+    clip_norm: NotNegative
+    ema_decay: Annotated[float, Field(ge=0, lt=1)]
+    start_from: PathText | None
+    select: Literal["score", "accuracy", "loss"]
     class_weights: Literal["none", "balanced", "effective"]
-    logit_adjustment: NotNegative = 0.0
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    logit_adjustment: NotNegative
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
     soft_labels: bool
-    va_loss: Literal["mse", "ccc", "mix"] = "mse"
-    task_weights: Literal["fixed", "learned"] = "fixed"
+    va_loss: Literal["mse", "ccc", "mix"]
+    task_weights: Literal["fixed", "learned"]
     expression_weight: NotNegative
     va_weight: NotNegative
-    distill: DistillParams = DistillParams()
+    distill: DistillParams
     augment: AugmentParams
 
 

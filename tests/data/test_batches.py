@@ -20,8 +20,9 @@ from pocketaffect.data.shards.batches import (
 )
 from pocketaffect.data.shards.split import Split
 
-STILL = AugmentParams(rotation_degrees=0.0, shift=0.0, flip=0.0)
-MOVING = AugmentParams(rotation_degrees=20.0, shift=0.1, flip=0.5)
+LOOKS = {"brightness": 0.0, "contrast": 0.0, "cutout": 0.0, "mixup": 0.0}
+STILL = AugmentParams(rotation_degrees=0.0, shift=0.0, flip=0.0, **LOOKS)
+MOVING = AugmentParams(rotation_degrees=20.0, shift=0.1, flip=0.5, **LOOKS)
 
 
 def small_split(count: int = 23, size: int = 32, shard: int = 10, soft: np.ndarray | None = None) -> Split:
@@ -188,7 +189,7 @@ def test_a_whole_pixel_shift_moves_right_and_down_and_lets_the_border_go_on():
 
 def test_a_quarter_turn_turns_about_the_centre():
     face = picture(5, 40, 40)
-    quarter = AugmentParams(rotation_degrees=90.0, shift=0.0, flip=0.0)
+    quarter = AugmentParams(rotation_degrees=90.0, shift=0.0, flip=0.0, **LOOKS)
     turned = {draw: moved(face, quarter, draw, 0.5, 0.5, 0.9).astype(int) for draw in (0.0, 1.0)}
     # In image coordinates, y down, a positive angle turns clockwise.
     assert np.abs(turned[1.0] - np.rot90(face, k=-1)).max() <= 1

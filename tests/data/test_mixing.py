@@ -12,7 +12,7 @@ from pocketaffect.data.shards.mixup import Faces, draw_partners, mix_faces
 from pocketaffect.data.shards.split import Split
 
 NONE = np.full(8, np.nan, np.float32)
-STILL = {"rotation_degrees": 0.0, "shift": 0.0, "flip": 0.0}
+STILL = dict.fromkeys(("rotation_degrees", "shift", "flip", "brightness", "contrast", "cutout", "mixup"), 0.0)
 
 
 def split(rows: int = 12) -> Split:
@@ -71,7 +71,7 @@ def test_partners_come_from_the_whole_split_and_the_own_share_is_the_larger():
 
 @pytest.mark.parametrize("change", [{"mixup": 0.5}, {"cutout": 0.5}, {"brightness": 0.3}, {"contrast": 0.5}])
 def test_a_face_looks_the_same_whatever_batch_it_falls_into_and_other_in_the_next_epoch(change):
-    augment = AugmentParams(**STILL, **change)
+    augment = AugmentParams(**STILL | change)
     batches = FaceBatches(split(), augment=augment, seed=7, epoch=3)
     together = batches[np.array([4, 9, 0])]
     assert together.rows.tolist() == [4, 9, 0]
@@ -114,7 +114,7 @@ def test_a_square_about_the_drawn_centre_is_painted_in_the_mean_colour(x, y, sid
 def test_tones_move_by_their_limits_about_the_mean():
     image = np.random.default_rng(0).uniform(0.4, 0.6, (2, 8, 8, 3)).astype(np.float32)
     changed = image.copy()
-    augment = AugmentParams(**STILL, brightness=0.1, contrast=0.5)
+    augment = AugmentParams(**STILL | {"brightness": 0.1, "contrast": 0.5})
     change_tones(changed, np.array([[0.0, 0.5], [0.75, 1.0]]), augment)
     np.testing.assert_allclose(changed[0], image[0] - 0.1, atol=1e-6)
     np.testing.assert_allclose(changed[1], image[1].mean() + 1.5 * (image[1] - image[1].mean()) + 0.05, atol=1e-6)

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from training_parts import MODEL, TRAIN, read_history, write_separable_shards
 
+from pocketaffect.config import ModelParams, TrainParams
 from pocketaffect.data.shards.batches import BatchOrder
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.training.checks import refuse_uneven
@@ -22,6 +22,7 @@ SETTINGS = TRAIN | {
     "epochs": 2,
     "batch_size": 24,
     "learning_rate": 1e-4,
+    "select": "loss",
     "ema_decay": 0.9,
     "va_loss": "mix",
     "label_smoothing": 0.1,
@@ -60,35 +61,48 @@ def test_a_batch_that_processes_cannot_share_is_refused_with_one_that_they_can(s
     refuse_uneven(better, processes)
 
 
-def train(folder: Path, settings: dict[str, Any], **environment: str) -> str:
+def train_in_two(folder: Path, model: dict[str, Any], settings: dict[str, Any]) -> str:
     """Trains in a process that Lightning can start again."""
-    write_separable_shards(folder / "shards", train=100, validation=49)
     script = Path(__file__).with_name("training_process.py")
-    done = subprocess.run(
-        [sys.executable, str(script), str(folder), json.dumps(MODEL | {"dropout": 0.0}), json.dumps(settings)],
-        capture_output=True,
-        text=True,
-        env=os.environ | environment,
-        timeout=600,
-    )
+    command = [sys.executable, str(script), str(folder), json.dumps(model), json.dumps(settings | {"devices": 2})]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     return done.stderr
 
 
+def train_in_one(folder: Path, model: dict[str, Any], settings: dict[str, Any]) -> None:
+    from training_process import first_gradients
+
+    from pocketaffect.training.fit import train_network
+
+    train_network(
+        folder / "shards",
+        ModelParams(**model),
+        TrainParams(**settings),
+        work=folder / "work",
+        target=folder / "model",
+        progress=False,
+        callbacks=[first_gradients(folder)],
+    )
+
+
 @pytest.mark.slow
-def test_two_processes_end_with_the_metrics_and_weights_of_one(tmp_path):
+def test_two_processes_end_with_the_gradients_metrics_and_weights_of_one(tmp_path):
     from pocketaffect.models.network import load_network
 
-    train(tmp_path / "one", SETTINGS)
-    log = train(tmp_path / "two", SETTINGS | {"devices": 2})
+    folders = tmp_path / "one", tmp_path / "two"
+    for folder, train in zip(folders, (train_in_one, train_in_two), strict=True):
+        write_separable_shards(folder / "shards", train=100, validation=49)
+        log = train(folder, MODEL | {"dropout": 0.0}, SETTINGS)
     assert "epoch 2/2" in log
-    one, two = (np.load(tmp_path / name / "gradients.npz") for name in ("one", "two"))
-    largest = max(float(np.abs(one[name]).max()) for name in one)
-    for name in one:
-        np.testing.assert_allclose(two[name], one[name], rtol=1e-3, atol=1e-5 * largest, err_msg=name)
-    for mine, theirs in zip(*(read_history(tmp_path / name / "model") for name in ("one", "two")), strict=True):
-        assert mine == pytest.approx(theirs, rel=2e-3, abs=2e-3)
-    states = [load_network(tmp_path / name / "model").state_dict() for name in ("one", "two")]
+    one, two = (np.load(folder / "gradients.npz") for folder in folders)
+    # Statistics or losses of half a batch would be off by a tenth. Normalisation makes rounding grow from layer to
+    # layer, and leaves nothing but rounding of gradients that cancel: all of them are taken together.
+    whole, other = (np.concatenate([gradients[name].ravel() for name in one]) for gradients in (one, two))
+    assert np.linalg.norm(other - whole) < 2e-3 * np.linalg.norm(whole)
+    for mine, theirs in zip(*(read_history(folder / "model") for folder in folders), strict=True):
+        assert mine == pytest.approx(theirs, rel=1e-2, abs=2e-3)
+    states = [load_network(folder / "model").state_dict() for folder in folders]
     for name, tensor in states[0].items():
         np.testing.assert_allclose(tensor, states[1][name], rtol=0.01, atol=1e-3, err_msg=name)
-    assert list((tmp_path / "two" / "work").iterdir()) == []
+    assert list((folders[1] / "work").iterdir()) == []

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from training_parts import MODEL, TRAIN, Workplace, read_history
+from training_parts import EVERYTHING, MODEL, TRAIN, Workplace, read_history
 
 from pocketaffect.config import ModelParams, TrainParams
 from pocketaffect.errors import PocketAffectError
@@ -106,6 +106,16 @@ def test_a_training_killed_after_an_epoch_ends_with_the_undisturbed_bytes(after,
     log = place.run()
     assert "going on from" in log
     assert place.results() == undisturbed.results()
+
+
+@pytest.mark.slow
+def test_a_training_with_every_part_of_the_recipe_ends_with_the_undisturbed_bytes_after_a_kill(make_workplace):
+    whole, place = make_workplace(), make_workplace()
+    whole.run(**EVERYTHING)
+    stop_after_first_epoch(place, **EVERYTHING)
+    assert not place.model.exists()
+    assert "going on from" in place.run(**EVERYTHING)
+    assert place.results() == whole.results()
 
 
 @pytest.mark.slow

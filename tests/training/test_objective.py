@@ -17,7 +17,8 @@ COUNTS = [4, 40, 8, 6, 3, 2, 9, 5]
 EXPRESSION = np.repeat(np.arange(8), COUNTS)
 
 
-def objective(**settings: Any) -> Objective:
+def objective(*, distill: dict[str, Any] | None = None, **settings: Any) -> Objective:
+    settings["distill"] = TRAIN["distill"] | (distill or {})
     return Objective(TrainParams(**TRAIN | {"class_weights": "none"} | settings), EXPRESSION)
 
 

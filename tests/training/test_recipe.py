@@ -11,7 +11,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from safetensors.torch import save_file
-from training_parts import MODEL, TRAIN, read_history, write_separable_shards
+from training_parts import EVERYTHING, MODEL, TRAIN, read_history, write_separable_shards
 
 from pocketaffect.config import ModelParams, TrainParams
 from pocketaffect.data.shards.batches import Batch
@@ -23,16 +23,7 @@ from pocketaffect.training.fit import Run, build_trainer, prepare_run, train_net
 from pocketaffect.training.objective import Losses
 from pocketaffect.training.scores import find_best
 
-EVERYTHING = {
-    "ema_decay": 0.9,
-    "clip_norm": 1.0,
-    "accumulate": 4,
-    "patience": 5,
-    "label_smoothing": 0.1,
-    "va_loss": "mix",
-    "task_weights": "learned",
-    "augment": TRAIN["augment"] | {"brightness": 0.1, "contrast": 0.2, "cutout": 0.3, "mixup": 0.4},
-}
+DISTILL = TRAIN["distill"]
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +87,7 @@ class Steps(pl.Callback):
 
 
 def test_all_parts_together_learn_and_end_with_the_same_bytes_after_an_interruption(shards, teacher, tmp_path):
-    settings = EVERYTHING | {"distill": {"teacher": str(teacher)}, "epochs": 4, "learning_rate": 0.02}
+    settings = EVERYTHING | {"distill": DISTILL | {"teacher": str(teacher)}, "epochs": 4, "learning_rate": 0.02}
     steps = Steps()
     history = fit(shards, tmp_path / "whole", steps, **settings)
     assert history[-1]["validation_expression_loss"] < history[0]["validation_expression_loss"]
@@ -121,7 +112,9 @@ def test_the_kept_network_is_the_moving_average_of_the_steps(shards, tmp_path):
         expected = {name: decay * tensor + (1 - decay) * state[name].double() for name, tensor in expected.items()}
     kept = load_network(tmp_path / "model").state_dict()
     for name, tensor in kept.items():
-        if not name.endswith("num_batches_tracked"):
+        if name.endswith("num_batches_tracked"):
+            assert int(tensor) == len(steps.states)
+        else:
             torch.testing.assert_close(tensor.double(), expected[name], rtol=1e-4, atol=1e-6, msg=name)
     assert not torch.equal(kept["expression.weight"], steps.states[-1]["expression.weight"])
 
@@ -172,13 +165,13 @@ def test_the_runs_name_hangs_on_the_teacher_and_on_the_first_weights(shards, tea
     save_network(first.network, tmp_path / "start")
     names = [
         first.fingerprint,
-        prepare(shards, distill={"teacher": str(teacher)}).fingerprint,
-        prepare(shards, distill={"teacher": str(teacher), "weight": 0.1}).fingerprint,
+        prepare(shards, distill=DISTILL | {"teacher": str(teacher)}).fingerprint,
+        prepare(shards, distill=DISTILL | {"teacher": str(teacher), "weight": 0.1}).fingerprint,
     ]
     teacher_file = teacher / "model.safetensors"
     before = teacher_file.read_bytes()
     teacher_file.write_bytes((tmp_path / "other" / "model.safetensors").read_bytes())
-    names.append(prepare(shards, distill={"teacher": str(teacher)}).fingerprint)
+    names.append(prepare(shards, distill=DISTILL | {"teacher": str(teacher)}).fingerprint)
     teacher_file.write_bytes(before)
     assert len(set(names)) == len(names)
     assert prepare(shards).fingerprint == first.fingerprint
@@ -214,7 +207,7 @@ def refused(match: str, shards: Path, model: dict[str, Any] | None = None, **set
         ({}, {"precision": "bf16"}, "train.instructions: native"),
         ({"width": 0.06, "pretrained": "hub"}, {}, "has no pretrained weights"),
         ({}, {"start_from": "nowhere"}, "train.start_from: nowhere: no trained model"),
-        ({}, {"distill": {"teacher": "nowhere"}}, "train.distill.teacher: nowhere: no trained model"),
+        ({}, {"distill": DISTILL | {"teacher": "nowhere"}}, "train.distill.teacher: nowhere: no trained model"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused_before_the_first_step(model, settings, text, shards):
@@ -260,7 +253,7 @@ def test_a_network_of_another_kind_or_a_damaged_one_is_no_start(shards, tmp_path
 
 def test_a_teacher_for_other_images_is_refused(shards, tmp_path):
     save_network(AffectNetwork(NetworkSpec("mobilenet", 0.1, 48, "plain")), tmp_path)
-    assert "48 pixels" in refused("images of another size", shards, distill={"teacher": str(tmp_path)})
+    assert "48 pixels" in refused("images of another size", shards, distill=DISTILL | {"teacher": str(tmp_path)})
 
 
 def test_a_loss_that_is_no_number_names_the_rows_that_it_comes_from():

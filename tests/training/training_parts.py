@@ -35,8 +35,20 @@ TRAIN = _PARAMS["train"] | {
     "learning_rate": 0.01,
     "warmup_epochs": 1,
     "class_weights": "balanced",
-    "augment": {"rotation_degrees": 5, "shift": 0.02, "flip": 0.5},
+    "augment": _PARAMS["train"]["augment"] | {"rotation_degrees": 5, "shift": 0.02, "flip": 0.5},
 }
+
+EVERYTHING = {
+    "ema_decay": 0.9,
+    "clip_norm": 1.0,
+    "accumulate": 4,
+    "patience": 5,
+    "label_smoothing": 0.1,
+    "va_loss": "mix",
+    "task_weights": "learned",
+    "augment": TRAIN["augment"] | {"brightness": 0.1, "contrast": 0.2, "cutout": 0.3, "mixup": 0.4},
+}
+"""Every part of the recipe that is off as shipped."""
 
 
 @cache

@@ -20,6 +20,10 @@ def average_weights(network: nn.Module, decay: float) -> AveragedModel:
 
     def follow(averaged: Tensors, current: Tensors, steps: torch.Tensor | int) -> None:
         done = int(steps)
+        if not averaged[0].is_floating_point():  # counters, which a rounded average would hold back
+            for mine, theirs in zip(averaged, current, strict=True):
+                mine.copy_(theirs)
+            return
         update: Any = get_ema_multi_avg_fn(min(decay, (1 + done) / (10 + done)))  # type: ignore[no-untyped-call]
         update(averaged, current, steps)
 

@@ -49,7 +49,6 @@ def train_network(
     progress: bool = True,
     callbacks: Sequence[Callback] = (),
     strategy: str | Strategy = "auto",
-    plugins: Sequence[Any] = (),
 ) -> list[dict[str, float]]:
     """Trains on the shards and writes the best epoch's network and the history into `target`.
 
@@ -66,7 +65,6 @@ def train_network(
         callbacks: More of Lightning's, such as one that prunes. One that raises leaves the checkpoint in place and
             writes no network.
         strategy: Of Lightning; by itself it takes DDP for more than one process.
-        plugins: More of Lightning's, such as a cluster's environment.
 
     Returns:
         The history, one dictionary for each epoch.
@@ -87,7 +85,7 @@ def train_network(
     with warnings.catch_warnings():
         # Lightning's advice on worker processes and log intervals does not fit memory-mapped shards.
         warnings.filterwarnings("ignore", module="pytorch_lightning")
-        trainer = build_trainer(params, checkpoints, [lines, *callbacks], strategy, plugins)
+        trainer = build_trainer(params, checkpoints, [lines, *callbacks], strategy)
         refuse_uneven(params.batch_size, trainer.world_size)
         if trainer.is_global_zero:
             _remove_other_runs(work, checkpoints)
@@ -197,7 +195,6 @@ def build_trainer(
     checkpoints: Path,
     callbacks: Sequence[Callback],
     strategy: str | Strategy = "auto",
-    plugins: Sequence[Any] = (),
 ) -> pl.Trainer:
     """Lightning's trainer as a recipe wants it; torchrun and SLURM it finds by itself."""
     # The best weights are inside the checkpoint too, so that one atomic file is all there is to resume from.
@@ -220,7 +217,7 @@ def build_trainer(
         deterministic=True,
         logger=False,
         callbacks=[keep_last, StopEarly(), *callbacks],
-        plugins=[AtomicCheckpointIO(), *plugins],
+        plugins=[AtomicCheckpointIO()],
         enable_progress_bar=any(isinstance(callback, TQDMProgressBar) for callback in callbacks),
         enable_model_summary=False,
         num_sanity_val_steps=0,

@@ -23,8 +23,16 @@ from pocketaffect.training.fit import prepare_run, train_network
 
 PAPER_BATCH: Final = {"alexnet": 400, "vgg": 400, "mobilenet": 250}
 PAPER_EPOCHS: Final = {"classifier": 24, "regressor": 16}
-ONE_THREAD: Final[Mapping[str, Any]] = {"threads": 1, "instructions": "avx2", "accelerator": "cpu"}
-"""The machine, which is no part of a recipe: these three keys of `train` in params.yaml."""
+ONE_THREAD: Final[Mapping[str, Any]] = {
+    "threads": 1,
+    "instructions": "avx2",
+    "accelerator": "cpu",
+    "devices": 1,
+    "nodes": 1,
+    "executor": "local",
+    "precision": "fp32",
+}
+"""The machine, which is no part of a recipe: these keys of `train` in params.yaml."""
 
 _PAPER: Final[Mapping[str, Any]] = {
     "optimizer": "adam",
@@ -33,8 +41,26 @@ _PAPER: Final[Mapping[str, Any]] = {
     "schedule": "constant",
     "warmup_epochs": 0.0,
     "class_weights": "balanced",
+    "va_loss": "mse",
+    "augment": {
+        "rotation_degrees": 20,
+        "shift": 0.1,
+        "flip": 0.5,
+        "brightness": 0.0,
+        "contrast": 0.0,
+        "cutout": 0.0,
+        "mixup": 0.0,
+    },
+    # What the paper does without.
+    "patience": 0,
+    "accumulate": 1,
+    "clip_norm": 0.0,
+    "ema_decay": 0.0,
+    "logit_adjustment": 0.0,
+    "label_smoothing": 0.0,
     "soft_labels": False,
-    "augment": {"rotation_degrees": 20, "shift": 0.1, "flip": 0.5},
+    "task_weights": "fixed",
+    "distill": {"teacher": None, "temperature": 1.0, "weight": 0.0},
 }
 _TASKS: Final[Mapping[str, Mapping[str, Any]]] = {
     "classifier": {"expression_weight": 1.0, "va_weight": 0.0, "select": "accuracy"},
@@ -44,7 +70,14 @@ _TASKS: Final[Mapping[str, Mapping[str, Any]]] = {
 
 def paper_network(architecture: str, width: float = 1.0) -> ModelParams:
     """The paper's network, wide or narrow: a plain output, its dropout."""
-    return ModelParams(architecture=architecture, width=width, full_resolution_stem=False, head="plain", dropout=1.0)
+    return ModelParams(
+        architecture=architecture,
+        width=width,
+        full_resolution_stem=False,
+        head="plain",
+        dropout=1.0,
+        pretrained=None,
+    )
 
 
 def paper_recipe(
@@ -64,10 +97,10 @@ def paper_recipe(
         batch_size: The paper's are in `PAPER_BATCH`.
         start_from: The classifier's folder, for the regressor.
         epochs: In place of the paper's.
-        machine: See `ONE_THREAD`.
+        machine: What differs from `ONE_THREAD`.
     """
     return TrainParams(
-        **machine,
+        **{**ONE_THREAD, **machine},
         **_PAPER,
         **_TASKS[task],
         seed=seed,
@@ -103,7 +136,7 @@ def train_paper_pair(
         target: The folder for the two.
         batch_size: In place of the paper's, for data sets smaller than a batch.
         epochs: Of classifier and regressor, in place of the paper's.
-        machine: See `ONE_THREAD`.
+        machine: What differs from `ONE_THREAD`.
         progress: A bar for each epoch, or a line in the log.
 
     Returns:
