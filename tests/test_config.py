@@ -54,7 +54,6 @@ def test_settings_cannot_be_changed_after_loading():
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"sweep__trials": "trials: 0"}, "sweep.trials: input should be greater than or equal to 1; found 0"),
         ({"train__epochs": "epocs: 3"}, "train.epocs: unknown key; did you mean 'epochs'?"),
         ({"sample": "sampel:"}, "sampel: unknown key; did you mean 'sample'?"),
         ({"validate": "validate_:"}, "validate_: unknown key; did you mean 'validate'?"),
