@@ -9,7 +9,7 @@ from sweep_parts import begin, make_params, make_root
 from pocketaffect import paths
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.sweep.command import look_at_sweep
-from pocketaffect.sweep.run import run_trials
+from pocketaffect.sweep.run import prepare_sweep, run_trials
 from pocketaffect.sweep.storage import JOURNAL_FILE, open_storage
 from pocketaffect.sweep.study import ask_question, open_study, require_consistent
 from pocketaffect.sweep.worker import run_worker
@@ -110,6 +110,29 @@ def test_pruning_by_two_objectives_is_refused():
 def test_a_storage_that_cannot_be_is_refused(tmp_path, address, problem):
     with pytest.raises(PocketAffectError, match=problem):
         open_storage(address, tmp_path)
+
+
+def test_a_sweep_of_no_trials_is_none():
+    with pytest.raises(ValueError, match=r"sweep\.trials\s+Input should be greater than or equal to 1"):
+        make_params(trials=0)
+
+
+def test_a_database_that_is_not_there_is_told_without_its_password(tmp_path):
+    with pytest.raises(PocketAffectError, match=r"cannot be used|no driver") as caught:
+        open_storage("postgresql+psycopg://me:s3cret@127.0.0.1:1/db", tmp_path)
+    assert "s3cret" not in str(caught.value)
+
+
+def test_what_the_winner_could_not_be_exported_in_is_refused_before_any_training(root):
+    params = make_params()
+    for export, problem in (
+        ({"precision": "palette4-grouped"}, "needs iOS18"),
+        ({"finetune": "dkm", "precision": "int8"}, "export.finetune"),
+        ({"precision": "auto"}, "not known before training"),
+    ):
+        changed = params.model_copy(update={"export": params.export.model_copy(update=export)})
+        with pytest.raises(PocketAffectError, match=problem):
+            prepare_sweep(changed, root)
 
 
 def test_a_journal_that_cannot_be_read_or_written_is_named(tmp_path):

@@ -45,8 +45,8 @@ class LocalWorker:
         code = self._process.exitcode
         if not code:
             return None
-        if code < 0:
-            return f"killed by signal {-code}"
+        if code < 0 or code == INTERRUPTED_EXIT:
+            return f"killed by signal {-code if code < 0 else signal.SIGTERM}"
         try:
             return str(self._errors.recv()) if self._errors.poll() else f"exit code {code}"
         except EOFError:

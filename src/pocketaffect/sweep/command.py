@@ -59,7 +59,11 @@ def run_sweep(params: Params, root: Path = Path(), *, new: bool = False) -> Winn
     try:
         with watch(params.sweep) as table:
             rows = run_trials(sweep, [table, runs])
-        winner = measure_winner(sweep.plan, rows)
+        try:
+            winner = measure_winner(sweep.plan, rows)
+        except PocketAffectError:  # over the budget or unfit to ship: the trials are worth a look all the same
+            write_sweep_report(sweep.plan, sweep.study, rows, None, root / paths.SWEEP_REPORT)
+            raise
     except BaseException:
         runs.finish(interrupted=True)
         raise

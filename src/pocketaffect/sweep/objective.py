@@ -118,7 +118,7 @@ def train_trial(plan: Plan, params: Params, trial: Trial, folder: Path) -> float
 
     shards = ensure_shards(params, plan.params.preprocess.image_size, plan.root)
     pruner = PruneByScore(trial)
-    listeners = () if plan.params.sweep.pruner == "none" else (pruner,)
+    listeners = (pruner,) if plan.params.sweep.objectives == "score" else ()  # Optuna takes reports of one objective
     try:
         history = train_network(
             shards,

@@ -27,6 +27,7 @@ from pocketaffect.sweep.shards import ensure_all_shards
 from pocketaffect.sweep.space import Choice, apply_settings, read_space
 from pocketaffect.sweep.storage import is_journal, open_storage
 from pocketaffect.sweep.study import ask_question, open_study, require_consistent
+from pocketaffect.sweep.winner import require_exportable
 from pocketaffect.sweep.worker import quieten, run_worker
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ def prepare_sweep(params: Params, root: Path = Path(), *, new: bool = False, tra
     executor = find_executor(params.sweep.executor)
     if is_journal(params.sweep.storage):
         executor.require_shared_folder("sweep.storage: journal")
+    require_exportable(params, space)
     require_fit(params, space)
     question = ask_question(params, root)
     storage = open_storage(params.sweep.storage, root / paths.SWEEP, requeue_silent)

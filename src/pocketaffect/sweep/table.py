@@ -79,7 +79,8 @@ def draw_table(
         *(("trial", "right"), ("outcome", "left"), ("score", "right"), ("bytes", "right")),
         *(("budget left", "right"), ("epochs", "right"), ("settings", "left")),
     ):
-        table.add_column(title, justify=justify, no_wrap=title != "settings")  # type: ignore[arg-type]
+        # In place, a row keeps to its line; the whole list may take what it needs.
+        table.add_column(title, justify=justify, no_wrap=title != "settings" or last is not None)  # type: ignore[arg-type]
     best = next(iter(best_first(rows)), None)
     for row in rows[-last:] if last else rows:
         left = "" if row.bytes is None else f"{params.budget_bytes - row.bytes:,}"

@@ -9,9 +9,11 @@ from dataclasses import asdict, dataclass
 from typing import Final
 
 from pocketaffect import paths
+from pocketaffect.config import Params
 from pocketaffect.files import write_atomically, write_json
 from pocketaffect.sweep.objective import MODEL_FOLDER, Plan, prepare_params
 from pocketaffect.sweep.results import TrialRow, best_first, find_front
+from pocketaffect.sweep.space import Choice, Space
 
 WINNER_FILE: Final = "winner.json"
 PACKAGE_FOLDER: Final = "winner"
@@ -36,6 +38,22 @@ class Winner:
     bytes: int
     agreement: float
     balanced_accuracy: float
+
+
+def require_exportable(params: Params, space: Space) -> None:
+    """Refuses, before any training, a precision that the winner could not be exported in.
+
+    Raises:
+        PocketAffectError: Systems of `export.deployment_target` do not read it, or `export.finetune` is not for it.
+    """
+    from pocketaffect.coreml.precisions import find_precision, require_readable
+    from pocketaffect.coreml.tune import require_suited
+
+    dimension = space.dimensions.get("export.precision", Choice((params.export.precision,)))
+    for name in dimension.corners():
+        export = params.export.model_copy(update={"precision": name})
+        require_readable(find_precision(str(name)), export.deployment_target)
+        require_suited(export)
 
 
 def measure_winner(plan: Plan, rows: Sequence[TrialRow]) -> Winner:
