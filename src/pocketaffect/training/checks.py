@@ -62,6 +62,11 @@ def _contradictions(model: ModelParams, params: TrainParams) -> Iterator[PocketA
             allowed="both above 0",
             todo="set train.task_weights: fixed for a single task",
         )
+    if params.select == "accuracy" and not params.expression_weight:
+        yield PocketAffectError(
+            "params.yaml: train.select: accuracy, of a network that learns no expression (train.expression_weight: 0)",
+            todo="set train.select: loss",
+        )
     if model.pretrained is not None and params.start_from is not None:
         yield PocketAffectError(
             "params.yaml: model.pretrained and train.start_from both give the first weights",

@@ -111,8 +111,9 @@ def _normalize(
     places = [0, *range(2, input.ndim)]
     shape = [1, -1, *(1 for _ in places[1:])]
     count = input.numel() // input.shape[1] * torch.distributed.get_world_size()
-    mean = _add_up(input.sum(places)) / count
-    centred = input - mean.view(shape)
+    wide = input.float()  # sums of half-precision numbers would be worth little
+    mean = _add_up(wide.sum(places)) / count
+    centred = wide - mean.view(shape)
     variance = _add_up(centred.square().sum(places)) / count
     if running_mean is not None and running_var is not None:
         running_mean.lerp_(mean.detach(), momentum)
@@ -120,4 +121,4 @@ def _normalize(
     normal = centred * (variance + eps).rsqrt().view(shape)
     if weight is not None:
         normal = normal * weight.view(shape)
-    return normal if bias is None else normal + bias.view(shape)
+    return (normal if bias is None else normal + bias.view(shape)).to(input.dtype)
