@@ -39,8 +39,8 @@ from input_pipeline import PAPER, make_faces
 GPU_FLOPS: Final = 1e13
 """Assumed: what small convolutions reach on a data-centre GPU in fp32, a fifth or less of its promise."""
 
-DDP_SHARE: Final = {1: 1.0, 8: 0.9, 32: 0.7}
-"""Assumed: what is left of a process's speed among so many; joined batch statistics cost a round for each layer."""
+STEP_SECONDS: Final = {1: 0.003, 8: 0.006, 32: 0.015}
+"""Assumed: what a process spends on starting a step's kernels, and on waiting for so many others at each layer."""
 
 CORES_PER_GPU: Final = 8
 EPOCHS: Final = 16
@@ -168,15 +168,15 @@ def print_table(costs: Costs, size: int) -> None:
 
 
 def line(name: str, images: int, costs: Costs, size: int, *, cores: int, gpus: int) -> str:
-    """One machine: the slower of its processes' reading and its GPUs' computing decides."""
+    """One machine: the slower of its processes (reading, starting kernels, waiting) and its GPUs decides."""
     data = images * (costs.look + costs.cut[size]) / cores
     cells = []
     for network, width in NETWORKS:
         key = (network, width, size)
-        read = 1 / costs.read[size]
         if gpus:
-            compute = GPU_FLOPS / (6 * costs.macs[key])  # forward 2 operations a MAC, backward twice as many
-            rate, bound = gpus * DDP_SHARE[gpus] * min(read, compute), "reading" if read < compute else "GPU"
+            process = BATCH * costs.read[size] + STEP_SECONDS[gpus]
+            compute = BATCH * 6 * costs.macs[key] / GPU_FLOPS  # forward 2 operations a MAC, backward twice as many
+            rate, bound = gpus * BATCH / max(process, compute), "GPU" if compute > process else "process"
         else:
             rate, bound = 1 / (costs.step[key] + costs.read[size]), "one thread"
         cells.append(f"{format_time(images * EPOCHS / rate)} ({bound})")

@@ -64,8 +64,10 @@ def wait_for(path: Path) -> str:
 def cluster():
     from two_nodes import run_two_nodes
 
-    with run_two_nodes() as cluster:
-        yield cluster
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)  # nodes import this file
+        with run_two_nodes() as cluster:
+            yield cluster
 
 
 @pytest.mark.slow
