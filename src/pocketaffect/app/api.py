@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import secrets
 from dataclasses import dataclass
 from datetime import date
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, HTTPException
-from fastapi.concurrency import run_in_threadpool
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -187,9 +185,8 @@ def _add_songs(api: APIRouter, services: Services) -> None:
         return {"services": {key: name for key, (name, _) in SERVICES.items()}, "tracks": tracks}
 
     @api.post("/songs", summary="Songs for an affect")
-    async def suggest_songs(body: SongsBody) -> Songs:
-        suggest = functools.partial(
-            services.recommender.recommend,
+    def suggest_songs(body: SongsBody) -> Songs:
+        found = services.recommender.recommend(
             body.affect.read(),
             listener=body.listener,
             ratings=[Rating(each.affect.read(), each.track, each.stars) for each in body.ratings],
@@ -197,8 +194,6 @@ def _add_songs(api: APIRouter, services: Services) -> None:
             count=body.count,
             seed=secrets.randbits(32) if body.seed is None else body.seed,
         )
-        # Ranking a catalogue takes a millisecond, less than threads that wait for each other; a service is waited for.
-        found = await run_in_threadpool(suggest) if catalogue is None else suggest()
         return Songs(
             songs=[
                 Song(

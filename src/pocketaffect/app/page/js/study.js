@@ -107,7 +107,8 @@ export class Study {
   /** First half of a prompt: what to show, and the camera. */
   #showPrompt(prompt) {
     const note = element("p", { class: "soft", role: "status" });
-    const take = button("study.take", () => this.#take(prompt, note), "primary");
+    const problem = element("p", { class: "problem", role: "alert" });
+    const take = button("study.take", () => this.#take(prompt, note, problem), "primary");
     this.#replace(
       this.#head(prompt),
       element(
@@ -121,6 +122,7 @@ export class Study {
           element("p", { class: "hint" }, prompt.hint),
           element("div", { class: "buttons" }, take),
           note,
+          problem,
         ),
         element("div", { id: CAMERA_PLACE }),
       ),
@@ -139,7 +141,8 @@ export class Study {
     }
   }
 
-  async #take(prompt, note) {
+  async #take(prompt, note, problem) {
+    problem.textContent = "";
     if (!this.#live.latest) {
       note.textContent = text(this.#live.running ? "study.face_needed" : "study.camera_needed");
       return;
@@ -152,7 +155,7 @@ export class Study {
       this.#showQuestions(prompt, affect, songs);
     } catch (error) {
       this.#live.resume();
-      note.textContent = text("songs.failed", { message: error.message });
+      problem.textContent = text("songs.failed", { message: error.message });
     }
   }
 

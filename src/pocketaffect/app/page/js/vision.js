@@ -15,10 +15,7 @@ export class Vision {
 
   /** Loads both networks, where they are not; resolves when they can be used. */
   open() {
-    if (!this.#opened) {
-      this.#opened = this.#start();
-      this.#opened.catch(() => (this.#opened = null));
-    }
+    this.#opened ??= this.#start();
     return this.#opened;
   }
 

@@ -4,7 +4,8 @@ import * as ort from "/web/ort.wasm.bundle.min.mjs";
 import { cutSquare, placeSquare } from "./crop.js";
 import { DETECTOR_SIZE, decodeFaces, letterbox, toPlanes } from "./detect.js";
 
-ort.env.wasm.wasmPaths = { wasm: "/web/ort-wasm-simd-threaded.wasm" };
+const RUNTIME = "/web/ort-wasm-simd-threaded.wasm";
+ort.env.wasm.initTimeout = 60_000; // milliseconds; a runtime that cannot start would keep us waiting for ever
 ort.env.wasm.numThreads = 1; // a small network gains nothing from more, and one thread repeats to the bit
 
 let detector;
@@ -24,16 +25,18 @@ self.onmessage = async ({ data }) => {
 
 async function load(served) {
   facts = served;
-  const files = ["/web/face-detector.onnx", ...facts.files].map(read); // all on their way while the runtime starts
+  const files = [RUNTIME, "/web/face-detector.onnx", ...facts.files];
+  const [runtime, ...models] = await Promise.all(files.map(read));
+  ort.env.wasm.wasmBinary = runtime; // it would fetch it by itself, and not tell us where that fails
   const sessions = [];
-  for (const file of files) sessions.push(await ort.InferenceSession.create(await file, { executionProviders: ["wasm"] }));
+  for (const model of models) sessions.push(await ort.InferenceSession.create(model, { executionProviders: ["wasm"] }));
   [detector, ...networks] = sessions;
   self.postMessage({ kind: "ready" });
 }
 
 async function read(url) {
-  const answer = await fetch(url);
-  if (!answer.ok) throw new Error(`${url}: the server said ${answer.status}`);
+  const answer = await fetch(url).catch(() => null);
+  if (!answer?.ok) throw new Error(`the server did not give ${url}.`);
   return new Uint8Array(await answer.arrayBuffer());
 }
 
