@@ -71,7 +71,7 @@ def search_history(root: Path, says: Mapping[str, str]) -> History | None:
         root: The repository.
         says: From `read_file_metadata`.
     """
-    listed = _git(root, "log", "--all", "HEAD", "--format=%H%x09%cI%x09%s", "--", *_WATCHED)
+    listed = _git(root, "log", "--all", "HEAD", "--no-show-signature", "--format=%H%x09%cI%x09%s", "--", *_WATCHED)
     if listed is None:
         return None
     lines = [line.split("\t", 2) for line in listed.splitlines()]

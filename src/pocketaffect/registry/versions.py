@@ -170,9 +170,15 @@ def check_forms(store: Store, version: RegisteredVersion) -> None:
         PocketAffectError: One of them is gone or has other bytes.
     """
     package_path(store, version)
-    for name, expected in _read_contents(store, version).items():
-        if name.startswith(f"{MODEL_FOLDER}/") and not name.startswith(f"{MODEL_FOLDER}/{version.tags[PACKAGE_TAG]}/"):
-            _fetch(store, version, name, expected)
+    forms = {
+        name: sha256 for name, sha256 in _read_contents(store, version).items() if name.startswith(f"{MODEL_FOLDER}/")
+    }
+    with tempfile.TemporaryDirectory(prefix="pocketaffect-") as place:
+        local = _local_folder(version.source)
+        if local is None and forms:
+            store.client().download_artifacts(version.run_id, MODEL_FOLDER, place)
+        for name, sha256 in forms.items():
+            _hold(version, (Path(place) if local is None else local.parent) / name, name, sha256)
 
 
 def _read_contents(store: Store, version: RegisteredVersion) -> Mapping[str, str]:
@@ -187,21 +193,34 @@ def _read_contents(store: Store, version: RegisteredVersion) -> Mapping[str, str
 def _fetch(store: Store, version: RegisteredVersion, name: str, sha256: str) -> Path:
     from mlflow.exceptions import MlflowException
 
-    title = f"version {version.version} of {version.model_name!r}: {name}"
     folder = _local_folder(version.source)
+    if folder is not None:
+        return _hold(version, folder.parent / name, name, sha256)
+    scratch = tempfile.mkdtemp(prefix="pocketaffect-version-")
     try:
-        if folder is not None:
-            file = folder.parent / name
-        else:
-            scratch = tempfile.mkdtemp(prefix="pocketaffect-version-")
-            file = Path(store.client().download_artifacts(version.run_id, name, scratch))
-        found = hashlib.sha256(file.read_bytes()).hexdigest()
+        file = Path(store.client().download_artifacts(version.run_id, name, scratch))
     except (OSError, MlflowException) as error:
-        todo = "restore mlruns/artifacts from a backup"
-        raise PocketAffectError(f"{title} is gone", found=" ".join(str(error).split())[:200], todo=todo) from None
+        raise _gone(version, name, error) from None
+    return _hold(version, file, name, sha256)
+
+
+def _gone(version: RegisteredVersion, name: str, error: Exception) -> PocketAffectError:
+    return PocketAffectError(
+        f"version {version.version} of {version.model_name!r}: {name} is gone",
+        found=" ".join(str(error).split())[:200],
+        todo="restore mlruns/artifacts from a backup",
+    )
+
+
+def _hold(version: RegisteredVersion, file: Path, name: str, sha256: str) -> Path:
+    """The file, if it has its registered bytes."""
+    try:
+        found = hashlib.sha256(file.read_bytes()).hexdigest()
+    except OSError as error:
+        raise _gone(version, name, error) from None
     if found != sha256:
         raise PocketAffectError(
-            f"{title} is not the file that was registered",
+            f"version {version.version} of {version.model_name!r}: {name} is not the file that was registered",
             found=f"SHA-256 {found} at {file}",
             allowed=sha256,
             todo="restore mlruns/artifacts from a backup",
