@@ -22,7 +22,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "coreml"))
 
 import torch
-from test_size import compare
+from size_parts import compare
 
 from pocketaffect.coreml.precisions import COMPRESSED_ABOVE, PRECISIONS
 from pocketaffect.coreml.size import list_shapes
@@ -75,9 +75,7 @@ def fit(rows: list[dict[str, Any]]) -> None:
     for name, value in zip(names, found, strict=True):
         print(f"{name:40}{value:+10.1f}")
     left = misses - matrix @ found
-    print(
-        f"{len(rows)} packages, {len(names)} numbers, rank {rank}; left {left.min():.0f} to {left.max():.0f} bytes"
-    )
+    print(f"{len(rows)} packages, {len(names)} numbers, rank {rank}; left {left.min():.0f} to {left.max():.0f} bytes")
 
 
 def _features(row: dict[str, Any]) -> Iterator[tuple[str, float]]:
