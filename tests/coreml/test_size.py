@@ -1,4 +1,4 @@
-"""Predicted bytes against those of real conversions; of all designs in test_backbones.py and benchmarks/export/size.py."""
+"""Predicted bytes against those of conversions; all designs are in test_backbones.py and benchmarks/export/size.py."""
 
 from __future__ import annotations
 
