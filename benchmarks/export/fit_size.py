@@ -22,7 +22,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "coreml"))
 
 import torch
-from test_size import compare
+from size_parts import compare
 
 from pocketaffect.coreml.precisions import COMPRESSED_ABOVE, PRECISIONS
 from pocketaffect.coreml.size import list_shapes

@@ -17,7 +17,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "coreml"))
 
-from test_size import compare
+from size_parts import compare
 
 from pocketaffect.coreml.size import list_shapes, predict_package_bytes
 from pocketaffect.coreml.size_table import FORMS

@@ -28,11 +28,13 @@ BATCH: Final = 32
 def main() -> None:
     """Prints both tables."""
     pin_arithmetic(threads=1, instructions="avx2")
+    import numpy as np
+    import torch
+
     from pocketaffect.config import load_params
     from pocketaffect.coreml.describe import PackageDescription
     from pocketaffect.coreml.export import export_network
     from pocketaffect.coreml.interpret import load_program
-    from pocketaffect.coreml.measure import predict_network
     from pocketaffect.coreml.packages import Packages
     from pocketaffect.coreml.precisions import find_precision
     from pocketaffect.coreml.quiet import import_coremltools
@@ -67,11 +69,16 @@ def main() -> None:
         )
         program = load_program(folder / "export" / paths.PACKAGE.name)
         _clock("open the package", lambda: load_program(folder / "export" / paths.PACKAGE.name))
+
+    def answer(faces: Any) -> None:
+        with torch.inference_mode():
+            network(torch.from_numpy(faces).permute(0, 3, 1, 2).float() / 255)
+
     for count in (1, BATCH):
-        faces = split.images()[:count]
+        faces = np.array(split.images()[:count])
         runs: dict[str, Callable[[], Any]] = {
             "interpreter": lambda faces=faces: program.predict(faces),
-            "PyTorch": lambda faces=faces: predict_network(network, faces),
+            "PyTorch": lambda faces=faces: answer(faces),
         }
         spent: dict[str, list[float]] = {name: [] for name in runs}
         for _ in range(ROUNDS):

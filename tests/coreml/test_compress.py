@@ -106,7 +106,7 @@ def test_bytes_fall_with_the_bits_of_a_form(making):
 
 
 @pytest.mark.slow
-def test_fresh_processes_with_other_hash_seeds_and_threads_give_the_same_palettes(network, tmp_path):
+def test_fresh_processes_with_other_hash_seeds_and_threads_give_the_same_bytes(network, tmp_path):
     weights = tmp_path / "weights.pt"
     torch.save(network.state_dict(), weights)
     program = f"""
@@ -114,14 +114,14 @@ import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
 import torch
 from conftest import SmallNetwork
 from pathlib import Path
-from pocketaffect.coreml.convert import PackageDescription, convert
-from pocketaffect.coreml.package import package_digest, save_package
+from pocketaffect.coreml.describe import PackageDescription
+from pocketaffect.coreml.package import package_digest
+from pocketaffect.coreml.packages import Packages
+from pocketaffect.coreml.precisions import PRECISIONS
 network = SmallNetwork(); network.load_state_dict(torch.load({str(weights)!r}))
-for precision in ("palette6", "palette4", "palette4-grouped", "int4-block", "pruned50-palette4"):
-    path = Path(sys.argv[1]) / (precision + ".mlpackage")
-    description = PackageDescription("a", "b", "c", "d")
-    save_package(convert(network, size=32, precision=precision, description=description), path)
-    print(precision, package_digest(path))
+packages = Packages(network.eval(), 32, PackageDescription("a", "b", "c", "d"), Path(sys.argv[1]))
+for precision in ("int8", "palette6", "palette4", "palette4-grouped", "int4-block", "pruned50-palette4"):
+    print(precision, package_digest(packages.make(PRECISIONS[precision]).path))
 """
     answers = {
         subprocess.run(
@@ -134,4 +134,4 @@ for precision in ("palette6", "palette4", "palette4-grouped", "int4-block", "pru
         for seed, threads in (("1", "1"), ("2", "2"))
     }
     assert len(answers) == 1
-    assert answers.pop().count("palette") == 4
+    assert len(set(answers.pop().split())) == 12

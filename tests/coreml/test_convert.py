@@ -5,10 +5,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import logging
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -71,35 +67,6 @@ def test_memory_format_and_training_mode_do_not_change_the_bytes(network, descri
     path = tmp_path / "other.mlpackage"
     save_package(convert(other, size=32, precision="int8", description=description), path)
     assert package_digest(path) == package_digest(packages["int8"])
-
-
-@pytest.mark.slow
-def test_fresh_processes_with_other_hash_seeds_and_threads_give_the_same_bytes(network, tmp_path):
-    weights = tmp_path / "weights.pt"
-    torch.save(network.state_dict(), weights)
-    program = f"""
-import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
-import torch
-from conftest import SmallNetwork
-from pathlib import Path
-from pocketaffect.coreml.convert import PackageDescription, convert
-from pocketaffect.coreml.package import package_digest, save_package
-network = SmallNetwork(); network.load_state_dict(torch.load({str(weights)!r}))
-path = Path(sys.argv[1])
-save_package(convert(network, size=32, precision="int8", description=PackageDescription("a", "b", "c", "d")), path)
-print(package_digest(path))
-"""
-    digests = {
-        subprocess.run(
-            [sys.executable, "-c", program, str(tmp_path / f"{seed}.mlpackage")],
-            env={**os.environ, "PYTHONHASHSEED": seed, "OMP_NUM_THREADS": threads},
-            check=True,
-            capture_output=True,
-            text=True,
-        ).stdout.strip()
-        for seed, threads in (("1", "1"), ("2", "2"))
-    }
-    assert len(digests) == 1
 
 
 def test_conversion_prints_nothing(network, description, capfd, caplog):

@@ -1,58 +1,18 @@
-"""Predicted bytes against those of real conversions; benchmarks/export/size.py makes more of them."""
+"""Predicted bytes against those of conversions; all designs are in test_backbones.py and benchmarks/export/size.py."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
+from size_parts import MOST_OVER, MOST_UNDER, MOST_UNDER_SHARE, compare
 
-from pocketaffect.coreml.describe import PackageDescription
-from pocketaffect.coreml.packages import Packages
 from pocketaffect.coreml.precisions import PRECISIONS
 from pocketaffect.coreml.size import list_shapes, predict_package_bytes
 from pocketaffect.coreml.size_table import FORMS, PROGRAMS
-from pocketaffect.coreml.verdict import describe_results
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.models.catalogue import CATALOGUE
 from pocketaffect.models.network import AffectNetwork, NetworkSpec
-from pocketaffect.models.reparameterize import reparameterize
-
-MOST_UNDER = 512
-MOST_UNDER_SHARE = 0.005
-MOST_OVER = 512
-
-
-def draw_network(spec):
-    """Random numbers everywhere: equal constants, such as the biases of a fresh network, would be stored once."""
-    network = AffectNetwork(spec).eval()
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.1)
-        for buffer in network.buffers():
-            if buffer.dtype.is_floating_point and buffer.ndim == 1:
-                buffer.copy_(torch.rand(buffer.shape, generator=generator) + 0.5)
-    return network
-
-
-def describe(spec):
-    """With texts as long as those of the export stage at the shipped params.yaml."""
-    origin = {"origin_data_md5": "0" * 36, "origin_params_sha256": "0" * 64, "origin_sources_sha256": "0" * 64}
-    return PackageDescription(
-        "the pocketaffect authors",
-        "Apache-2.0",
-        "0.2.0",
-        f"Facial expression (eight classes), valence and arousal from a face of {spec.size} x {spec.size} pixels; "
-        f"{spec.architecture} at width {spec.width:g}.",
-        {**origin, **describe_results(None, images=510)},
-    )
-
-
-def compare(spec, precisions, folder):
-    """Precision, predicted and real bytes."""
-    packages = Packages(reparameterize(draw_network(spec)), spec.size, describe(spec), folder)
-    for name in precisions:
-        yield name, predict_package_bytes(spec, name), packages.make(PRECISIONS[name]).bytes
 
 
 def assert_close(spec, compared):
@@ -73,7 +33,7 @@ def test_the_size_is_known_before_the_conversion(spec, precisions, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("architecture", CATALOGUE)
+@pytest.mark.parametrize("architecture", ["mobilenet", "mobilenetv3_small", "mobileone_s0"])
 def test_the_size_of_random_configurations_is_known_before_the_conversion(architecture, tmp_path):
     rng = np.random.default_rng(list(CATALOGUE).index(architecture))
     spec = NetworkSpec(

@@ -113,7 +113,7 @@ def _share_constants(block: Any) -> None:
 
 
 def _is_inline(operation: Any) -> bool:
-    return operation.type == "const" and operation.attributes[_VALUE].WhichOneof("value") == "immediateValue"
+    return bool(operation.type == "const" and operation.attributes[_VALUE].WhichOneof("value") == "immediateValue")
 
 
 def _shorten_names(block: Any, kept: Iterable[str]) -> None:
