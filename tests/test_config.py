@@ -167,7 +167,7 @@ def test_every_section_refuses_unknown_keys_and_conversions():
         return [model, *(found for item in models for found in sections(item))]
 
     found = sections(Params)
-    assert len(found) == 1 + len(read_yaml(SHIPPED)) + 2  # and train.augment, promotion.checks
+    assert len(found) == 1 + len(read_yaml(SHIPPED)) + 3  # and train.augment, train.distill, promotion.checks
     for section in found:
         assert section.model_config["extra"] == "forbid"
         assert section.model_config["strict"]

@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from pocketaffect.errors import PocketAffectError
+from pocketaffect.stage import require_dependency
+
 ROOT = Path(__file__).parents[1]
 
 SCRIPT = """
@@ -210,3 +213,26 @@ def test_a_stage_switches_telemetry_off(repository):
         "run_stage('x', lambda params: print(os.environ['DO_NOT_TRACK'], os.environ['DVC_NO_ANALYTICS']))"
     )
     assert run_alone(repository, code).stdout.split() in (["true", "1"], ["1", "1"])
+
+
+@pytest.mark.parametrize(
+    ("named", "refused"),
+    [
+        ("teachers/wide", False),
+        ("./teachers/wide/", False),
+        ("teachers/wide/model.safetensors", False),
+        ("teachers", True),
+        ("teachers/wider", True),
+        (None, False),
+    ],
+)
+def test_what_a_stage_reads_by_its_settings_must_be_among_its_dependencies(named, refused, tmp_path, monkeypatch):
+    (tmp_path / "dvc.yaml").write_text("stages:\n  train:\n    cmd: x\n    deps: [teachers/wide, out/shards]\n")
+    monkeypatch.chdir(tmp_path)
+    require_dependency("anywhere", "train.distill.teacher")  # DVC runs no stage
+    monkeypatch.setenv("DVC_STAGE", "train")
+    if not refused:
+        require_dependency(named, "train.distill.teacher")
+        return
+    with pytest.raises(PocketAffectError, match=f"add `- {named}` to the deps of train in dvc.yaml"):
+        require_dependency(named, "train.distill.teacher")

@@ -1,6 +1,6 @@
 """A two-node Ray cluster on this machine against its own processes: same shards, same trials, same network.
 
-    python benchmarks/sweep/ray_cluster.py [--images 320] [--trials 8]
+    python benchmarks/sweep/ray_cluster.py [--images 160] [--trials 8]
 
 Cuts the sample's faces, runs a sweep of random configurations, trains with two processes, each once locally and once on
 the cluster; then repeats the sweep and kills a node amid it. Exits with 1 where anything differs or is lost.
@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,12 @@ from pocketaffect import paths
 from pocketaffect.arithmetic import pin_arithmetic
 from pocketaffect.config import PARAMS_FILE, Params, load_params
 from pocketaffect.executor.choose import find_executor
+from pocketaffect.executor.ranks import run_ranks
 from pocketaffect.sweep.results import TrialRow
+from pocketaffect.training.launch import train_here
+
+TOLERANCE = 0.05
+"""Of losses and metrics: two processes add in another order, and the network grows that from step to step."""
 
 CLOCK: dict[str, float] = {}
 
@@ -32,7 +38,7 @@ CLOCK: dict[str, float] = {}
 def main() -> None:
     """Runs it all and prints a line for each part."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=320)
+    parser.add_argument("--images", type=int, default=160)
     parser.add_argument("--trials", type=int, default=8)
     chosen = parser.parse_args()
     pin_arithmetic(threads=1, instructions="avx2")
@@ -42,11 +48,14 @@ def main() -> None:
         prepare_data(params)
         faults += cut(params, "local")
         local = sweep(params, "local")
+        one, two = train(params, "local", 1), train(params, "local", 2)
+        faults += compare_histories("two processes", one, two, limit=TOLERANCE)
         with timed("start of the cluster"), contextlib.ExitStack() as stack:
             cluster = stack.enter_context(run_two_nodes())
             stay = stack.pop_all()
         with stay:
             faults += cut(params, "ray")
+            faults += compare_histories("two processes on ray", two, train(params, "ray", 2), limit=0.0)
             faults += compare("sweep on ray", local, sweep(params, "ray"))
             faults += compare("sweep with a killed node", local, sweep(params, "ray", NodeKiller(cluster)))
     print("\n".join(f"{name:<32} {seconds:7.1f} s" for name, seconds in CLOCK.items()))
@@ -62,7 +71,7 @@ def choose_params(images: int, trials: int) -> Params:
     content["model"] |= {"architecture": "alexnet", "width": 0.2}
     content["train"] |= {"epochs": 2, "batch_size": 16}
     content["sweep"] |= {
-        **{"trials": trials, "epochs": 4, "workers": 2, "sampler": "random", "pruner": "none"},
+        **{"trials": trials, "epochs": 3, "workers": 2, "sampler": "random", "pruner": "none"},
         "space": {
             "model.width": {"low": 0.1, "high": 0.6},
             "train.learning_rate": {"low": 0.0003, "high": 0.006, "log": True},
@@ -117,6 +126,25 @@ def hash_files(folder: Path) -> dict[str, str]:
     """sha256 of each file below the folder."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+def train(params: Params, executor: str, processes: int) -> list[dict[str, float]]:
+    """The history of a training by so many processes."""
+    alone = params.train.model_copy(update={"devices": 1, "nodes": processes})
+    call = partial(train_here, params.model_copy(update={"train": alone}), progress=False)
+    with timed(f"training, {executor}, {processes} process(es)"):
+        run_ranks(find_executor(executor), call, ranks=processes, gpu=False, work=paths.RANKS)
+    lines = (paths.MODEL / "history.csv").read_text().splitlines()
+    return [dict(zip(lines[0].split(","), map(float, line.split(",")), strict=True)) for line in lines[1:]]
+
+
+def compare_histories(
+    name: str, one: Sequence[dict[str, float]], other: Sequence[dict[str, float]], *, limit: float
+) -> list[str]:
+    """Prints the largest difference of any number of any epoch; a fault where it is over the limit."""
+    differences = [abs(a[key] - b[key]) for a, b in zip(one, other, strict=True) for key in a]
+    print(f"{name}: losses and metrics differ by {max(differences):.2g} at most over {len(one)} epochs")
+    return [f"{name}: differ by {max(differences)}, allowed {limit}"] if max(differences) > limit else []
 
 
 class NodeKiller:

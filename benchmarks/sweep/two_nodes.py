@@ -11,21 +11,23 @@ from typing import Any
 from pocketaffect.telemetry import disable_telemetry
 
 STORE_BYTES = 80 * 2**20
+ATTEMPTS = 4
 
 
 @contextlib.contextmanager
 def run_two_nodes() -> Iterator[Any]:
     """Yields a `ray.cluster_utils.Cluster` with a CPU on each of two nodes, and sets RAY_ADDRESS to it."""
     disable_telemetry()
-    os.environ |= {"RAY_raylet_start_wait_time_s": "120", "RAY_enable_metrics_collection": "0"}
+    os.environ["RAY_raylet_start_wait_time_s"] = "120"  # noqa: SIM112 - so Ray spells it
     import ray
     from ray.cluster_utils import Cluster
 
     before = os.environ.get("RAY_ADDRESS")
     os.environ.pop("RAY_ADDRESS", None)
-    cluster = Cluster(initialize_head=True, head_node_args={**node_settings(), "include_dashboard": False})
+    cluster = Cluster()
     try:
-        cluster.add_node(**node_settings())
+        for _ in ("head", "second"):
+            add_node(cluster)
         os.environ["RAY_ADDRESS"] = cluster.address
         yield cluster
     finally:
@@ -34,6 +36,18 @@ def run_two_nodes() -> Iterator[Any]:
         os.environ.pop("RAY_ADDRESS", None)
         if before is not None:
             os.environ["RAY_ADDRESS"] = before
+
+
+def add_node(cluster: Any) -> None:
+    """Adds a node. Ray ends one whose helpers take over 15 s to start, as on a busy machine: then once more."""
+    for attempt in range(ATTEMPTS):
+        try:
+            cluster.add_node(**node_settings(), include_dashboard=False)
+        except Exception:  # a plain one
+            if attempt == ATTEMPTS - 1:
+                raise
+        else:
+            return
 
 
 def node_settings() -> dict[str, Any]:

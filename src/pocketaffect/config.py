@@ -21,6 +21,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+PathText = Annotated[str, Field(min_length=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 ExecutorName = Literal["local", "ray"]
 
@@ -73,33 +74,62 @@ class ModelParams(Section):
     full_resolution_stem: bool
     head: Literal["prototype", "plain"]
     dropout: Annotated[float, Field(ge=0, le=1.5)]
+    pretrained: PathText | None = None
 
 
 class AugmentParams(Section):
-    """Random geometry of a training face."""
+    """Random geometry of a training face, and changes of its looks, which are off where they are left out."""
 
     rotation_degrees: Annotated[float, Field(ge=0, le=180)]
     shift: Annotated[float, Field(ge=0, le=0.5)]
     flip: Fraction
+    brightness: Fraction = 0.0
+    contrast: Fraction = 0.0
+    cutout: Fraction = 0.0
+    mixup: Annotated[float, Field(ge=0, le=10)] = 0.0
+
+
+class DistillParams(Section):
+    """A larger network to learn from."""
+
+    teacher: PathText | None = None
+    temperature: Positive = 2.0
+    weight: Fraction = 0.5
 
 
 class TrainParams(Section):
-    """Optimisation and its determinism."""
+    """Optimisation and its determinism. Parts of the recipe with a default are off where they are left out."""
 
     seed: Seed
     threads: Annotated[int, Field(ge=1, le=256)]
     instructions: Literal["avx2", "native"]
     accelerator: Literal["cpu", "gpu", "auto"]
+    devices: Annotated[int, Field(ge=1, le=1024)] = 1
+    nodes: Annotated[int, Field(ge=1, le=1024)] = 1
+    executor: ExecutorName = "local"
+    precision: Literal["fp32", "bf16"] = "fp32"
     epochs: Count
+    patience: Annotated[int, Field(ge=0)] = 0
     batch_size: Annotated[int, Field(ge=2)]
+    accumulate: Count = 1
     optimizer: Literal["adam", "adamw"]
     learning_rate: Positive
     weight_decay: NotNegative
+    schedule: Literal["cosine", "constant"] = "cosine"
     warmup_epochs: NotNegative
+    clip_norm: NotNegative = 0.0
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    start_from: PathText | None = None
+    select: Literal["score", "accuracy", "loss"] = "score"
     class_weights: Literal["none", "balanced", "effective"]
+    logit_adjustment: NotNegative = 0.0
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     soft_labels: bool
+    va_loss: Literal["mse", "ccc", "mix"] = "mse"
+    task_weights: Literal["fixed", "learned"] = "fixed"
     expression_weight: NotNegative
     va_weight: NotNegative
+    distill: DistillParams = DistillParams()
     augment: AugmentParams
 
 

@@ -44,6 +44,9 @@ REFUSED_DATA: Final = WORK / "validate"
 CHECKPOINTS: Final = WORK / "train"
 SHARD_DRAFTS: Final = WORK / "preprocess"
 
+RANKS: Final = WORK / "ranks"
+"""Where the processes of one training on a cluster find each other."""
+
 SWEEP: Final = WORK / "sweep"
 """The journal of all sweeps, and a folder for each with what its workers need."""
 

@@ -8,11 +8,37 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
 from pocketaffect.config import Params, load_params
 from pocketaffect.errors import PocketAffectError
+from pocketaffect.files import read_yaml
 from pocketaffect.telemetry import disable_telemetry
+
+
+def require_dependency(path: str | None, key: str) -> None:
+    """Refuses a file or folder that decides a stage's result and that DVC does not know: a change would go unseen.
+
+    Outside of a stage that DVC runs, everything is accepted.
+
+    Args:
+        path: As params.yaml names it; None for none.
+        key: Of params.yaml.
+
+    Raises:
+        PocketAffectError: It is not among the stage's `deps`, nor below one of them.
+    """
+    stage = os.environ.get("DVC_STAGE")
+    if path is None or stage is None:
+        return
+    wanted = Path(os.path.normpath(path))
+    dependencies = read_yaml(Path("dvc.yaml"))["stages"][stage].get("deps", [])
+    if not any(wanted.is_relative_to(os.path.normpath(dependency)) for dependency in dependencies):
+        raise PocketAffectError(
+            f"params.yaml: {key}: {path} is no dependency of the stage {stage}: DVC would not see it change",
+            todo=f"add `- {wanted}` to the deps of {stage} in dvc.yaml, and have DVC keep it: `dvc add {wanted}`",
+        )
 
 
 def run_stage(name: str, main: Callable[[Params], None]) -> None:

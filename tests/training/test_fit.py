@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import csv
 import itertools
 import os
 import pickle
@@ -12,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from training_parts import MODEL, TRAIN, Workplace
+from training_parts import MODEL, TRAIN, Workplace, read_history
 
 from pocketaffect.config import ModelParams, TrainParams
 from pocketaffect.errors import PocketAffectError
@@ -30,11 +29,6 @@ def undisturbed(tmp_path_factory):
     place = Workplace(tmp_path_factory.mktemp("undisturbed"))
     place.run()
     return place
-
-
-def read_history(folder: Path) -> list[dict[str, float]]:
-    with (folder / "history.csv").open(newline="") as stream:
-        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(stream)]
 
 
 def kill_when(process, condition: Callable[[], bool], how: signal.Signals = signal.SIGKILL) -> None:
@@ -185,6 +179,14 @@ def save(content: object, file: Path) -> None:
     torch.save(content, file)
 
 
+def other_network(file: Path) -> dict[str, object]:
+    import torch
+
+    content = torch.load(file, weights_only=True)
+    weights = content["state_dict"]
+    return content | {"state_dict": weights | {"network.expression.weight": torch.zeros(8, 5)}}
+
+
 DAMAGES: dict[str, Callable[[Path, Path], object]] = {
     "truncated": lambda file, _: file.write_bytes(file.read_bytes()[: file.stat().st_size // 2]),
     "empty": lambda file, _: file.write_bytes(b""),
@@ -192,6 +194,7 @@ DAMAGES: dict[str, Callable[[Path, Path], object]] = {
     "plain pickle with code": lambda file, mark: file.write_bytes(pickle.dumps(Payload(mark))),
     "torch file with code": lambda file, mark: save({"history": Payload(mark)}, file),
     "torch file of something else": lambda file, _: save({"epoch": 1}, file),
+    "another network's": lambda file, _: save(other_network(file), file),
     "torch file with a list": lambda file, _: save([1, 2], file),
 }
 
@@ -204,13 +207,14 @@ def checkpoint(tmp_path_factory) -> bytes:
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_checkpoint_is_refused_without_executing_anything(damage, checkpoint, tmp_path, caplog):
-    from pocketaffect.training.checkpoint import find_checkpoint
+    from pocketaffect.training.checkpoint import AtomicCheckpointIO, find_checkpoint
 
     file, mark = tmp_path / "last.ckpt", tmp_path / "executed"
     file.write_bytes(checkpoint)
-    assert find_checkpoint(tmp_path) == file
+    state = AtomicCheckpointIO().load_checkpoint(file)["state_dict"]
+    assert find_checkpoint(tmp_path, state) == file
     DAMAGES[damage](file, mark)
-    assert find_checkpoint(tmp_path) is None
+    assert find_checkpoint(tmp_path, state) is None
     assert "last.ckpt is not usable" in caplog.text
     assert "starting afresh" in caplog.text
     assert not mark.exists()

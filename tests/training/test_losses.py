@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import log_softmax
+from scipy.stats import entropy
 from sklearn.metrics import mean_squared_error
 from sklearn.utils.class_weight import compute_class_weight
 
@@ -15,7 +16,10 @@ from pocketaffect.training.losses import (
     EFFECTIVE_NUMBER_BASE,
     average_prototypes,
     balance_classes,
+    concordance_loss,
     expression_loss,
+    expression_shares,
+    follow_teacher,
     valence_arousal_loss,
     weigh_by_effective_number,
 )
@@ -171,3 +175,75 @@ def test_a_class_without_va_takes_affectnets_prototype():
     expression = np.array([0, 0, 1], dtype=np.int64)
     truth = np.array([[0.5, -0.5], [0.25, 0.5], [np.nan, np.nan]], dtype=np.float32)
     assert average_prototypes(expression, truth) == [(0.375, 0.0), *CLASS_MEAN_VA[1:]]
+
+
+@settings(max_examples=60, deadline=None)
+@given(batch=batches(), smoothing=st.sampled_from([0.05, 0.3, 0.9]), voted=st.booleans())
+def test_smoothing_gives_a_share_of_each_target_to_all_classes_alike(batch, smoothing, voted):
+    logits, expression, _ = batch
+    weight = np.linspace(0.2, 3, CLASSES)
+    soft = np.full((len(expression), CLASSES), np.nan)
+    if voted:
+        soft[0] = np.linspace(1, 8, CLASSES) / 36
+    total = norm = 0.0
+    for row, code in enumerate(expression):
+        if code == NO_EXPRESSION and np.isnan(soft[row, 0]):
+            continue
+        target = np.eye(CLASSES)[code] if np.isnan(soft[row, 0]) else soft[row]
+        target = (1 - smoothing) * target + smoothing / CLASSES
+        total -= float((weight * target * log_softmax(logits[row])).sum())
+        norm += float((weight * target).sum())
+    tensors = [torch.tensor(part) for part in (logits, expression, weight, soft)]
+    loss = expression_loss(*tensors, smoothing=smoothing)
+    assert float(loss) == pytest.approx(total / norm if norm else 0.0, rel=1e-9, abs=1e-12)
+
+
+def test_smoothing_without_weights_is_torchs():
+    logits, expression = torch.randn(9, CLASSES), torch.arange(9) % CLASSES
+    wanted = torch.nn.functional.cross_entropy(logits, expression, label_smoothing=0.2)
+    torch.testing.assert_close(expression_loss(logits, expression, None, smoothing=0.2), wanted)
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), rows=st.integers(2, 50))
+def test_the_concordance_loss_is_one_minus_lins_coefficient(seed, rows):
+    generator = np.random.default_rng(seed)
+    truth = generator.uniform(-1, 1, (rows, 2))
+    prediction = 0.5 * truth + generator.normal(0.1, 0.3, (rows, 2))
+    coefficients = []
+    for guess, target in zip(prediction.T, truth.T, strict=True):
+        covariance = np.cov(guess, target, bias=True)
+        spread = covariance[0, 0] + covariance[1, 1] + (guess.mean() - target.mean()) ** 2
+        coefficients.append(2 * covariance[0, 1] / spread)
+    wanted = 1 - np.mean(coefficients)
+    labelled = torch.tensor(prediction, requires_grad=True), torch.tensor(truth)
+    assert float(concordance_loss(*labelled).detach()) == pytest.approx(wanted, rel=1e-5, abs=1e-6)
+    assert float(valence_arousal_loss(*labelled, "ccc").detach()) == pytest.approx(wanted, rel=1e-5, abs=1e-6)
+    mixed = (mean_squared_error(truth, prediction) + wanted) / 2
+    assert float(valence_arousal_loss(*labelled, "mix").detach()) == pytest.approx(mixed, rel=1e-5, abs=1e-6)
+
+
+@pytest.mark.parametrize("rows", [1, 5])
+def test_a_batch_of_rows_that_are_alike_has_a_concordance_loss_and_a_finite_gradient(rows):
+    prediction = torch.zeros(rows, 2, requires_grad=True)
+    loss = concordance_loss(prediction, torch.full((rows, 2), 0.5))
+    loss.backward()
+    assert float(loss.detach()) == pytest.approx(1)
+    assert bool(prediction.grad.isfinite().all())
+
+
+def test_the_distance_to_a_teacher_is_scipys_divergence_and_the_squared_error():
+    generator = np.random.default_rng(0)
+    student, teacher = generator.normal(size=(2, 7, CLASSES))
+    va = generator.uniform(-1, 1, (2, 7, 2))
+    said, heard = (np.exp(log_softmax(logits / 3, axis=1)) for logits in (teacher, student))
+    divergence, error = follow_teacher(
+        (torch.tensor(student), torch.tensor(va[0])), (torch.tensor(teacher), torch.tensor(va[1])), temperature=3.0
+    )
+    assert float(divergence) == pytest.approx(9 * entropy(said, heard, axis=1).mean())
+    assert float(error) == pytest.approx(mean_squared_error(va[1], va[0]))
+
+
+def test_shares_are_those_of_the_labelled_images():
+    expression = np.array([*range(CLASSES), 1, 1, NO_EXPRESSION], dtype=np.int64)
+    assert expression_shares(expression).tolist() == pytest.approx([0.1, 0.3, *[0.1] * 6])

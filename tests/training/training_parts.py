@@ -6,8 +6,10 @@ would take ten times as long as the trainings.
 
 from __future__ import annotations
 
+import csv
 import json
 import multiprocessing
+import os
 import subprocess
 import sys
 from functools import cache
@@ -43,7 +45,9 @@ def server() -> Any:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["training_process"])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(Path(__file__).parent))  # Python 3.11's server does not take over sys.path
+        known = os.environ.get("PYTHONPATH", "")
+        # Python 3.11's server does not take over sys.path.
+        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(Path(__file__).parent), known))))
         ensure_running()
     return context
 
@@ -68,6 +72,12 @@ def write_separable_shards(folder: Path, *, train: int = 96, validation: int = 4
     (folder / "shards.json").write_text(json.dumps(summary))
 
 
+def read_history(folder: Path) -> list[dict[str, float]]:
+    """The rows of a training's history."""
+    with (folder / "history.csv").open(newline="") as stream:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(stream)]
+
+
 class Workplace:
     """A folder with shards, in which the training runs in processes of its own."""
 
@@ -84,6 +94,16 @@ class Workplace:
         process = server().Process(target=train_logged, args=(self.folder, MODEL | (model or {}), TRAIN | train))
         process.start()
         return process
+
+    def run_pair(self, epochs: tuple[int, int]) -> str:
+        """Trains the paper's two networks into folder/model; what was logged."""
+        from training_process import train_pair
+
+        process = server().Process(target=train_pair, args=(self.folder, epochs))
+        process.start()
+        status, log = self.finish(process)
+        assert status == 0, log
+        return log
 
     def finish(self, process: Any) -> tuple[int, str]:
         """Waits for the process; its exit status and what it logged."""

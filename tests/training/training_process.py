@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ if "torch" not in sys.modules:  # the process that only names these functions ha
     from pocketaffect.training import fit  # noqa: F401  imported once, for all forks
 
 
-def train(folder: Path, model: dict[str, Any], settings: dict[str, Any]) -> None:
+def train(folder: Path, model: dict[str, Any], settings: dict[str, Any], callbacks: Sequence[Any] = ()) -> None:
     """Trains on folder/shards to folder/model."""
     from pocketaffect.config import ModelParams, TrainParams
     from pocketaffect.training.fit import train_network
@@ -28,12 +30,55 @@ def train(folder: Path, model: dict[str, Any], settings: dict[str, Any]) -> None
         work=folder / "work",
         target=folder / "model",
         progress=False,
+        callbacks=callbacks,
     )
+
+
+def first_gradients(folder: Path) -> Any:
+    """A callback that keeps the gradients of the first step in folder/gradients.npz."""
+    import numpy as np
+    from pytorch_lightning.callbacks import Callback
+
+    class FirstGradients(Callback):
+        def on_before_optimizer_step(self, trainer, module, optimizer):  # noqa: ARG002  Lightning's names
+            if trainer.global_step == 0 and trainer.is_global_zero:
+                named = module.network.named_parameters()
+                np.savez(folder / "gradients.npz", **{name: weight.grad.numpy() for name, weight in named})
+
+    return FirstGradients()
 
 
 def train_logged(folder: Path, model: dict[str, Any], settings: dict[str, Any]) -> None:
     """As `train`, with all that is printed in folder/log."""
+    _log_to(folder)
+    train(folder, model, settings)
+
+
+def train_pair(folder: Path, epochs: tuple[int, int]) -> None:
+    """Trains the paper's pair on folder/shards to folder/model, with all that is printed in folder/log."""
+    from pocketaffect.training.presets import train_paper_pair
+
+    _log_to(folder)
+    train_paper_pair(
+        folder / "shards",
+        "mobilenet",
+        0.1,
+        7,
+        folder / "work",
+        folder / "model",
+        batch_size=16,
+        epochs=epochs,
+        progress=False,
+    )
+
+
+def _log_to(folder: Path) -> None:
     stream = (folder / "log").open("w", encoding="utf-8")
     os.dup2(stream.fileno(), 2)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
-    train(folder, model, settings)
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    folder = Path(sys.argv[1])
+    train(folder, *map(json.loads, sys.argv[2:]), callbacks=[first_gradients(folder)])

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from pocketaffect import __version__
-from pocketaffect.cli import audit, compare, data, models, music, predict, registry, serve, study, sweep
+from pocketaffect.cli import audit, compare, data, models, music, predict, registry, serve, study, sweep, train
 from pocketaffect.errors import PocketAffectError
 
 
@@ -70,6 +70,7 @@ for command in (
     audit.audit,
     compare.compare,
     predict.predict,
+    train.train,
     *(music.music, study.study, sweep.sweep),
     *(data.data, models.models, models.inspect),
     *(serve.serve, serve.web),

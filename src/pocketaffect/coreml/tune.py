@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterator
 from itertools import count
 
-from torch import Tensor, nn, tensor
+from torch import Tensor, nn
 
 from pocketaffect.config import ExportParams, TrainParams
 from pocketaffect.coreml.finetune import finetune_integers, finetune_palette
@@ -16,16 +16,9 @@ from pocketaffect.data.shards.split import Split
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.models.network import AffectNetwork
 from pocketaffect.models.reparameterize import reparameterize
-from pocketaffect.training.losses import (
-    balance_classes,
-    expression_loss,
-    valence_arousal_loss,
-    weigh_by_effective_number,
-)
+from pocketaffect.training.objective import Objective
 
 logger = logging.getLogger(__name__)
-
-_WEIGH = {"none": lambda _: None, "balanced": balance_classes, "effective": weigh_by_effective_number}
 
 
 def finetune_for_export(
@@ -92,18 +85,21 @@ def require_suited(params: ExportParams) -> None:
 
 def _draw(train: Split, recipe: TrainParams) -> Iterator[Batch]:
     for epoch in count(recipe.epochs):
-        yield from train_batches(train, recipe.batch_size, recipe.augment, seed=recipe.seed, epoch=epoch)
+        yield from train_batches(
+            train,
+            recipe.batch_size,
+            recipe.augment,
+            seed=recipe.seed,
+            epoch=epoch,
+            soft_labels=recipe.soft_labels,
+        )
 
 
 def _make_loss(train: Split, recipe: TrainParams) -> Callable[[nn.Module, Batch], Tensor]:
-    weights = _WEIGH[recipe.class_weights](train.expression)
-    weight = None if weights is None else tensor(weights)
+    objective = Objective(recipe, train.expression)
 
     def loss(network: nn.Module, batch: Batch) -> Tensor:
-        logits, prediction = network(batch.images)
-        soft = batch.soft if recipe.soft_labels else None
-        by_expression = expression_loss(logits, batch.expression, weight, soft)
-        by_va = valence_arousal_loss(prediction, batch.valence_arousal)
-        return recipe.expression_weight * by_expression + recipe.va_weight * by_va
+        total: Tensor = objective(network(batch.images), batch).total
+        return total
 
     return loss

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from pocketaffect.models.paper import Backbone
     from pocketaffect.models.phone import PhoneBackbone
 
+HUB: Final = "hub"
+"""What `model.pretrained` says for timm's weights on the Hugging Face hub."""
+
 SMALLEST_SIZE: Final = 32
 """Every design halves its input five times: below this, the last feature map is made of padding alone."""
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import torch
 from pydantic import AfterValidator, Field, ValidationError, create_model
@@ -17,6 +17,9 @@ from pocketaffect.errors import PocketAffectError
 from pocketaffect.files import write_atomically, write_json
 from pocketaffect.labels import CLASS_MEAN_VA, EXPRESSIONS, VALENCE_AROUSAL
 from pocketaffect.models.catalogue import SMALLEST_SIZE, build_backbone, find_design, known_design
+
+if TYPE_CHECKING:
+    from pocketaffect.models.pretrained import PretrainedWeights
 
 WEIGHTS_FILE: Final = "model.safetensors"
 SPEC_FILE: Final = "model.json"
@@ -106,6 +109,9 @@ class AffectNetwork(nn.Module):
         valence_arousal = self.valence_arousal(features)
         if self.spec.head == "prototype":
             valence_arousal = valence_arousal + logits.softmax(dim=1) @ self.prototypes
+        if self.training and self.spec.head == "plain":
+            # The paper's output is linear: a bound in training would leave rows beyond it without a gradient.
+            return logits, valence_arousal
         return logits, valence_arousal.clamp(-1.0, 1.0)
 
 
@@ -141,8 +147,13 @@ def count_macs(module: nn.Module, size: int) -> int:
     return total
 
 
-def save_network(network: AffectNetwork, folder: Path) -> None:
+def save_network(network: AffectNetwork, folder: Path, *, pretrained: PretrainedWeights | None = None) -> None:
     """Writes `model.safetensors` and `model.json`; the same weights always give the same bytes.
+
+    Args:
+        network: The trained one.
+        folder: Where the two files go.
+        pretrained: Where the backbone's first weights came from, to be recorded.
 
     Raises:
         ValueError: A reparameterised network: its layers are not those that `load_network` builds.
@@ -160,6 +171,7 @@ def save_network(network: AffectNetwork, folder: Path) -> None:
             **asdict(network.spec),
             "parameters": count_parameters(network),
             "macs": count_macs(network, network.spec.size),
+            **({} if pretrained is None else {"pretrained": asdict(pretrained)}),
         },
     )
 

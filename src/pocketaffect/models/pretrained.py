@@ -11,11 +11,10 @@ from typing import Final
 import torch
 
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.models.catalogue import CATALOGUE, find_design
+from pocketaffect.models.catalogue import CATALOGUE, HUB, find_design
 from pocketaffect.models.network import AffectNetwork
 from pocketaffect.models.phone import PhoneBackbone
 
-HUB: Final = "hub"
 HUB_FILE: Final = "model.safetensors"
 CLASSIFIERS: Final = ("classifier.", "head.")
 """Where timm's networks keep the layer for ImageNet's thousand classes, which is left behind."""

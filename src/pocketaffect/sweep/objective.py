@@ -28,7 +28,7 @@ ERROR: Final = "error"
 """Attributes of a trial."""
 
 WORST_SCORE: Final = -0.5
-"""Of `training.module.SCORE`, half balanced accuracy (from 0) and half CCC (from -1)."""
+"""Of `training.scores.SCORE`, half balanced accuracy (from 0) and half CCC (from -1)."""
 
 MODEL_FOLDER: Final = "model"
 
@@ -114,7 +114,7 @@ def train_trial(plan: Plan, params: Params, trial: Trial, folder: Path) -> float
     from pocketaffect.sweep.pruning import PruneByScore
     from pocketaffect.sweep.shards import ensure_shards
     from pocketaffect.training.fit import train_network
-    from pocketaffect.training.module import SCORE
+    from pocketaffect.training.scores import SCORE
 
     shards = ensure_shards(params, plan.params.preprocess.image_size, plan.root)
     pruner = PruneByScore(trial)

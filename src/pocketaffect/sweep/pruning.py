@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
-from pocketaffect.training.module import SCORE
+from pocketaffect.training.scores import SCORE
 
 if TYPE_CHECKING:
     from optuna.trial import Trial

@@ -29,7 +29,7 @@ class TrialRow:
         number: As Optuna counts.
         first: What the folder is called by that its network lies in: the number before any repetition.
         outcome: What became of it.
-        score: The highest of an epoch (`training.module.SCORE`); of one stopped early, the last. None where nothing
+        score: The highest of an epoch (`training.scores.SCORE`); of one stopped early, the last. None where nothing
             was trained.
         bytes: Predicted; None before the suggestion.
         settings: By dotted names of params.yaml.

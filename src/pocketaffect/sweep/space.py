@@ -24,7 +24,10 @@ Value = bool | int | float | str
 
 SECTIONS: Final = ("model", "train")
 FURTHER: Final = ("preprocess.image_size", "export.precision")
-FIXED: Final = frozenset(f"train.{name}" for name in ("seed", "threads", "instructions", "accelerator", "epochs"))
+FIXED: Final = frozenset(
+    f"train.{name}"
+    for name in ("seed", "threads", "instructions", "accelerator", "devices", "nodes", "executor", "epochs")
+)
 """What makes trials comparable and repeatable; `sweep.epochs` takes the place of `train.epochs`."""
 
 DIGITS: Final = 4

@@ -41,6 +41,9 @@ ASIDE: Final = frozenset({"trials", "workers", "executor", "storage"})
 ADOPTED: Final = frozenset({"train.epochs", "export.budget_bytes"})
 """Settings that `adopt` writes beside the searched ones."""
 
+PLACES: Final = frozenset({"train.executor"})
+"""Settings that no trial looks at."""
+
 REDUCTION: Final = 3
 """Of Hyperband and ASHA: of this many trials that reach an epoch, one goes on."""
 
@@ -84,7 +87,7 @@ def ask_question(params: Params, root: Path = Path()) -> Question:
     fixed = {**crops, **{name: content[name.split(".")[0]][name.split(".")[1]] for name in FURTHER}}
     for section in SECTIONS:
         fixed |= _flatten(section, content[section])
-    settings |= {key: value for key, value in fixed.items() if key not in space and key not in ADOPTED}
+    settings |= {key: value for key, value in fixed.items() if key not in space and key not in ADOPTED | PLACES}
     settings["data"] = hashlib.sha256(manifest.read_bytes()).hexdigest()[:16]
     settings["code"] = hash_sources(*SOURCES)[:16]
     settings["torch"] = str(torch.__version__)
@@ -184,7 +187,8 @@ def require_consistent(params: Params) -> None:
     """Refuses what no study can be made of.
 
     Raises:
-        PocketAffectError: Pruning with two objectives, or a fixed precision whose bytes nobody knows beforehand.
+        PocketAffectError: Pruning with two objectives, trainings of several processes, or a fixed precision whose bytes
+            nobody knows beforehand.
     """
     sweep = params.sweep
     if sweep.objectives == "score-and-bytes" and sweep.pruner != "none":
@@ -192,6 +196,14 @@ def require_consistent(params: Params) -> None:
             "params.yaml: sweep.pruner: Optuna prunes by one objective alone",
             found=f"{sweep.pruner}, with sweep.objectives: {sweep.objectives}",
             allowed="sweep.pruner: none, or sweep.objectives: score",
+        )
+    processes = params.train.devices * params.train.nodes
+    if processes > 1:
+        raise PocketAffectError(
+            "params.yaml: train.devices, train.nodes: each worker of a sweep trains alone",
+            found=f"{processes} processes",
+            allowed="1 and 1",
+            todo="set both to 1, and sweep.workers to the number of processors",
         )
     if "export.precision" not in sweep.space and params.export.precision not in FORMS:
         raise PocketAffectError(

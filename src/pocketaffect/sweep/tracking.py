@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from pocketaffect.config import Params
 from pocketaffect.registry.store import Store
 from pocketaffect.sweep.results import FINISHED, TrialRow, best_first, count_epochs
-from pocketaffect.training.module import SCORE
+from pocketaffect.training.scores import SCORE
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

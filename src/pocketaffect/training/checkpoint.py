@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -53,10 +53,14 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         return content
 
 
-def find_checkpoint(folder: Path) -> Path | None:
+def find_checkpoint(folder: Path, state: Mapping[str, torch.Tensor]) -> Path | None:
     """The checkpoint in `folder` to go on from; None, with a warning in the log, when it is not usable.
 
     A fresh start gives the same result as going on, only later: nothing to stop for.
+
+    Args:
+        folder: Where it may be.
+        state: Of the module that is to go on: the checkpoint must hold the same names and shapes.
     """
     file = folder / CHECKPOINT_FILE
     if not file.is_file():
@@ -68,9 +72,12 @@ def find_checkpoint(folder: Path) -> Path | None:
             raise ValueError(f"no {', '.join(missing)} in it")
         if len(content["history"]) != content["epoch"] + 1:
             raise ValueError(f"{len(content['history'])} epochs in its history, {content['epoch'] + 1} done")
+        shapes = {name: tuple(tensor.shape) for name, tensor in content["state_dict"].items()}
+        if shapes != {name: tuple(tensor.shape) for name, tensor in state.items()}:
+            raise ValueError("another network's weights")
     except Exception as error:  # torch raises a dozen kinds over a damaged file
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
         logger.warning("%s is not usable (%s); starting afresh", file, reason)
-        file.unlink()
+        file.unlink(missing_ok=True)  # another process of the same training was faster
         return None
     return file

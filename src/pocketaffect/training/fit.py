@@ -8,66 +8,35 @@ import logging
 import shutil
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
-from torch.utils.data import DataLoader
+from pytorch_lightning.strategies import Strategy
 
 from pocketaffect.config import ModelParams, TrainParams
-from pocketaffect.data.shards.batches import Batch, ordered_batches, train_batches
 from pocketaffect.data.shards.split import Split, open_split, read_summary
-from pocketaffect.errors import PocketAffectError
 from pocketaffect.files import write_atomically
 from pocketaffect.models.network import AffectNetwork, NetworkSpec, count_parameters, save_network
+from pocketaffect.models.pretrained import PretrainedWeights, load_pretrained
 from pocketaffect.provenance import hash_sources
+from pocketaffect.training.callbacks import EpochLines, StopEarly, is_stale
 from pocketaffect.training.checkpoint import CHECKPOINT_STEM, AtomicCheckpointIO, find_checkpoint
-from pocketaffect.training.losses import average_prototypes, balance_classes, weigh_by_effective_number
+from pocketaffect.training.checks import refuse_uneven, refuse_untrainable
+from pocketaffect.training.faces import FaceData
+from pocketaffect.training.losses import average_prototypes
 from pocketaffect.training.module import AffectModule
+from pocketaffect.training.objective import Objective
+from pocketaffect.training.start import hash_state, start_from
+from pocketaffect.training.teacher import load_teacher
 
 logger = logging.getLogger(__name__)
 
 HISTORY_FILE: Final = "history.csv"
-VALIDATION_BATCH: Final = 512
 SOURCES: Final = ("arithmetic.py", "labels.py", "data/shards", "models", "training")
-
-
-class FaceData(pl.LightningDataModule):
-    """Batches of both splits; the training loader is built anew each epoch, since its order depends on it."""
-
-    def __init__(self, train: Split, validation: Split, params: TrainParams) -> None:
-        super().__init__()
-        self.train = train
-        self.validation = validation
-        self.params = params
-
-    def train_dataloader(self) -> DataLoader[Batch]:
-        """The shuffled, augmented batches of the trainer's current epoch."""
-        epoch = self.trainer.current_epoch if self.trainer is not None else 0
-        return train_batches(
-            self.train, self.params.batch_size, self.params.augment, seed=self.params.seed, epoch=epoch
-        )
-
-    def val_dataloader(self) -> DataLoader[Batch]:
-        """The validation split in order."""
-        return ordered_batches(self.validation, VALIDATION_BATCH)
-
-
-class EpochLines(Callback):
-    """One line for each epoch, where a progress bar would fill a log file."""
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Logs what was just measured."""
-        row = pl_module.history[-1]
-        logger.info(
-            "epoch %d/%d: loss %.3f, accuracy %.3f, CCC %.3f / %.3f",
-            trainer.current_epoch + 1,
-            trainer.max_epochs,
-            *(row[name] for name in ("train_loss", "accuracy", "ccc_valence", "ccc_arousal")),
-        )
 
 
 def train_network(
@@ -79,6 +48,8 @@ def train_network(
     target: Path,
     progress: bool = True,
     callbacks: Sequence[Callback] = (),
+    strategy: str | Strategy = "auto",
+    plugins: Sequence[Any] = (),
 ) -> list[dict[str, float]]:
     """Trains on the shards and writes the best epoch's network and the history into `target`.
 
@@ -94,24 +65,77 @@ def train_network(
         progress: A bar for each epoch, or a line in the log.
         callbacks: More of Lightning's, such as one that prunes. One that raises leaves the checkpoint in place and
             writes no network.
+        strategy: Of Lightning; by itself it takes DDP for more than one process.
+        plugins: More of Lightning's, such as a cluster's environment.
 
     Returns:
         The history, one dictionary for each epoch.
 
     Raises:
-        PocketAffectError: No images of a split or a class, an impossible network, a loss that is not finite.
+        PocketAffectError: What `prepare_run` refuses, or a loss that is not finite.
+    """
+    run = prepare_run(shards, model, params)
+    spec, count = run.network.spec, f"{count_parameters(run.network):,}"
+    logger.info(
+        "%s x %g at %d px: %s parameters, %d training and %d validation images",
+        *(spec.architecture, spec.width, spec.size, count, len(run.train), len(run.validation)),
+    )
+    module = AffectModule(run.network, run.objective, params, run.train.paths, run.teacher)
+    checkpoints = work / run.fingerprint
+    lines = TQDMProgressBar(refresh_rate=20) if progress else EpochLines()
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # its import sets INFO: advice and adverts
+    with warnings.catch_warnings():
+        # Lightning's advice on worker processes and log intervals does not fit memory-mapped shards.
+        warnings.filterwarnings("ignore", module="pytorch_lightning")
+        trainer = build_trainer(params, checkpoints, [lines, *callbacks], strategy, plugins)
+        refuse_uneven(params.batch_size, trainer.world_size)
+        if trainer.is_global_zero:
+            _remove_other_runs(work, checkpoints)
+        _fit(trainer, module, FaceData(run.train, run.validation, params), checkpoints)
+    if not trainer.is_global_zero:
+        return module.history
+    run.network.load_state_dict(module.best)
+    with write_atomically(target) as draft:
+        draft.mkdir()
+        save_network(run.network, draft, pretrained=run.pretrained)
+        write_history(module.history, draft / HISTORY_FILE)
+    shutil.rmtree(checkpoints)  # a repeated training of the same inputs is a new training, not a look at the old one
+    return module.history
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything that a training needs, checked, before its first step.
+
+    Attributes:
+        train: The training split.
+        validation: The validation split.
+        network: With its first weights.
+        objective: The recipe's loss.
+        pretrained: Where the backbone's first weights came from; None for random ones or another training's.
+        teacher: The network to learn from; None where there is none.
+        fingerprint: A name for all that decides the result.
+    """
+
+    train: Split
+    validation: Split
+    network: AffectNetwork
+    objective: Objective
+    pretrained: PretrainedWeights | None
+    teacher: AffectNetwork | None
+    fingerprint: str
+
+
+def prepare_run(shards: Path, model: ModelParams, params: TrainParams) -> Run:
+    """Opens the shards, builds the network, and refuses what cannot be trained.
+
+    Raises:
+        PocketAffectError: Settings that do not go together, no images of a split, a class or a task, an impossible
+            network, weights or a teacher that do not fit it.
     """
     summary = read_summary(shards)
     train, validation = open_split(shards, "train"), open_split(shards, "validation")
-    if not len(validation):
-        raise PocketAffectError(f"{shards}: no validation image", todo="add validation images with a label")
-    if len(train) < params.batch_size:
-        raise PocketAffectError(
-            "params.yaml: train.batch_size is larger than the training split",
-            found=f"{params.batch_size} against {len(train)} images",
-            allowed=f"2 to {len(train)}",
-            todo="lower train.batch_size",
-        )
+    refuse_untrainable(shards, train, validation, model, params)
     torch.manual_seed(params.seed)
     spec = NetworkSpec(
         model.architecture,
@@ -127,30 +151,31 @@ def train_network(
         deviation=summary["pixel_deviation"],
         prototypes=average_prototypes(train.expression, train.valence_arousal),
     )
-    logger.info(
-        "%s x %g at %d px: %s parameters, %d training and %d validation images",
-        *(spec.architecture, spec.width, spec.size, f"{count_parameters(network):,}", len(train), len(validation)),
+    pretrained = None if model.pretrained is None else load_pretrained(network, model.pretrained)
+    if params.start_from is not None:
+        start_from(network, Path(params.start_from))
+    teacher = params.distill.teacher
+    guide = None if teacher is None else load_teacher(Path(teacher), spec.size)
+    return Run(
+        train,
+        validation,
+        network,
+        objective=Objective(params, train.expression),
+        pretrained=pretrained,
+        teacher=guide,
+        fingerprint=fingerprint_run(summary, network, params, guide),
     )
-    weigh = {"none": lambda _: None, "balanced": balance_classes, "effective": weigh_by_effective_number}
-    weights = weigh[params.class_weights](train.expression)
-    module = AffectModule(network, params, weights)
-    checkpoints = work / fingerprint_run(summary, spec, params)
-    _remove_other_runs(work, checkpoints)
-    _fit(module, FaceData(train, validation, params), params, checkpoints, callbacks, progress=progress)
-    network.load_state_dict(module.best)
-    with write_atomically(target) as draft:
-        draft.mkdir()
-        save_network(network, draft)
-        write_history(module.history, draft / HISTORY_FILE)
-    shutil.rmtree(checkpoints)  # a repeated training of the same inputs is a new training, not a look at the old one
-    return module.history
 
 
-def fingerprint_run(summary: dict[str, Any], spec: NetworkSpec, params: TrainParams) -> str:
+def fingerprint_run(
+    summary: dict[str, Any], network: AffectNetwork, params: TrainParams, teacher: AffectNetwork | None
+) -> str:
     """A name for all that decides the result of a training: pixels and labels, network, recipe, source code."""
     content = {
         "shards": summary,
-        "network": asdict(spec),
+        "network": asdict(network.spec),
+        "first_weights": hash_state(network.state_dict()),
+        "teacher": None if teacher is None else [asdict(teacher.spec), hash_state(teacher.state_dict())],
         "train": params.model_dump(),
         "sources": hash_sources(*SOURCES),
         "torch": torch.__version__,
@@ -167,15 +192,14 @@ def write_history(history: list[dict[str, float]], target: Path) -> None:
         draft.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _fit(
-    module: AffectModule,
-    data: FaceData,
+def build_trainer(
     params: TrainParams,
     checkpoints: Path,
-    further: Sequence[Callback],
-    *,
-    progress: bool,
-) -> None:
+    callbacks: Sequence[Callback],
+    strategy: str | Strategy = "auto",
+    plugins: Sequence[Any] = (),
+) -> pl.Trainer:
+    """Lightning's trainer as a recipe wants it; torchrun and SLURM it finds by itself."""
     # The best weights are inside the checkpoint too, so that one atomic file is all there is to resume from.
     keep_last = ModelCheckpoint(
         dirpath=checkpoints,
@@ -184,33 +208,38 @@ def _fit(
         save_on_train_epoch_end=True,
         enable_version_counter=False,
     )
-    callbacks: list[Callback] = [keep_last, TQDMProgressBar(refresh_rate=20) if progress else EpochLines(), *further]
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # its import sets INFO: advice and adverts
-    with warnings.catch_warnings():
-        # Lightning's advice on worker processes and log intervals does not fit memory-mapped shards.
-        warnings.filterwarnings("ignore", module="pytorch_lightning")
-        trainer = pl.Trainer(
-            accelerator=params.accelerator,
-            devices=1,
-            max_epochs=params.epochs,
-            deterministic=True,
-            logger=False,
-            callbacks=callbacks,
-            plugins=[AtomicCheckpointIO()],
-            enable_progress_bar=progress,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            reload_dataloaders_every_n_epochs=1,
-            default_root_dir=checkpoints,
-        )
-        last = find_checkpoint(checkpoints)
-        if last is not None:
-            logger.info("going on from %s", last)
-        try:
-            trainer.fit(module, datamodule=data, ckpt_path=last, weights_only=True)
-        except SystemExit:  # Lightning's answer to Ctrl-C, and with status 0 to a polite kill
-            raise KeyboardInterrupt from None
-    if len(module.history) != params.epochs:
+    return pl.Trainer(
+        accelerator=params.accelerator,
+        devices=params.devices,
+        num_nodes=params.nodes,
+        strategy=strategy,
+        precision={"fp32": "32-true", "bf16": "bf16-mixed"}[params.precision],
+        max_epochs=params.epochs,
+        accumulate_grad_batches=params.accumulate,
+        gradient_clip_val=params.clip_norm or None,
+        deterministic=True,
+        logger=False,
+        callbacks=[keep_last, StopEarly(), *callbacks],
+        plugins=[AtomicCheckpointIO(), *plugins],
+        enable_progress_bar=any(isinstance(callback, TQDMProgressBar) for callback in callbacks),
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        reload_dataloaders_every_n_epochs=1,
+        use_distributed_sampler=False,  # FaceData gives each process its part
+        default_root_dir=checkpoints,
+    )
+
+
+def _fit(trainer: pl.Trainer, module: AffectModule, data: FaceData, checkpoints: Path) -> None:
+    last = find_checkpoint(checkpoints, module.state_dict())
+    if last is not None:
+        logger.info("going on from %s", last)
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=last, weights_only=True)
+    except SystemExit:  # Lightning's answer to Ctrl-C, and with status 0 to a polite kill
+        raise KeyboardInterrupt from None
+    params = module.params
+    if len(module.history) != params.epochs and not is_stale(module.history, params.select, params.patience):
         raise RuntimeError(f"{len(module.history)} epochs were trained, {params.epochs} wanted")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -12,12 +12,20 @@ from torch.nn import functional
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.labels import CLASS_MEAN_VA, EXPRESSIONS, NO_EXPRESSION
 
+NO_SPREAD: Final = 1e-8
+"""Keeps a batch of equal rows from a division by zero."""
+
 EFFECTIVE_NUMBER_BASE: Final = 0.999
 """Suits classes of a hundred to ten thousand images."""
 
 
 def expression_loss(
-    logits: torch.Tensor, expression: torch.Tensor, weight: torch.Tensor | None, soft: torch.Tensor | None = None
+    logits: torch.Tensor,
+    expression: torch.Tensor,
+    weight: torch.Tensor | None,
+    soft: torch.Tensor | None = None,
+    *,
+    smoothing: float = 0.0,
 ) -> torch.Tensor:
     """Class-weighted cross-entropy over the rows that have a class or a soft label; 0 when none has.
 
@@ -30,30 +38,76 @@ def expression_loss(
         weight: float [8], or None for equal weights.
         soft: float [n, 8], rows of NaN where there is none; or None. It stands before the class, and for a row
             without one.
+        smoothing: Share of each target that all classes get alike (Szegedy et al. 2016, arXiv 1512.00567).
     """
     has_class = expression != NO_EXPRESSION
     has_soft = torch.zeros_like(has_class) if soft is None else ~soft.isnan().any(dim=1)
     if not bool((has_class | has_soft).any()):
         return logits.sum() * 0
-    if soft is None or not bool(has_soft.any()):
+    if not smoothing and (soft is None or not bool(has_soft.any())):
         return functional.cross_entropy(logits, expression, weight, ignore_index=NO_EXPRESSION)
     hard = functional.one_hot(expression.clamp(min=0), logits.shape[1]) * has_class[:, None]
-    target = torch.where(has_soft[:, None], soft, hard).to(logits.dtype)
+    target = (hard if soft is None else torch.where(has_soft[:, None], soft, hard)).to(logits.dtype)
+    if smoothing:
+        labelled = (has_class | has_soft)[:, None].to(logits.dtype)
+        target = (1 - smoothing) * target + smoothing / logits.shape[1] * labelled
     weighted = target if weight is None else target * weight
     return -(weighted * functional.log_softmax(logits, dim=1)).sum() / weighted.sum()
 
 
-def valence_arousal_loss(prediction: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-    """Mean squared error over the rows that have VA; 0 when none has.
+def valence_arousal_loss(
+    prediction: torch.Tensor, truth: torch.Tensor, kind: Literal["mse", "ccc", "mix"] = "mse"
+) -> torch.Tensor:
+    """Mean squared error, `concordance_loss`, or half of each, over the rows that have VA; 0 when none has.
 
     Args:
         prediction: float [n, 2].
         truth: float [n, 2], NaN for no label.
+        kind: Which of them.
     """
     labelled = ~truth.isnan().any(dim=1)
     if not bool(labelled.any()):
         return prediction.sum() * 0
-    return functional.mse_loss(prediction[labelled], truth[labelled])
+    prediction, truth = prediction[labelled], truth[labelled]
+    if kind == "mse":
+        return functional.mse_loss(prediction, truth)
+    discord = concordance_loss(prediction, truth)
+    return discord if kind == "ccc" else (functional.mse_loss(prediction, truth) + discord) / 2
+
+
+def concordance_loss(prediction: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    """1 - CCC of the batch, averaged over both dimensions (Lin 1989); 1 where all its rows are alike.
+
+    Small batches say little of a concordance: a batch is best some hundred rows.
+
+    Args:
+        prediction: float [n, 2].
+        truth: float [n, 2].
+    """
+    means = prediction.mean(dim=0), truth.mean(dim=0)
+    centred = prediction - means[0], truth - means[1]
+    covariance = (centred[0] * centred[1]).mean(dim=0)
+    spread = centred[0].square().mean(dim=0) + centred[1].square().mean(dim=0) + (means[0] - means[1]).square()
+    return (1 - 2 * covariance / (spread + NO_SPREAD)).mean()
+
+
+def follow_teacher(
+    student: tuple[torch.Tensor, torch.Tensor], teacher: tuple[torch.Tensor, torch.Tensor], *, temperature: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """How far a student's answers are from its teacher's (Hinton et al. 2015, arXiv 1503.02531).
+
+    Args:
+        student: Logits [n, 8] and valence-arousal [n, 2].
+        teacher: The same of the teacher; all rows count, labelled or not.
+        temperature: Divides the logits of both.
+
+    Returns:
+        Kullback-Leibler divergence of the expressions, times the temperature squared, so that its gradient does not
+        shrink; mean squared error of valence and arousal.
+    """
+    said, heard = ((logits / temperature).log_softmax(dim=1) for logits in (teacher[0], student[0]))
+    divergence = functional.kl_div(heard, said, log_target=True, reduction="batchmean") * temperature**2
+    return divergence, functional.mse_loss(student[1], teacher[1])
 
 
 def balance_classes(expression: npt.NDArray[np.int64]) -> list[float]:
@@ -80,14 +134,26 @@ def weigh_by_effective_number(expression: npt.NDArray[np.int64]) -> list[float]:
     return [float(weight) for weight in weights * counts.sum() / (weights * counts).sum()]
 
 
-def _count_classes(expression: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def expression_shares(expression: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """float64 [8], how often each class occurs, 0 to 1.
+
+    Raises:
+        PocketAffectError: A class has no image.
+    """
+    counts = _count_classes(expression, "train.logit_adjustment: 0.0")
+    return np.asarray(counts / counts.sum())
+
+
+def _count_classes(
+    expression: npt.NDArray[np.int64], otherwise: str = "train.class_weights: none"
+) -> npt.NDArray[np.int64]:
     counts = np.bincount(expression[expression != NO_EXPRESSION], minlength=len(EXPRESSIONS))
     absent = [name for name, count in zip(EXPRESSIONS, counts, strict=True) if count == 0]
     if absent:
         raise PocketAffectError(
             f"training split: no image of {', '.join(absent)}",
-            allowed="at least one of each expression, or train.class_weights: none",
-            todo="add such images, or set train.class_weights: none in params.yaml",
+            allowed=f"at least one of each expression, or {otherwise}",
+            todo=f"add such images, or set {otherwise} in params.yaml",
         )
     return counts
 

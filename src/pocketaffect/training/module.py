@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any, Final
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from itertools import chain
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torchmetrics.functional import concordance_corrcoef, mean_squared_error
-from torchmetrics.functional.classification import multiclass_accuracy, multiclass_f1_score
+from torch.optim.swa_utils import AveragedModel
 
 from pocketaffect.config import TrainParams
 from pocketaffect.data.shards.batches import Batch
-from pocketaffect.errors import PocketAffectError
-from pocketaffect.labels import EXPRESSIONS, NO_EXPRESSION, VALENCE_AROUSAL
 from pocketaffect.models.network import AffectNetwork
-from pocketaffect.training.losses import expression_loss, valence_arousal_loss
-
-SCORE: Final = "score"
-"""What the kept epoch is chosen by: the mean of balanced accuracy and CCC, itself averaged over both dimensions."""
+from pocketaffect.training.averaging import average_weights
+from pocketaffect.training.distributed import GlobalBatchNorm, in_order, join_processes
+from pocketaffect.training.finite import require_finite
+from pocketaffect.training.objective import Losses, Objective, Outputs
+from pocketaffect.training.optimizer import build_optimizer
+from pocketaffect.training.scores import SCORE, find_best, score_epoch
 
 
 class AffectModule(pl.LightningModule):
@@ -26,42 +28,48 @@ class AffectModule(pl.LightningModule):
 
     Attributes:
         history: One dictionary of numbers for each finished epoch.
-        best: The state of the network after the epoch with the highest score.
+        best: The state of the network after the epoch that `train.select` chooses; of its average where there is one.
+        average: The moving average of the network; None where none is wanted.
+
+    Args:
+        network: What is trained.
+        objective: What it lowers.
+        params: The recipe.
+        paths: Of the training images, to name them in messages.
+        teacher: A network to learn from, in evaluation mode.
     """
 
-    def __init__(self, network: AffectNetwork, params: TrainParams, class_weights: list[float] | None) -> None:
+    def __init__(
+        self,
+        network: AffectNetwork,
+        objective: Objective,
+        params: TrainParams,
+        paths: Sequence[str] = (),
+        teacher: AffectNetwork | None = None,
+    ) -> None:
         super().__init__()
         self.network = network.to(memory_format=torch.channels_last)
+        self.objective = objective
         self.params = params
-        self.class_weights = None if class_weights is None else torch.tensor(class_weights)
+        self.paths = paths
+        self.average: AveragedModel | None = None
+        if params.ema_decay:
+            self.average = average_weights(self.network, params.ema_decay)
+        object.__setattr__(self, "teacher", teacher)  # no submodule: it is no part of a checkpoint
         self.history: list[dict[str, float]] = []
         self.best: dict[str, torch.Tensor] = {}
         self._train_losses: list[torch.Tensor] = []
-        self._outputs: list[tuple[torch.Tensor, ...]] = []
+        self._predicted: list[tuple[torch.Tensor, torch.Tensor, Batch]] = []
 
-    def _losses(
-        self,
-        outputs: tuple[torch.Tensor, torch.Tensor],
-        expression: torch.Tensor,
-        truth: torch.Tensor,
-        soft: torch.Tensor | None = None,
-    ) -> tuple[torch.Tensor, ...]:
-        logits, prediction = outputs
-        weight = None if self.class_weights is None else self.class_weights.to(logits.device)
-        by_expression = expression_loss(logits, expression, weight, soft)
-        by_va = valence_arousal_loss(prediction, truth)
-        total = self.params.expression_weight * by_expression + self.params.va_weight * by_va
-        return total, by_expression, by_va
+    @property
+    def shown(self) -> torch.nn.Module:
+        """The network that is validated and kept."""
+        return self.network if self.average is None else self.average.module
 
-    def _check_finite(self, losses: tuple[torch.Tensor, ...], place: str) -> None:
-        if not bool(torch.isfinite(losses[0])):
-            total, by_expression, by_va = (float(loss.detach()) for loss in losses)
-            raise PocketAffectError(
-                f"training: loss is {total} in epoch {self.current_epoch + 1}, {place}",
-                found=f"expression loss {by_expression}, VA loss {by_va}",
-                allowed="a finite number",
-                todo="lower train.learning_rate in params.yaml",
-            )
+    def on_fit_start(self) -> None:
+        """Brings the teacher to the device."""
+        if self.teacher is not None:
+            self.teacher.to(self.device, memory_format=torch.channels_last)
 
     def training_step(self, batch: Batch, batch_index: int) -> torch.Tensor:
         """One step.
@@ -71,17 +79,38 @@ class AffectModule(pl.LightningModule):
         """
         # Dropout's noise hangs on (seed, step) alone, so that a step after a resume is the step of an undisturbed
         # run. Not in a hook of the epoch: Lightning leaves those out in the epoch that it resumes with.
-        torch.manual_seed(self.params.seed * 1_000_003 + self.global_step)
-        soft = batch.soft if self.params.soft_labels else None
-        losses = self._losses(self.network(batch.images), batch.expression, batch.valence_arousal, soft)
-        self._check_finite(losses, f"step {batch_index + 1}")
+        step = self.current_epoch * int(self.trainer.num_training_batches) + batch_index
+        torch.manual_seed(self.params.seed * 1_000_003 + step + self.global_rank * 1_000_000_007)
+        with self._statistics():
+            logits, prediction = self.network(batch.images)
+        said = self._ask_teacher(batch.images)
+        outputs, labels, guidance = join_processes(self, (logits.float(), prediction.float()), batch, said)
+        losses: Losses = self.objective(outputs, labels, guidance)
+        require_finite(losses, outputs, labels, self.paths, f"epoch {self.current_epoch + 1}, step {batch_index + 1}")
         self._train_losses.append(torch.stack(losses).detach())
-        return losses[0]
+        return losses.total
+
+    def _statistics(self) -> AbstractContextManager[Any]:
+        """Of normalisation: over the batch of all processes."""
+        return GlobalBatchNorm() if self.trainer.world_size > 1 else nullcontext()
+
+    def _ask_teacher(self, images: torch.Tensor) -> Outputs | None:
+        if self.teacher is None:
+            return None
+        with torch.no_grad():
+            logits, prediction = self.teacher(images)
+        return logits.float(), prediction.float()
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_index: int) -> None:  # noqa: ARG002
+        """Lets the average follow, once for each step of the optimiser."""
+        if self.average is not None and self.global_step > int(self.average.n_averaged):
+            self.average.update_parameters(self.network)
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:  # noqa: ARG002
         """Keeps the batch's predictions for the end of the epoch."""
-        logits, prediction = self.network(batch.images)
-        self._outputs.append((logits, prediction, batch.expression, batch.valence_arousal))
+        logits, prediction = self.shown(batch.images)
+        labels = replace(batch, images=torch.empty(0))
+        self._predicted.append((logits.float(), prediction.float(), labels))
 
     def on_validation_epoch_end(self) -> None:
         """Measures the epoch, remembers it, and keeps its weights if it is the best so far.
@@ -89,54 +118,39 @@ class AffectModule(pl.LightningModule):
         Raises:
             PocketAffectError: The loss is not finite.
         """
-        logits, prediction, expression, truth = (torch.cat(part) for part in zip(*self._outputs, strict=True))
+        outputs, labels = in_order(self, self._predicted)
         train = torch.stack(self._train_losses).double().mean(dim=0)
-        self._outputs.clear()
+        self._predicted.clear()
         self._train_losses.clear()
-        losses = self._losses((logits, prediction), expression, truth)  # by class: every data set has these
-        self._check_finite(losses, "validation")
-        total, by_expression, by_va = losses
-        scores = _score(logits, prediction, expression, truth)
-        row = {
-            "epoch": float(self.current_epoch + 1),
-            "learning_rate": float(self.optimizers().param_groups[0]["lr"]),
-            "train_loss": float(train[0]),
-            "train_expression_loss": float(train[1]),
-            "train_va_loss": float(train[2]),
-            "validation_loss": float(total),
-            "validation_expression_loss": float(by_expression),
-            "validation_va_loss": float(by_va),
-            **scores,
-        }
-        if not self.history or row[SCORE] > max(past[SCORE] for past in self.history):
-            self.best = {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()}
-        self.history.append(row)
+        losses: Losses = self.objective(outputs, labels)
+        require_finite(losses, outputs, labels, None, f"epoch {self.current_epoch + 1}, validation")
+        self.history.append(
+            {
+                "epoch": float(self.current_epoch + 1),
+                "learning_rate": float(self.optimizers().param_groups[0]["lr"]),
+                "train_loss": float(train[0]),
+                "train_expression_loss": float(train[1]),
+                "train_va_loss": float(train[2]),
+                "validation_loss": float(losses.total),
+                "validation_expression_loss": float(losses.expression),
+                "validation_va_loss": float(losses.valence_arousal),
+                **self.objective.task_weights(),
+                **score_epoch(*outputs, labels.expression, labels.valence_arousal),
+            }
+        )
+        if find_best(self.history, self.params.select) == len(self.history) - 1:
+            self.best = {name: tensor.detach().clone() for name, tensor in self.shown.state_dict().items()}
+        row = self.history[-1]
         self.log_dict({SCORE: row[SCORE], "accuracy": row["accuracy"]}, prog_bar=True, logger=False)
 
     def configure_optimizers(self) -> dict[str, Any]:
-        """Adam or AdamW with a linear warm-up and a cosine decay to zero, step by step."""
-        params = self.params
-        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[params.optimizer]
-        # Normalisation and biases are not decayed: pulling them to zero only fights the data.
-        decayed = [weight for weight in self.network.parameters() if weight.ndim > 1]
-        kept = [weight for weight in self.network.parameters() if weight.ndim <= 1]
-        optimizer = kind(
-            [{"params": decayed, "weight_decay": params.weight_decay}, {"params": kept, "weight_decay": 0.0}],
-            lr=params.learning_rate,
-            # The unfused step takes square roots from MKL, which rounds them differently on processors of another
-            # maker; with this one an emulated AMD EPYC gave the bytes of the Intel Xeon it was compared with.
-            fused=True,
-        )
+        """The recipe's, over the network and what the objective learns."""
         steps = int(self.trainer.estimated_stepping_batches)
-        warmup = max(1, round(steps * params.warmup_epochs / params.epochs))
-
-        def scale(step: int) -> float:
-            if step < warmup:
-                return (step + 1) / warmup
-            return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
-
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, scale)
+        optimizer, schedule = build_optimizer(self._learnt(), self.params, steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _learnt(self) -> Iterator[torch.nn.Parameter]:
+        return chain(self.network.parameters(), self.objective.parameters())
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Puts history and best weights into the one file that a resume reads."""
@@ -147,27 +161,3 @@ class AffectModule(pl.LightningModule):
         """Takes them back."""
         self.history = checkpoint["history"]
         self.best = checkpoint["best"]
-
-
-def _score(
-    logits: torch.Tensor, prediction: torch.Tensor, expression: torch.Tensor, truth: torch.Tensor
-) -> dict[str, float]:
-    """The metrics that are followed while training; a task without labels in the split scores 0."""
-    has_class = expression != NO_EXPRESSION
-    has_va = ~truth.isnan().any(dim=1)
-    row = dict.fromkeys(("accuracy", "balanced_accuracy", "macro_f1"), 0.0)
-    if bool(has_class.any()):
-        guess, target = logits[has_class].argmax(dim=1), expression[has_class]
-        classes = len(EXPRESSIONS)
-        row["accuracy"] = float(multiclass_accuracy(guess, target, classes, average="micro"))
-        row["balanced_accuracy"] = float(multiclass_accuracy(guess, target, classes, average="macro"))
-        row["macro_f1"] = float(multiclass_f1_score(guess, target, classes, average="macro"))
-    concordance = [0.0, 0.0]
-    if int(has_va.sum()) > 1:
-        guess, target = prediction[has_va], truth[has_va]
-        concordance = [float(value) for value in concordance_corrcoef(guess, target).nan_to_num(0.0)]
-        for dimension, name in enumerate(VALENCE_AROUSAL):
-            row[f"rmse_{name}"] = float(mean_squared_error(guess[:, dimension], target[:, dimension], squared=False))
-    row.update({f"ccc_{name}": value for name, value in zip(VALENCE_AROUSAL, concordance, strict=True)})
-    row[SCORE] = (row["balanced_accuracy"] + sum(concordance) / 2) / 2
-    return row

@@ -19,11 +19,15 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from pocketaffect.config import AugmentParams
+from pocketaffect.data.shards.appearance import change_tones, cut_out
+from pocketaffect.data.shards.mixup import Faces, Partners, draw_partners, mix_faces
 from pocketaffect.data.shards.split import Split
 from pocketaffect.labels import EXPRESSIONS
 
 ORDER_STREAM: Final = 0
 AUGMENT_STREAM: Final = 1
+MIXUP_STREAM: Final = 2
+APPEARANCE_STREAM: Final = 3
 DRAWS: Final = 4
 """Random numbers that an image takes in an epoch: angle, shift across, shift down, mirror; each in [0, 1)."""
 
@@ -37,64 +41,124 @@ class Batch:
         expression: int64 [n], 0..7 or NO_EXPRESSION.
         valence_arousal: float32 [n, 2], NaN for no label.
         soft: float32 [n, 8], shares of votes over the expressions, rows of NaN for no soft label.
+        rows: int64 [n], the images' places in their split.
     """
 
     images: torch.Tensor
     expression: torch.Tensor
     valence_arousal: torch.Tensor
     soft: torch.Tensor
+    rows: torch.Tensor
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on `device`; Lightning calls it."""
-        parts = (self.images, self.expression, self.valence_arousal, self.soft)
+        parts = (self.images, self.expression, self.valence_arousal, self.soft, self.rows)
         return Batch(*(tensor.to(device) for tensor in parts))
 
 
 class FaceBatches(Dataset[Batch]):
     """A split as a dataset that gives whole batches: `__getitem__` takes the indices of one."""
 
-    def __init__(self, split: Split, *, augment: AugmentParams | None = None, seed: int = 0, epoch: int = 0) -> None:
+    def __init__(
+        self,
+        split: Split,
+        *,
+        augment: AugmentParams | None = None,
+        seed: int = 0,
+        epoch: int = 0,
+        soft_labels: bool = True,
+    ) -> None:
         self.split = split
         self.augment = augment
         self.seed = seed
         self.epoch = epoch
+        self.soft_labels = soft_labels
 
     def __getitem__(self, indices: npt.NDArray[np.int64]) -> Batch:
+        faces = self._read(indices)
+        if self.augment is not None and self.augment.mixup:
+            partners = self._partners
+            faces = mix_faces(faces, self._read(partners.rows[indices]), partners.shares[indices])
+        if self.augment is not None and self.augment.cutout:
+            cut_out(faces.pixels, self._appearance_draws[indices, 2:], self.augment.cutout)
+        return Batch(
+            # NHWC seen as NCHW is channels_last already, the layout that convolutions are fastest in.
+            torch.from_numpy(faces.pixels).permute(0, 3, 1, 2),
+            torch.from_numpy(faces.expression),
+            torch.from_numpy(faces.valence_arousal),
+            torch.from_numpy(faces.soft),
+            torch.from_numpy(indices),
+        )
+
+    def _read(self, indices: npt.NDArray[np.int64]) -> Faces:
         images = self.split.gather(indices)
         if self.augment is not None:
             matrices = plan_warps(self._draws[indices], self.augment, images.shape[1])
             for face, matrix in zip(images, matrices, strict=True):
                 warp_face(face, matrix, out=face)
-        # NHWC bytes seen as NCHW are channels_last already, the layout that convolutions are fastest in. numpy
-        # converts and scales in one pass over memory, torch in two.
-        pixels = torch.from_numpy(np.divide(images, np.float32(255))).permute(0, 3, 1, 2)
-        return Batch(
-            pixels,
-            torch.from_numpy(self.split.expression[indices]),
-            torch.from_numpy(self.split.valence_arousal[indices]),
-            self._soft(indices),
-        )
+        # numpy converts and scales in one pass over memory, torch in two.
+        pixels = np.divide(images, np.float32(255))
+        if self.augment is not None and (self.augment.brightness or self.augment.contrast):
+            change_tones(pixels, self._appearance_draws[indices, :2], self.augment)
+        return Faces(pixels, self.split.expression[indices], self.split.valence_arousal[indices], self._soft(indices))
 
-    def _soft(self, indices: npt.NDArray[np.int64]) -> torch.Tensor:
-        if self.split.soft is None:
-            return torch.full((len(indices), len(EXPRESSIONS)), torch.nan)
-        return torch.from_numpy(self.split.soft[indices])
+    def _soft(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        if self.split.soft is None or not self.soft_labels:
+            return np.full((len(indices), len(EXPRESSIONS)), np.nan, np.float32)
+        return self.split.soft[indices]
+
+    # The draws of a whole epoch at once: a generator for each image costs as much as half its warp.
 
     @cached_property
     def _draws(self) -> npt.NDArray[np.float64]:
-        """[images, DRAWS] of this epoch, all at once: a generator for each image costs as much as half its warp."""
-        generator = np.random.default_rng([self.seed, AUGMENT_STREAM, self.epoch])
-        return generator.random((len(self.split), DRAWS))
+        """[images, DRAWS] for the warps."""
+        return self._generator(AUGMENT_STREAM).random((len(self.split), DRAWS))
+
+    @cached_property
+    def _appearance_draws(self) -> npt.NDArray[np.float64]:
+        """[images, 4]: brightness, contrast, the cut-out square's place across and down."""
+        return self._generator(APPEARANCE_STREAM).random((len(self.split), 4))
+
+    @cached_property
+    def _partners(self) -> Partners:
+        assert self.augment is not None
+        return draw_partners(self._generator(MIXUP_STREAM), len(self.split), self.augment.mixup)
+
+    def _generator(self, stream: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed, stream, self.epoch])
 
 
 class BatchOrder(Sampler[npt.NDArray[np.int64]]):
-    """The batches of an epoch as arrays of indices; shuffled by (seed, epoch), or in order when seed is None."""
+    """The batches of an epoch as arrays of indices; shuffled by (seed, epoch), or in order when seed is None.
 
-    def __init__(self, length: int, batch_size: int, *, seed: int | None = None, epoch: int = 0) -> None:
+    Of several processes, each gets its part of every batch, so that the batches are the same for any number of them.
+
+    Args:
+        length: Images of the split.
+        batch_size: Images of a batch, of all processes together.
+        seed: Of the order; None for the split's own.
+        epoch: Shuffles anew.
+        process: The number of this process, from 0.
+        processes: How many there are. They must divide `batch_size`; in order, the last batch is filled up with the
+            split's first images, so that all have equally many.
+    """
+
+    def __init__(
+        self,
+        length: int,
+        batch_size: int,
+        *,
+        seed: int | None = None,
+        epoch: int = 0,
+        process: int = 0,
+        processes: int = 1,
+    ) -> None:
         self.length = length
         self.batch_size = batch_size
         self.seed = seed
         self.epoch = epoch
+        self.process = process
+        self.processes = processes
 
     def __len__(self) -> int:
         # A last training batch of one image would break batch normalisation, and a short one shifts it: left out.
@@ -103,22 +167,36 @@ class BatchOrder(Sampler[npt.NDArray[np.int64]]):
 
     def __iter__(self) -> Iterator[npt.NDArray[np.int64]]:
         if self.seed is None:
-            order = np.arange(self.length, dtype=np.int64)
+            even = math.ceil(self.length / self.processes) * self.processes
+            order = np.arange(even, dtype=np.int64) % self.length
         else:
             order = np.random.default_rng([self.seed, ORDER_STREAM, self.epoch]).permutation(self.length)
         for step in range(len(self)):
-            yield order[step * self.batch_size : (step + 1) * self.batch_size]
+            batch = order[step * self.batch_size : (step + 1) * self.batch_size]
+            part = len(batch) // self.processes
+            yield batch[self.process * part : (self.process + 1) * part]
 
 
-def train_batches(split: Split, batch_size: int, augment: AugmentParams, *, seed: int, epoch: int) -> DataLoader[Batch]:
-    """One epoch of shuffled, augmented batches."""
-    dataset = FaceBatches(split, augment=augment, seed=seed, epoch=epoch)
-    return _loader(dataset, BatchOrder(len(split), batch_size, seed=seed, epoch=epoch))
+def train_batches(
+    split: Split,
+    batch_size: int,
+    augment: AugmentParams,
+    *,
+    seed: int,
+    epoch: int,
+    soft_labels: bool = True,
+    process: int = 0,
+    processes: int = 1,
+) -> DataLoader[Batch]:
+    """One epoch of shuffled, augmented batches, or the part of each that is one process's."""
+    dataset = FaceBatches(split, augment=augment, seed=seed, epoch=epoch, soft_labels=soft_labels)
+    order = BatchOrder(len(split), batch_size, seed=seed, epoch=epoch, process=process, processes=processes)
+    return _loader(dataset, order)
 
 
-def ordered_batches(split: Split, batch_size: int) -> DataLoader[Batch]:
-    """The whole split in its own order, untouched."""
-    return _loader(FaceBatches(split), BatchOrder(len(split), batch_size))
+def ordered_batches(split: Split, batch_size: int, *, process: int = 0, processes: int = 1) -> DataLoader[Batch]:
+    """The whole split in its own order, untouched, or one process's part of it."""
+    return _loader(FaceBatches(split), BatchOrder(len(split), batch_size, process=process, processes=processes))
 
 
 def _loader(dataset: FaceBatches, order: BatchOrder) -> DataLoader[Batch]:

@@ -1,0 +1,84 @@
+"""Mixup: faces blended with others, and their labels with them (Zhang et al. 2018, arXiv 1710.09412)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from pocketaffect.labels import EXPRESSIONS, NO_EXPRESSION
+
+
+class Faces(NamedTuple):
+    """Images and labels, as arrays.
+
+    Attributes:
+        pixels: float32 [n, size, size, 3] in [0, 1].
+        expression: int64 [n], 0..7 or NO_EXPRESSION.
+        valence_arousal: float32 [n, 2], NaN for no label.
+        soft: float32 [n, 8], rows of NaN for no soft label.
+    """
+
+    pixels: npt.NDArray[np.float32]
+    expression: npt.NDArray[np.int64]
+    valence_arousal: npt.NDArray[np.float32]
+    soft: npt.NDArray[np.float32]
+
+
+class Partners(NamedTuple):
+    """For each image of a split, the one that it is blended with in an epoch, and its own share.
+
+    Attributes:
+        rows: int64 [images].
+        shares: float32 [images], 0.5 to 1.
+    """
+
+    rows: npt.NDArray[np.int64]
+    shares: npt.NDArray[np.float32]
+
+
+def draw_partners(generator: np.random.Generator, images: int, alpha: float) -> Partners:
+    """Partners from the whole split and not from the batch, so that no image hangs on the batch it falls into.
+
+    Shares are Beta(alpha, alpha) distributed, folded: an image keeps the larger one, and its own name.
+    """
+    rows = generator.integers(0, images, images)
+    shares = generator.beta(alpha, alpha, images)
+    return Partners(rows, np.maximum(shares, 1 - shares).astype(np.float32))
+
+
+def mix_faces(own: Faces, other: Faces, shares: npt.NDArray[np.float32]) -> Faces:
+    """Blends face by face. A face stays as it is where its partner lacks a label that it has itself.
+
+    The mixed expression is a soft label.
+
+    Args:
+        own: n faces.
+        other: Their n partners.
+        shares: float32 [n], of the own face.
+    """
+    targets, their_targets = _distributions(own), _distributions(other)
+    has_class, has_va = _labelled(targets), _labelled(own.valence_arousal)
+    mixed = (_labelled(their_targets) | ~has_class) & (_labelled(other.valence_arousal) | ~has_va)
+    share = np.where(mixed, shares, np.float32(1))[:, None]
+    pixels = own.pixels * share[..., None, None] + other.pixels * (1 - share[..., None, None])
+
+    def blend(mine: npt.NDArray[np.float32], theirs: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        return np.where(mixed[:, None], mine * share + theirs * (1 - share), mine).astype(np.float32)
+
+    soft = np.where((mixed & has_class)[:, None], blend(targets, their_targets), own.soft)
+    va = np.where(has_va[:, None], blend(own.valence_arousal, other.valence_arousal), own.valence_arousal)
+    return Faces(pixels, own.expression, va, soft)
+
+
+def _distributions(faces: Faces) -> npt.NDArray[np.float32]:
+    """float32 [n, 8]: soft labels, else the class as one, else NaN."""
+    hard = np.eye(len(EXPRESSIONS), dtype=np.float32)[np.maximum(faces.expression, 0)]
+    hard[faces.expression == NO_EXPRESSION] = np.nan
+    return np.where(_labelled(faces.soft)[:, None], faces.soft, hard)
+
+
+def _labelled(labels: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
+    """The rows without NaN, as bool [n]."""
+    return ~np.asarray(np.isnan(labels).any(axis=1))
