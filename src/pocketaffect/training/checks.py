@@ -30,7 +30,7 @@ def refuse_untrainable(shards: Path, train: Split, validation: Split, model: Mod
             "params.yaml: train.batch_size is larger than the training split",
             found=f"{params.batch_size} against {len(train)} images",
             allowed=f"2 to {len(train)}",
-            todo="lower train.batch_size",
+            todo="lower train.batch_size, or give `pocketaffect train` a smaller --batch",
         )
     _refuse_tasks_without_labels(shards, train, validation, params)
 
