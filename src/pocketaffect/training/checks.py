@@ -67,6 +67,13 @@ def _contradictions(model: ModelParams, params: TrainParams) -> Iterator[PocketA
             "params.yaml: train.select: accuracy, of a network that learns no expression (train.expression_weight: 0)",
             todo="set train.select: loss",
         )
+    if params.logit_adjustment and params.class_weights == "balanced":
+        yield PocketAffectError(
+            "params.yaml: train.logit_adjustment and train.class_weights: balanced undo the classes' frequencies twice",
+            found=f"train.logit_adjustment: {params.logit_adjustment}",
+            allowed="one of the two",
+            todo="set train.class_weights: none, or train.logit_adjustment: 0.0",
+        )
     if model.pretrained is not None and params.start_from is not None:
         yield PocketAffectError(
             "params.yaml: model.pretrained and train.start_from both give the first weights",
