@@ -8,8 +8,8 @@ from sweep_parts import begin, make_params, make_root
 
 from pocketaffect import paths
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.sweep.command import look_at_sweep
-from pocketaffect.sweep.run import prepare_sweep, run_trials
+from pocketaffect.sweep.command import look_at_sweep, run_sweep
+from pocketaffect.sweep.run import prepare_sweep
 from pocketaffect.sweep.storage import JOURNAL_FILE, open_storage
 from pocketaffect.sweep.study import ask_question, open_study, require_consistent
 from pocketaffect.sweep.worker import run_worker
@@ -175,8 +175,9 @@ def test_looking_at_a_sweep_touches_nothing(root):
 def test_a_second_command_on_the_same_study_is_refused(root):
     from filelock import FileLock
 
-    sweep = begin(root)
-    sweep.plan.folder.mkdir(parents=True, exist_ok=True)
-    (sweep.plan.folder / "driver.pid").write_text("4711\n")
-    with FileLock(sweep.plan.folder / "driver.lock"), pytest.raises(PocketAffectError, match="process 4711"):
-        run_trials(sweep)
+    folder = begin(root).plan.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "driver.pid").write_text("4711\n")
+    with FileLock(folder / "driver.lock"), pytest.raises(PocketAffectError, match="process 4711"):
+        run_sweep(make_params(), root)
+    assert not (root / "mlruns").exists()  # it has not touched what the other logs
