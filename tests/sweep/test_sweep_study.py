@@ -112,13 +112,20 @@ def test_a_storage_that_cannot_be_is_refused(tmp_path, address, problem):
         open_storage(address, tmp_path)
 
 
+def test_a_password_that_holds_a_dollar_is_neither_a_variable_nor_shown(tmp_path, monkeypatch):
+    monkeypatch.setenv("SWEEP_PASSWORD", "pa$word")
+    with pytest.raises(PocketAffectError, match="cannot be used") as caught:
+        open_storage("postgresql+psycopg://me:${SWEEP_PASSWORD}@127.0.0.1:1/db", tmp_path)
+    assert "word" not in str(caught.value).replace("password", "")
+
+
 def test_a_sweep_of_no_trials_is_none():
     with pytest.raises(ValueError, match=r"sweep\.trials\s+Input should be greater than or equal to 1"):
         make_params(trials=0)
 
 
 def test_a_database_that_is_not_there_is_told_without_its_password(tmp_path):
-    with pytest.raises(PocketAffectError, match=r"cannot be used|no driver") as caught:
+    with pytest.raises(PocketAffectError, match="cannot be used") as caught:
         open_storage("postgresql+psycopg://me:s3cret@127.0.0.1:1/db", tmp_path)
     assert "s3cret" not in str(caught.value)
 
