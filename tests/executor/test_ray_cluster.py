@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -21,6 +22,9 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / "sweep"))
 
 PATIENCE_SECONDS = 180
 """What a process may take on a busy machine."""
+
+BUSY = 3
+"""Load of a core from which on a cluster that does not start says nothing of the code."""
 
 
 def square(number: int) -> int:
@@ -69,7 +73,13 @@ def cluster():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)  # nodes import this file
-        with run_two_nodes() as cluster:
+        with contextlib.ExitStack() as stack:
+            try:
+                cluster = stack.enter_context(run_two_nodes())
+            except Exception as error:
+                if (load := os.getloadavg()[0]) < BUSY * (os.cpu_count() or 1):
+                    raise
+                pytest.skip(f"under a load of {load:.0f} Ray's nodes do not start within Ray's own 15 s: {error}")
             yield cluster
 
 

@@ -76,6 +76,9 @@ def test_the_same_question_can_be_asked_afresh(root):
     again = open_one(root, new=True)
     assert again.study_name == f"{first.study_name}-2"
     assert open_one(root).study_name == again.study_name
+    name = first.study_name
+    optuna.delete_study(study_name=name, storage=first._storage)
+    assert open_one(root, new=True).study_name == f"{name}-3"
 
 
 def test_adopting_a_trial_leaves_the_question_as_it_was(root):

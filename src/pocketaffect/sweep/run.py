@@ -57,8 +57,21 @@ class Sweep:
     executor: Executor
 
     def rows(self) -> list[TrialRow]:
-        """All trials as they are now."""
-        return read_rows(self.study)
+        """All trials as they are now.
+
+        Raises:
+            PocketAffectError: The storage does not answer any more.
+        """
+        from optuna.exceptions import StorageInternalError
+
+        try:
+            return read_rows(self.study)
+        except StorageInternalError as error:
+            raise PocketAffectError(
+                "params.yaml: sweep.storage: the database does not answer any more",
+                found=" ".join(str(error.__cause__ or error).split("(Background")[0].split()),
+                todo="start it again and repeat the command: it goes on",
+            ) from None
 
 
 def prepare_sweep(params: Params, root: Path = Path(), *, new: bool = False, train: Train = train_trial) -> Sweep:
