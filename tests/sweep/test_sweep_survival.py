@@ -18,7 +18,8 @@ pytestmark = pytest.mark.slow
 
 TRIALS = 10
 SCRIPT = (
-    "import sys; from pathlib import Path; from sweep_parts import begin, note_and_wait\n"
+    "import signal, sys; from pathlib import Path; from sweep_parts import begin, note_and_wait\n"
+    "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs ignore it
     "from pocketaffect.sweep.run import run_trials\n"
     f"run_trials(begin(Path(sys.argv[1]), note_and_wait, trials={TRIALS}, workers=2))"
 )
