@@ -103,6 +103,13 @@ def swap_the_outputs(spec):
     block.outputs[:] = block.outputs[::-1]
 
 
+def declare_another_dialect(spec):
+    (function,) = spec.mlProgram.functions.values()
+    block = function.block_specializations.pop(function.opset)
+    function.opset = "CoreML9"
+    function.block_specializations[function.opset].CopyFrom(block)
+
+
 def declare_another_type(spec):
     first(spec, "relu").outputs[0].type.tensorType.dataType += 1
 
@@ -115,6 +122,7 @@ def declare_another_type(spec):
         read_another_weight,
         leave_an_operation_out,
         swap_the_outputs,
+        declare_another_dialect,
         declare_another_type,
     ],
 )
