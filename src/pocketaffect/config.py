@@ -152,6 +152,7 @@ class ExportParams(Section):
     finetune_steps: Count
     finetune_learning_rate: Positive
     budget_bytes: Count
+    compact: bool
     max_mean_probability_difference: Positive
     min_agreement: Fraction
     max_accuracy_drop: Fraction

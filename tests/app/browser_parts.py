@@ -16,6 +16,8 @@ from skimage import data
 
 READY = "html[data-ready]"
 TIMEOUT = 40_000  # ms: two shared cores may be busy
+SCRIPT_ERRORS: list[str] = []
+"""Of the pages that `open_page` opened; to fail in playwright's callback would end the browser of all tests."""
 
 
 def find_chromium() -> str:
@@ -62,10 +64,10 @@ def browsing(playwright: Playwright, camera: Path | None, *, allow: bool = True)
 
 
 def open_page(browser: Browser, address: str, *, ready: bool = True) -> Page:
-    """The page, once its networks are loaded where `ready`. What its scripts get wrong fails the test."""
+    """The page, once its networks are loaded where `ready`; what its scripts get wrong goes to SCRIPT_ERRORS."""
     page = browser.new_context().new_page()
     page.set_default_timeout(TIMEOUT)
-    page.on("pageerror", lambda error: pytest.fail(f"script error: {error}"))
+    page.on("pageerror", lambda error: SCRIPT_ERRORS.append(str(error)))
     page.goto(address)
     if ready:
         page.wait_for_selector(READY, state="attached")

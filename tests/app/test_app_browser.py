@@ -14,7 +14,7 @@ import onnxruntime
 import pytest
 from app_parts import open_services, serving
 from axe_playwright_python.sync_playwright import Axe
-from browser_parts import TIMEOUT, browsing, open_page, portrait, write_clip
+from browser_parts import SCRIPT_ERRORS, TIMEOUT, browsing, open_page, portrait, write_clip
 from PIL import Image
 from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
 
@@ -61,6 +61,13 @@ def page(app: tuple[str, Services], browser: Browser) -> Iterator[Page]:
     opened.context.close()
 
 
+@pytest.fixture(autouse=True)
+def _no_script_errors() -> Iterator[None]:
+    SCRIPT_ERRORS.clear()
+    yield
+    assert not SCRIPT_ERRORS
+
+
 def upload(page: Page, picture: np.ndarray) -> dict[str, Any]:
     """Chooses a picture as a photo and waits for what the page read."""
     file = io.BytesIO()
@@ -79,7 +86,9 @@ def test_the_camera_is_read_and_no_picture_leaves_the_page(app: tuple[str, Servi
     context.on("request", lambda each: requests.append((each.method, each.url, each.post_data or "")))
     page = context.new_page()
     page.set_default_timeout(TIMEOUT)
-    page.on("websocket", lambda _: pytest.fail("a websocket was opened"))
+    page.on("pageerror", lambda error: SCRIPT_ERRORS.append(str(error)))
+    sockets: list[str] = []
+    page.on("websocket", lambda socket: sockets.append(socket.url))
     page.goto(address)
     page.click("#start")
     expect(page.locator("#songs li")).to_have_count(5)
@@ -98,6 +107,7 @@ def test_the_camera_is_read_and_no_picture_leaves_the_page(app: tuple[str, Servi
     page.click("text=Stop camera")
     assert page.evaluate("document.querySelector('video').srcObject === null")
     assert {url.split("/")[2] for _, url, _ in requests} == {address.split("/")[2]}
+    assert not sockets
     sent = [(method, url, body) for method, url, body in requests if method != "GET"]
     assert sent
     assert all(method == "POST" and url == f"{address}/api/songs" for method, url, _ in sent)
@@ -165,8 +175,59 @@ def test_songs_come_anew_when_affect_has_changed_for_a_while(page: Page) -> None
     assert 33.9 < second < 36
 
 
+UNREACHED = """async (labels) => {
+  const { Songs } = await import("/js/songs.js");
+  const send = window.fetch;
+  const away = () => Promise.reject(new TypeError("no network"));
+  window.fetch = (path, options) => (path === "/api/music" ? away() : send(path, options));
+  const live = new EventTarget();
+  new Songs(live, labels);
+  const shown = new Promise((resolve) => {
+    const line = document.getElementById("songs-for");
+    line.textContent = "";
+    new MutationObserver(() => resolve(line.textContent)).observe(line, { childList: true });
+  });
+  const affect = { probabilities: labels.map(() => 0.125), valence: 0, arousal: 0 };
+  live.dispatchEvent(new CustomEvent("photo", { detail: { affect, seconds: 0 } }));
+  const said = await shown;
+  window.fetch = send;
+  document.getElementById("songs").replaceChildren();
+  live.dispatchEvent(new CustomEvent("photo", { detail: { affect, seconds: 1 } }));
+  return said;
+}"""
+
+
+def test_a_server_that_was_away_at_the_start_is_told_of_and_asked_again(page: Page) -> None:
+    assert "the server does not answer" in page.evaluate(UNREACHED, EXPRESSIONS)
+    expect(page.locator("#songs li")).to_have_count(5)
+
+
+SLOW_CAMERA = """async () => {
+  const { Camera } = await import("/js/camera.js");
+  const ask = navigator.mediaDevices.getUserMedia;
+  const asked = [];
+  navigator.mediaDevices.getUserMedia = (wanted) => {
+    asked.push(wanted);
+    if (asked.length > 1) return ask.call(navigator.mediaDevices, wanted);
+    return Promise.reject(new DOMException("Timeout starting video source", "AbortError"));
+  };
+  const camera = new Camera(document.createElement("video"));
+  await camera.start();
+  const { running } = camera;
+  camera.stop();
+  navigator.mediaDevices.getUserMedia = ask;
+  return [running, asked.length];
+}"""
+
+
+def test_a_camera_that_did_not_start_in_time_is_asked_once_more(page: Page) -> None:
+    assert page.evaluate(SLOW_CAMERA) == [True, 2]
+
+
 def test_networks_that_broke_down_are_loaded_again(page: Page) -> None:
-    page.workers[0].evaluate("self.postMessage({ kind: 'failure', message: 'out of memory' })")
+    worker = page.workers[0]
+    with worker.expect_event("close"):  # after the call's own answer, which would be lost with the worker
+        worker.evaluate("void setTimeout(() => self.postMessage({ kind: 'failure', message: 'out of memory' }))")
     assert upload(page, portrait())["faces"]
 
 

@@ -1,10 +1,13 @@
 import hashlib
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from app_parts import SIZE, make_twin
 
+from pocketaffect import paths
 from pocketaffect.app.model import find_model
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.labels import EXPRESSIONS
@@ -65,3 +68,17 @@ def test_a_file_that_is_no_model_is_refused(write_model: Write) -> None:
         find_model(str(write_model(b"\xff\xff no model", passed(b"\xff\xff no model"))))
     with pytest.raises(PocketAffectError, match="no such file"):
         find_model("nowhere.onnx")
+
+
+def test_without_a_registry_the_last_export_is_served_and_no_registry_is_made(
+    tmp_path: Path, twin: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    shutil.copy(Path(__file__).parents[2] / "params.yaml", tmp_path)
+    (tmp_path / paths.EXPORT).mkdir(parents=True)
+    (tmp_path / paths.TWIN).write_bytes(twin)
+    (tmp_path / paths.VERIFICATION).write_text(json.dumps(passed(twin)))
+    assert find_model(None, tmp_path).name == paths.TWIN.name
+    with pytest.raises(PocketAffectError, match="no registry here"):
+        find_model("champion", tmp_path)
+    assert not (tmp_path / "mlruns").exists()

@@ -43,8 +43,8 @@ def describe(spec):
     )
 
 
-def compare(spec, precisions, folder):
+def compare(spec, precisions, folder, *, compact=True):
     """Precision, predicted and real bytes."""
-    packages = Packages(reparameterize(draw_network(spec)), spec.size, describe(spec), folder)
+    packages = Packages(reparameterize(draw_network(spec)), spec.size, describe(spec), folder, compact=compact)
     for name in precisions:
-        yield name, predict_package_bytes(spec, name), packages.make(PRECISIONS[name]).bytes
+        yield name, predict_package_bytes(spec, name, compact=compact), packages.make(PRECISIONS[name]).bytes

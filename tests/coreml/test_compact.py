@@ -10,7 +10,8 @@ from pocketaffect.coreml import compact
 from pocketaffect.coreml.blobs import walk_operations
 from pocketaffect.coreml.compact import compact_program, program_meaning
 from pocketaffect.coreml.interpret import load_program
-from pocketaffect.coreml.package import read_spec
+from pocketaffect.coreml.names import renumber_names
+from pocketaffect.coreml.package import read_spec, save_package
 from pocketaffect.coreml.precisions import PRECISIONS
 
 
@@ -35,6 +36,14 @@ def test_a_saved_program_is_a_third_shorter_and_answers_bit_for_bit_the_same(wri
     expected, found = (load_program(path).predict(samples.images[:32]) for path in (long, saved))
     assert expected.keys() == found.keys()
     assert all(np.array_equal(expected[name], found[name]) for name in expected)
+
+
+def test_a_package_is_saved_as_coremltools_wrote_it_where_compact_is_off(written, tmp_path):
+    model, _ = written
+    save_package(model, tmp_path / "long.mlpackage", compact=False)
+    found, expected = read_spec(tmp_path / "long.mlpackage"), model.get_spec()
+    renumber_names(expected)
+    assert serialised(found) == serialised(expected)
 
 
 def test_weights_keep_the_names_of_their_layers_and_nothing_else_keeps_a_long_one(written):
@@ -94,6 +103,13 @@ def swap_the_outputs(spec):
     block.outputs[:] = block.outputs[::-1]
 
 
+def declare_another_dialect(spec):
+    (function,) = spec.mlProgram.functions.values()
+    block = function.block_specializations.pop(function.opset)
+    function.opset = "CoreML9"
+    function.block_specializations[function.opset].CopyFrom(block)
+
+
 def declare_another_type(spec):
     first(spec, "relu").outputs[0].type.tensorType.dataType += 1
 
@@ -106,6 +122,7 @@ def declare_another_type(spec):
         read_another_weight,
         leave_an_operation_out,
         swap_the_outputs,
+        declare_another_dialect,
         declare_another_type,
     ],
 )

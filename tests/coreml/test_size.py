@@ -32,6 +32,19 @@ def test_the_size_is_known_before_the_conversion(spec, precisions, tmp_path):
     assert_close(spec, compare(spec, precisions, tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("spec", "precisions"),
+    [
+        (NetworkSpec("alexnet", 0.13, 32, "plain"), ("int8",)),
+        pytest.param(
+            NetworkSpec("mobilenet", 0.2, 32, "prototype"), ("fp32", "pruned50-palette4"), marks=pytest.mark.slow
+        ),
+    ],
+)
+def test_so_is_that_of_a_program_as_coremltools_writes_it(spec, precisions, tmp_path):
+    assert_close(spec, compare(spec, precisions, tmp_path, compact=False))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["mobilenet", "mobilenetv3_small", "mobileone_s0"])
 def test_the_size_of_random_configurations_is_known_before_the_conversion(architecture, tmp_path):

@@ -75,10 +75,18 @@ def find_model(wanted: str | None, root: Path = Path()) -> ServedModel:
     if wanted is not None and wanted.endswith(paths.TWIN.suffix):
         return _open_file(Path(wanted))
     from pocketaffect.config import PARAMS_FILE, load_params
-    from pocketaffect.registry.store import open_store
+    from pocketaffect.registry.store import find_store
     from pocketaffect.registry.versions import CHAMPION, aliased_version, get_version
 
-    store, name = open_store(root), load_params(root / PARAMS_FILE).register_.model_name
+    store, name = find_store(root), load_params(root / PARAMS_FILE).register_.model_name
+    if store is None:
+        if wanted is None:
+            return _open_file(root / paths.TWIN)
+        raise PocketAffectError(
+            f"{wanted}: no .onnx file, and there is no registry here to look for a version of that name",
+            allowed="an .onnx file, a registered version's number, or an alias such as champion",
+            todo="correct the path; or `dvc repro`, which registers a version",
+        )
     if wanted is not None:
         return _open_version(store, get_version(store, name, wanted))
     champion = aliased_version(store, name, CHAMPION)

@@ -14,7 +14,7 @@ import click
 def models(pixels: int, full_resolution_stem: bool) -> None:
     """List the networks that model.architecture may name: what they cost at a few widths, licence, source.
 
-    The bytes are those of the .mlpackage, predicted before any training.
+    The bytes are those of the .mlpackage (export.compact: true), predicted before any training.
     """
     import torch
 

@@ -65,12 +65,13 @@ def program_meaning(program: Any) -> str:
             made[output.name] = _digest(digest, str(place).encode())
         if operation.type != "const":
             steps.append(digest)
-    outputs = [name.encode() + made[name] for name in block.outputs]
-    return _digest(*steps, b"outputs", *outputs).hex()
+    around = copy.deepcopy(program)  # inputs, names of outputs, dialect
+    del _only_block(around).operations[:]
+    return _digest(*steps, b"outputs", *(made[name] for name in block.outputs), _bytes(around)).hex()
 
 
-def _only_block(program: Any) -> Any | None:
-    """The block of a program that has one, and no branch in it."""
+def _only_block(program: Any) -> Any:
+    """The block of a program that has one, and no branch in it; else None."""
     functions = list(program.functions.values())
     if len(functions) != 1 or len(functions[0].block_specializations) != 1:
         return None

@@ -82,7 +82,7 @@ def export_network(
     with tempfile.TemporaryDirectory(prefix="pocketaffect-") as scratch:
         waiting = {**lineage, **describe_results(None, images=len(faces.images))}
         description = _describe(network, params, margin, waiting)
-        packages = Packages(shipped_form, network.spec.size, description, Path(scratch))
+        packages = Packages(shipped_form, network.spec.size, description, Path(scratch), compact=params.compact)
         verifier = Verifier(
             network if finetuned is None else finetuned,
             faces,
@@ -94,9 +94,9 @@ def export_network(
         else:
             package, verification = _make(packages, verifier, params, rejects)
         logger.info("%s: %d bytes, budget %d", package.precision.name, package.bytes, params.budget_bytes)
-        _refuse_failures(verification, package, rejects)
+        _refuse_failures(verification, package, params, rejects)
         verification = _write(package, verification, verifier, params, folder)
-    _refuse_failures(verification, package, rejects)
+    _refuse_failures(verification, package, params, rejects)
     shipped = verifier.execute(package.path)[1]
     answers = PredictionTable(
         tuple(validation.paths),
@@ -148,7 +148,7 @@ def _write(
     program, predictions = verifier.execute(package.path)
     target = folder / paths.PACKAGE.name
     package.model.user_defined_metadata.update(describe_results(verification, images=len(faces.images)))
-    save_package(package.model, target)
+    save_package(package.model, target, compact=params.compact)
     if program_digest(target) != program_digest(package.path):
         raise RuntimeError("the package with its results computes something else than the verified one")
     forms = [_write_classifier(package, predictions, faces, params, folder)]
@@ -168,14 +168,14 @@ def _write_classifier(
     package: Package, predictions: Predictions, faces: Faces, params: ExportParams, folder: Path
 ) -> Form:
     path = folder / paths.CLASSIFIER.name
-    save_package(make_classifier(package.model), path)
+    save_package(make_classifier(package.model), path, compact=params.compact)
     return verify_classifier(path, predictions, faces, params)
 
 
-def _refuse_failures(verification: Verification, package: Package, rejects: Path) -> None:
+def _refuse_failures(verification: Verification, package: Package, params: ExportParams, rejects: Path) -> None:
     if verification.passed:
         return
-    save_package(package.model, rejects / REJECTED)
+    save_package(package.model, rejects / REJECTED, compact=params.compact)
     raise PocketAffectError(
         f"export: the {package.precision.name} package is not fit to ship",
         found=verification.failures().replace("\n", "; "),
@@ -202,7 +202,7 @@ def _describe(
 
 
 def _over_budget(package: Package, packages: Packages, params: ExportParams, rejects: Path) -> PocketAffectError:
-    save_package(package.model, rejects / REJECTED)
+    save_package(package.model, rejects / REJECTED, compact=params.compact)
     return PocketAffectError(
         f"export: the {package.precision.name} package is over the budget",
         found=f"{package.bytes:,} bytes, {package.bytes - params.budget_bytes:,} too many",

@@ -24,7 +24,7 @@ _KEY_PREFIX: Final = "com.github.apple.coremltools."
 _EXPORT_AGAIN: Final = "export the model again (`dvc repro export`)"
 
 
-def save_package(model: Any, path: Path) -> None:
+def save_package(model: Any, path: Path, *, compact: bool = True) -> None:
     """Writes a converted model as a package folder, replacing an older one only once the new one opens.
 
     Identifiers, map order and dates are normalised, so that equal models give equal bytes (coremltools draws
@@ -33,6 +33,7 @@ def save_package(model: Any, path: Path) -> None:
     Args:
         model: A `coremltools.models.MLModel` of the ML Program type.
         path: Folder to write; its name ends with `.mlpackage`.
+        compact: Whether the program is made shorter (`compact`), or stays as coremltools writes it.
 
     Raises:
         PocketAffectError: Wrong name, or no room or right to write there.
@@ -43,7 +44,7 @@ def save_package(model: Any, path: Path) -> None:
     fresh = path.with_name(f".{path.stem}.{os.getpid()}.new{SUFFIX}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write(model, fresh)
+        _write(model, fresh, compact=compact)
         import_coremltools().models.MLModel(str(fresh), skip_model_load=True)
         _swap(fresh, path)
     except OSError as error:
@@ -56,9 +57,11 @@ def save_package(model: Any, path: Path) -> None:
         shutil.rmtree(fresh, ignore_errors=True)
 
 
-def _write(model: Any, folder: Path) -> None:
+def _write(model: Any, folder: Path, *, compact: bool) -> None:
     spec = model.get_spec()
     _normalise(spec)
+    if compact and spec.WhichOneof("Type") == "mlProgram":
+        compact_program(spec)
     contents = {_SPEC: ("CoreML Model Specification", "model.mlmodel")}
     target = folder / _DATA / _SPEC
     target.parent.mkdir(parents=True)
@@ -93,7 +96,7 @@ def _identifier(item: Path) -> str:
 
 
 def _normalise(spec: Any) -> None:
-    """Takes out what differs between two conversions of one checkpoint (date, torch build, counters), and bulk."""
+    """Takes out what differs between two conversions of one checkpoint (date, torch build, counters)."""
     user = spec.description.metadata.userDefined
     user.pop(f"{_KEY_PREFIX}conversion_date", None)
     source = f"{_KEY_PREFIX}source"
@@ -101,7 +104,6 @@ def _normalise(spec: Any) -> None:
         user[source] = user[source].partition("+")[0]
     if spec.WhichOneof("Type") == "mlProgram":
         renumber_names(spec)
-        compact_program(spec)
 
 
 def _swap(fresh: Path, path: Path) -> None:

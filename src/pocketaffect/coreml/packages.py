@@ -44,13 +44,17 @@ class Packages:
         size: Pixels a side.
         description: Goes into every package's metadata.
         folder: An empty one, for the packages.
+        compact: As `export.compact` in params.yaml.
     """
 
-    def __init__(self, network: nn.Module, size: int, description: PackageDescription, folder: Path) -> None:
+    def __init__(
+        self, network: nn.Module, size: int, description: PackageDescription, folder: Path, *, compact: bool = True
+    ) -> None:
         self._network = network
         self._size = size
         self._description = description
         self._folder = folder
+        self._compact = compact
         self._plain: dict[tuple[str, bool], Any] = {}
         self._made: dict[str, Package] = {}
 
@@ -59,7 +63,7 @@ class Packages:
         if precision.name not in self._made:
             model = finish(self._convert(precision), self._size, precision, self._description)
             path = self._folder / f"{precision.name}.mlpackage"
-            save_package(model, path)
+            save_package(model, path, compact=self._compact)
             self._made[precision.name] = Package(precision, model, path, package_bytes(path))
         return self._made[precision.name]
 
@@ -71,7 +75,7 @@ class Packages:
             return self.make(find_precision("fp16")).path
         path = self._folder / f"fp16-{precision.target}.mlpackage"
         if not path.exists():
-            save_package(self._convert(precision), path)
+            save_package(self._convert(precision), path, compact=self._compact)
         return path
 
     def estimate_least(self, precision: Precision) -> int:

@@ -22,6 +22,10 @@ from pocketaffect.coreml.size_table import (
     FLOAT32,
     FORMS,
     INLINE_ARRAY,
+    LONGER,
+    LONGER_PLAIN_HEAD,
+    LONGER_PRUNED,
+    LONGER_PRUNED_LETTER,
     PLAIN_HEAD,
     PROGRAMS,
     WIDE_DIMENSION,
@@ -40,11 +44,12 @@ _FEWEST_SHARED: Final = 100
 
 
 class Kernel(NamedTuple):
-    """Weights, output and input channels of a matrix or kernel."""
+    """Weights, output and input channels of a matrix or kernel, and the letters of its name in the program."""
 
     numbers: int
     channels: int
     inputs: int
+    letters: int
 
 
 @dataclass(frozen=True)
@@ -83,22 +88,22 @@ def read_shapes(shipped: AffectNetwork) -> Shapes:
     kernels: list[Kernel] = []
     vectors: list[int] = []
     wide = 0
-    for layer in shipped.modules():
+    for name, layer in shipped.named_modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
             shape = layer.weight.shape
-            kernels.append(Kernel(shape.numel(), shape[0], shape[1]))
+            kernels.append(Kernel(shape.numel(), shape[0], shape[1], len(f"network.{name}.weight")))
             vectors += [] if layer.bias is None else [layer.bias.numel()]
             wide += sum(length >= _WIDE for length in shape)
         elif isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
             vectors.append(layer.num_features)
     if shipped.spec.head == "prototype":
         rows, columns = shipped.prototypes.shape
-        kernels.append(Kernel(rows * columns, columns, rows))
+        kernels.append(Kernel(rows * columns, columns, rows, 0))
     wide += sum(length >= _WIDE for length in vectors)
     return Shapes(shipped.spec, tuple(kernels), tuple(vectors), wide)
 
 
-def predict_package_bytes(model: NetworkSpec | AffectNetwork | Shapes, precision: str) -> int:
+def predict_package_bytes(model: NetworkSpec | AffectNetwork | Shapes, precision: str, *, compact: bool = True) -> int:
     """The bytes of the `.mlpackage` that the network will ship in, for any width and size, trained or not.
 
     Never below the truth by more than 512 bytes or 0.5 %, whichever is more (tests/coreml/test_size.py). Texts of
@@ -107,6 +112,7 @@ def predict_package_bytes(model: NetworkSpec | AffectNetwork | Shapes, precision
     Args:
         model: A network, or what is needed to build it; from `list_shapes` a guess takes tens of microseconds.
         precision: A key of `precisions.PRECISIONS`.
+        compact: As `export.compact` in params.yaml.
 
     Raises:
         PocketAffectError: An unknown precision, one whose size nobody measured (int8-activations), or a network that
@@ -117,7 +123,8 @@ def predict_package_bytes(model: NetworkSpec | AffectNetwork | Shapes, precision
         raise PocketAffectError("package size: not known before training", found=found, allowed=", ".join(FORMS))
     if isinstance(model, AffectNetwork):
         model = model.spec
-    return _predict(model if isinstance(model, Shapes) else list_shapes(model), find_precision(precision))
+    shapes, form = model if isinstance(model, Shapes) else list_shapes(model), find_precision(precision)
+    return _predict(shapes, form) + (0 if compact else round(_longer_bytes(shapes, form)))
 
 
 def _predict(shapes: Shapes, precision: Precision) -> int:
@@ -151,6 +158,21 @@ def _program_bytes(shapes: Shapes, precision: Precision) -> float:
         size += FLOAT32.fixed + len(shapes.kernels) * FLOAT32.each
     # What the metadata says of the network: in the description, as input size, in the image's text, as precision.
     return size + len(f"{spec.architecture}{spec.width:g}{precision.name}") + 4 * len(str(spec.size))
+
+
+def _longer_bytes(shapes: Shapes, precision: Precision) -> float:
+    """What a program has more as coremltools writes it."""
+    longer = LONGER[shapes.spec.architecture]
+    size = longer.float16 + (LONGER_PLAIN_HEAD if shapes.spec.head == "plain" else 0.0)
+    if precision.bits == 32:
+        return size + longer.float32 - FLOAT32.fixed - len(shapes.kernels) * FLOAT32.each
+    if precision.target == "iOS18":
+        size += longer.ios18
+    if precision.sparsity:
+        letters = [kernel.letters for kernel in shapes.kernels if kernel.numbers > COMPRESSED_ABOVE]
+        size += LONGER_PRUNED.each * len(letters) + LONGER_PRUNED_LETTER * sum(letters)
+        size += LONGER_PRUNED.fixed if letters else 0.0
+    return size
 
 
 def _in_file(size: int) -> int:

@@ -44,7 +44,8 @@ def predict_bytes(params: Params) -> int:
     Raises:
         PocketAffectError: A network that cannot be built, or a precision whose size is not known before training.
     """
-    return predict_package_bytes(list_shapes(describe_network(params)), params.export.precision)
+    export = params.export
+    return predict_package_bytes(list_shapes(describe_network(params)), export.precision, compact=export.compact)
 
 
 def find_smallest(params: Params, space: Space) -> Smallest:

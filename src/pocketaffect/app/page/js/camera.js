@@ -22,8 +22,10 @@ export class Camera {
     if (this.running) return;
     if (!navigator.mediaDevices?.getUserMedia) throw withHelp("insecure");
     try {
-      const wanted = { facingMode: "user", width: { ideal: 640 }, height: { ideal: 480 } };
-      this.#stream = await navigator.mediaDevices.getUserMedia({ video: wanted, audio: false });
+      this.#stream = await ask().catch((error) => {
+        if (error.name !== "AbortError") throw error;
+        return ask(); // on a busy device the camera did not start in the browser's time: once more
+      });
     } catch (error) {
       const help = { NotAllowedError: "denied", SecurityError: "denied", NotFoundError: "missing", OverconstrainedError: "missing" };
       throw withHelp(help[error.name] ?? "busy");
@@ -54,6 +56,11 @@ export class Camera {
     this.stop();
     this.video.dispatchEvent(new Event("cameralost"));
   }
+}
+
+function ask() {
+  const wanted = { facingMode: "user", width: { ideal: 640 }, height: { ideal: 480 } };
+  return navigator.mediaDevices.getUserMedia({ video: wanted, audio: false });
 }
 
 function withHelp(help) {

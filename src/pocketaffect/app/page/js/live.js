@@ -117,11 +117,7 @@ export class Live extends EventTarget {
   async #run() {
     if (this.#looking) return; // a loop that waits for a frame outlives a short pause, and goes on
     this.#looking = true;
-    try {
-      await this.#lookOn();
-    } finally {
-      this.#looking = false;
-    }
+    await this.#lookOn();
   }
 
   async #lookOn() {
@@ -147,6 +143,7 @@ export class Live extends EventTarget {
       }
       lit = now();
     }
+    this.#looking = false; // in one step with the last look at the conditions: a start in between would begin no loop
   }
 
   #show(result) {
@@ -190,7 +187,7 @@ export class Live extends EventTarget {
     try {
       result = await this.#vision.look(picture);
     } catch (error) {
-      this.#say("live.broken", { message: error.message });
+      if (turn === this.#turn) this.#say("live.broken", { message: error.message });
       return;
     }
     if (turn !== this.#turn) return; // another photo, or the camera, came after it

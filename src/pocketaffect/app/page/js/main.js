@@ -53,16 +53,18 @@ async function start() {
   await loadTexts();
   addEventListener("hashchange", showScreen);
   showScreen();
+  let failure = "live.not_begun";
   try {
     const { facts, vision } = await opening;
     const live = new Live(vision, facts.labels);
     const songs = new Songs(live, facts.labels);
     new Study(live, facts.labels);
     addKeys(live, songs);
+    failure = "live.failed";
     await vision.open();
     document.documentElement.dataset.ready = "";
   } catch (error) {
-    byId("status").textContent = text("live.failed", { message: error.message });
+    byId("status").textContent = text(failure, { message: error.message });
   }
   await keepOffline();
 }

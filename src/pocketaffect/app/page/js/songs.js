@@ -17,6 +17,7 @@ export class Songs {
   #labels;
   #ratings = new Ratings();
   #service;
+  #opening = null; // a promise of the services, while and once they are known
   #affect = null;
   #fetched = null; // affect and time of the last fetch
   #since = null; // when the present change began
@@ -36,11 +37,19 @@ export class Songs {
       this.#fetch(detail.seconds);
     });
     byId("refresh").addEventListener("click", () => this.refresh());
-    this.#addOptions();
+    this.#open().catch(() => {}); // told of when songs are wanted, and tried again
   }
 
   refresh() {
     if (this.#affect) this.#fetch(performance.now() / 1000);
+  }
+
+  #open() {
+    this.#opening ??= this.#addOptions().catch((error) => {
+      this.#opening = null;
+      throw error;
+    });
+    return this.#opening;
   }
 
   async #addOptions() {
@@ -91,12 +100,13 @@ export class Songs {
   }
 
   async #fetch(seconds) {
-    if (this.#busy || !this.#service) return;
+    if (this.#busy) return;
     this.#busy = true;
     this.#since = null;
     const wanted = this.#affect;
     this.#fetched = { affect: { ...wanted, probabilities: [...wanted.probabilities] }, seconds };
     try {
+      await this.#open();
       const wish = { affect: affectNumbers(wanted), recent: this.#recent, ...this.#ratings.wish() };
       const { songs } = await suggestSongs(wish);
       this.#songs = songs;
