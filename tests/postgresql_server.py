@@ -57,7 +57,7 @@ def run_server() -> Iterator[Callable[[str], str]]:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
-            timeout=60,
+            timeout=300,
             check=False,
         )
         assert done.returncode == 0, f"{program}: {done.stderr}"
@@ -76,7 +76,7 @@ def run_server() -> Iterator[Callable[[str], str]]:
         run("initdb", "-D", str(data), "--auth=trust", "--no-sync", "-E", "UTF8", "--no-locale")
         with (data / "postgresql.conf").open("a") as stream:
             stream.write(f"{SETTINGS}unix_socket_directories = '{folder}'\n")
-        run("pg_ctl", "-D", str(data), "-l", str(folder / "log"), "-w", "start")
+        run("pg_ctl", "-D", str(data), "-l", str(folder / "log"), "-w", "-t", "240", "start")
         try:
             yield make_database
         finally:

@@ -8,7 +8,8 @@ PyTorch computes them, their bytes those of two packages with 32-bit weights. Ou
 by `export.precision: auto` under its budget, and judged by what the file answers in the interpreter. Every row is
 judged on all validation faces, whose split both recipes also chose their epoch by, as the paper did.
 
-FOLDER keeps every finished row: a run that was stopped goes on with the next one, and `--show` only prints.
+FOLDER keeps every finished row: a run that was stopped goes on where it was, and `--show` only prints. The minutes of
+a row that was stopped are those after the last stop: they stand as "more than".
 """
 
 from __future__ import annotations
@@ -80,12 +81,15 @@ def make_row(row: Row, seed: int, clone: Path, work: Path) -> None:
     validation = open_split(clone / paths.SHARDS, "validation")
     labels = Labels(validation.expression, validation.valence_arousal)
     start, processor = time.monotonic(), time.process_time()
+    made = work / "made" / folder.name
+    resumed = made.is_dir()
     make = {"baseline": _fit_baseline, "paper": _train_paper_pair, "ours": _train_ours}[row.recipe]
-    predictions, size = make(row, seed, clone, work / "made" / folder.name)
+    predictions, size = make(row, seed, clone, made)
     facts = {
         "bytes": size,
         "minutes": (time.monotonic() - start) / 60,
         "processor_minutes": (time.process_time() - processor) / 60,
+        "resumed": resumed,
         "commit": _commit(),
     }
     with write_atomically(folder) as draft:
@@ -211,7 +215,8 @@ def _line(row: Row, seed: str, folder: Path) -> str:
     found = bootstrap_metrics(answers.predictions, answers.labels)
     cells = [f"{found[name].value:.3f} ({found[name].low:.3f} to {found[name].high:.3f})" for name in COLUMNS]
     size = f"{facts['bytes']:,}" if facts["bytes"] else ""
-    return f"| {row.name} | {seed} | {size} | " + " | ".join(cells) + f" | {facts['processor_minutes']:.1f} |"
+    minutes = ("> " if facts.get("resumed") else "") + f"{facts['processor_minutes']:.1f}"
+    return f"| {row.name} | {seed} | {size} | " + " | ".join(cells) + f" | {minutes} |"
 
 
 def _mean_line(row: Row, folders: Sequence[Path]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +13,7 @@ from pocketaffect.telemetry import disable_telemetry
 
 STORE_BYTES = 80 * 2**20
 ATTEMPTS = 4
+PAUSE_SECONDS = 10
 
 
 @contextlib.contextmanager
@@ -46,6 +48,7 @@ def add_node(cluster: Any) -> None:
         except Exception:  # a plain one
             if attempt == ATTEMPTS - 1:
                 raise
+            time.sleep(PAUSE_SECONDS)
         else:
             return
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -19,6 +20,12 @@ from pocketaffect.executor.ray_cluster import RayExecutor
 pytest.importorskip("ray", reason="the extra `ray` is not installed")
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / "sweep"))
 
+PATIENCE_SECONDS = 180
+"""What a process may take on a busy machine."""
+
+BUSY = 3
+"""Load of a core from which on a cluster that does not start says nothing of the code."""
+
 
 def square(number: int) -> int:
     if number == 13:
@@ -29,7 +36,7 @@ def square(number: int) -> int:
 def sleep_until_stopped(note: Path) -> None:
     note.write_text(f"{os.getpid()} {'cv2' in sys.modules}")
     try:
-        time.sleep(60)
+        time.sleep(600)
     except KeyboardInterrupt:
         note.write_text("woken")
         raise
@@ -49,11 +56,11 @@ def add_up_ranks(folder: Path) -> None:
 def fail_in_rank(folder: Path) -> None:
     if os.environ["RANK"] == "1":
         raise ValueError("rank 1 has no luck")
-    time.sleep(60)
+    time.sleep(600)
 
 
 def wait_for(path: Path) -> str:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not path.exists() or not path.read_text():
         assert time.monotonic() < deadline, f"{path} never came"
         time.sleep(0.05)
@@ -66,7 +73,13 @@ def cluster():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)  # nodes import this file
-        with run_two_nodes() as cluster:
+        with contextlib.ExitStack() as stack:
+            try:
+                cluster = stack.enter_context(run_two_nodes())
+            except Exception as error:
+                if (load := os.getloadavg()[0]) < BUSY * (os.cpu_count() or 1):
+                    raise
+                pytest.skip(f"under a load of {load:.0f} Ray's nodes do not start within Ray's own 15 s: {error}")
             yield cluster
 
 
@@ -88,13 +101,13 @@ def test_jobs_and_workers_behave_as_this_machine_s_own_do(cluster, tmp_path, mon
     assert [wait_for(note).split()[1] for note in notes] == ["False", "False"]
     assert not workers[0].wait(0)
     workers[0].stop()
-    assert workers[0].wait(30)
-    assert workers[0].failure() == "exit code 130"
+    assert workers[0].wait(PATIENCE_SECONDS)
+    assert workers[0].failure() == f"killed by signal {signal.SIGTERM}"  # the sweep replaces it
     assert notes[0].read_text() == "woken"
     workers[1].kill()
-    assert workers[1].wait(30)
+    assert workers[1].wait(PATIENCE_SECONDS)
     assert workers[1].failure() == "killed, or its node was lost"
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline and Path(f"/proc/{processes[1]}").exists():
         time.sleep(0.1)
     with pytest.raises(ProcessLookupError):

@@ -44,7 +44,7 @@ def in_processes(count: int, work: Callable[[int], None]) -> list[int]:
 
     def run(number: int) -> None:
         try:
-            start.wait(60)
+            start.wait(300)
             work(number)
         except BaseException:
             traceback.print_exc()
@@ -55,7 +55,7 @@ def in_processes(count: int, work: Callable[[int], None]) -> list[int]:
     for process in processes:
         process.start()
     for process in processes:
-        process.join(120)
+        process.join(300)
         if process.is_alive():
             process.kill()
             process.join()

@@ -30,6 +30,8 @@ from pocketaffect.sweep.space import Choice, Range, apply_settings, read_space
         ("model.head", {"low": 0, "high": 1}, "has no range; list its values"),
         ("train.batch_size", {"low": 8, "high": 16.5}, "takes whole numbers; found 8, 16.5"),
         ("preprocess.image_size", {"low": 32, "high": 64}, "multiple of 16"),
+        ("preprocess.image_size", {"low": 32, "high": 512}, "multiple of 16"),
+        ("train.batch_size", {"low": 8, "high": float("inf")}, "takes finite numbers; found 8, inf"),
         ("preprocess.image_size", [16], "greater than or equal to 32"),
         ("export.precision", ["int8", "int7"], "needs one of auto, fp32"),
         ("export.precision", ["auto"], "its bytes are not known before training"),

@@ -30,7 +30,7 @@ def in_forks(*calls) -> list[int]:
 
     def run(call) -> None:
         try:
-            start.wait(60)
+            start.wait(300)
             call()
         except BaseException:
             traceback.print_exc()
@@ -41,7 +41,10 @@ def in_forks(*calls) -> list[int]:
     for process in processes:
         process.start()
     for process in processes:
-        process.join(120)
+        process.join(300)
+        if process.is_alive():
+            process.kill()
+            process.join()
     return [process.exitcode for process in processes]
 
 

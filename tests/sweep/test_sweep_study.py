@@ -8,8 +8,8 @@ from sweep_parts import begin, make_params, make_root
 
 from pocketaffect import paths
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.sweep.command import look_at_sweep
-from pocketaffect.sweep.run import prepare_sweep, run_trials
+from pocketaffect.sweep.command import look_at_sweep, run_sweep
+from pocketaffect.sweep.run import prepare_sweep
 from pocketaffect.sweep.storage import JOURNAL_FILE, open_storage
 from pocketaffect.sweep.study import ask_question, open_study, require_consistent
 from pocketaffect.sweep.worker import run_worker
@@ -76,6 +76,9 @@ def test_the_same_question_can_be_asked_afresh(root):
     again = open_one(root, new=True)
     assert again.study_name == f"{first.study_name}-2"
     assert open_one(root).study_name == again.study_name
+    name = first.study_name
+    optuna.delete_study(study_name=name, storage=first._storage)
+    assert open_one(root, new=True).study_name == f"{name}-3"
 
 
 def test_adopting_a_trial_leaves_the_question_as_it_was(root):
@@ -112,13 +115,20 @@ def test_a_storage_that_cannot_be_is_refused(tmp_path, address, problem):
         open_storage(address, tmp_path)
 
 
+def test_a_password_that_holds_a_dollar_is_neither_a_variable_nor_shown(tmp_path, monkeypatch):
+    monkeypatch.setenv("SWEEP_PASSWORD", "pa$word")
+    with pytest.raises(PocketAffectError, match="cannot be used") as caught:
+        open_storage("postgresql+psycopg://me:${SWEEP_PASSWORD}@127.0.0.1:1/db", tmp_path)
+    assert "word" not in str(caught.value).replace("password", "")
+
+
 def test_a_sweep_of_no_trials_is_none():
     with pytest.raises(ValueError, match=r"sweep\.trials\s+Input should be greater than or equal to 1"):
         make_params(trials=0)
 
 
 def test_a_database_that_is_not_there_is_told_without_its_password(tmp_path):
-    with pytest.raises(PocketAffectError, match=r"cannot be used|no driver") as caught:
+    with pytest.raises(PocketAffectError, match="cannot be used") as caught:
         open_storage("postgresql+psycopg://me:s3cret@127.0.0.1:1/db", tmp_path)
     assert "s3cret" not in str(caught.value)
 
@@ -175,8 +185,9 @@ def test_looking_at_a_sweep_touches_nothing(root):
 def test_a_second_command_on_the_same_study_is_refused(root):
     from filelock import FileLock
 
-    sweep = begin(root)
-    sweep.plan.folder.mkdir(parents=True, exist_ok=True)
-    (sweep.plan.folder / "driver.pid").write_text("4711\n")
-    with FileLock(sweep.plan.folder / "driver.lock"), pytest.raises(PocketAffectError, match="process 4711"):
-        run_trials(sweep)
+    folder = begin(root).plan.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "driver.pid").write_text("4711\n")
+    with FileLock(folder / "driver.lock"), pytest.raises(PocketAffectError, match="process 4711"):
+        run_sweep(make_params(), root)
+    assert not (root / "mlruns").exists()  # it has not touched what the other logs

@@ -135,6 +135,16 @@ def test_the_trial_of_a_dead_worker_is_queued_again_and_counts_once(root):
     assert count_trials(sweep.study) == (3, 0)
 
 
+def test_a_trial_that_lost_its_worker_before_it_had_settings_gets_those_that_it_would_have_had(tmp_path):
+    whole, parts = (begin(make_root(tmp_path / name), trials=4) for name in ("whole", "parts"))
+    run_worker(whole.plan)
+    for _ in range(2):
+        take_trial(parts.plan, parts.study, "dead")
+    run_worker(parts.plan)
+    by_first = sorted(parts.rows(), key=lambda row: row.first)
+    assert [row.settings for row in by_first] == [row.settings for row in whole.rows()]
+
+
 def test_a_living_worker_keeps_its_trial(root):
     sweep = begin(root)
     with hold_lease(sweep.plan.folder / "workers") as worker:

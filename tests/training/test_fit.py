@@ -4,7 +4,6 @@ import itertools
 import os
 import pickle
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,14 +30,13 @@ def undisturbed(tmp_path_factory):
     return place
 
 
-def kill_when(process, condition: Callable[[], bool], how: signal.Signals = signal.SIGKILL) -> None:
-    """Waits until `condition` holds and sends the signal."""
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert process.is_alive(), "the training ended before it could be stopped"
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-    os.kill(process.pid, how)
+def stop(place: Workplace, *, epoch: int, batch: int = 0, how: signal.Signals = signal.SIGKILL, **settings) -> str:
+    """A training that is stopped there, with a checkpoint and without a network; what it logged."""
+    code, log = place.finish(place.start(stop=(epoch, batch, how), **settings))
+    assert code == -how if how == signal.SIGKILL else code != 0
+    assert place.checkpoint() is not None
+    assert not place.model.exists()
+    return log
 
 
 @pytest.fixture(scope="module")
@@ -91,20 +89,8 @@ def test_nothing_is_left_in_the_work_folder(undisturbed):
 @pytest.mark.parametrize("after", [1, *(pytest.param(epoch, marks=pytest.mark.slow) for epoch in (2, 3))])
 def test_a_training_killed_after_an_epoch_ends_with_the_undisturbed_bytes(after, undisturbed, make_workplace):
     place = make_workplace()
-    process = place.start()
-    written: set[int] = set()
-
-    def epochs_done() -> bool:
-        file = place.checkpoint()
-        if file is not None:
-            written.add(file.stat().st_mtime_ns)
-        return len(written) >= after
-
-    kill_when(process, epochs_done)
-    assert place.finish(process)[0] == -signal.SIGKILL
-    assert not place.model.exists()
-    log = place.run()
-    assert "going on from" in log
+    stop(place, epoch=after)
+    assert "going on from" in place.run()
     assert place.results() == undisturbed.results()
 
 
@@ -112,61 +98,34 @@ def test_a_training_killed_after_an_epoch_ends_with_the_undisturbed_bytes(after,
 def test_a_training_with_every_part_of_the_recipe_ends_with_the_undisturbed_bytes_after_a_kill(make_workplace):
     whole, place = make_workplace(), make_workplace()
     whole.run(**EVERYTHING)
-    stop_after_first_epoch(place, **EVERYTHING)
-    assert not place.model.exists()
+    stop(place, epoch=1, batch=2, **EVERYTHING)  # two batches of a step of four
     assert "going on from" in place.run(**EVERYTHING)
     assert place.results() == whole.results()
 
 
 @pytest.mark.slow
 def test_a_training_killed_in_the_middle_of_an_epoch_ends_with_the_undisturbed_bytes(make_workplace):
-    settings = {"epochs": 2, "model": {"architecture": "alexnet", "width": 0.5}}  # Gaussian dropout, long epochs
-    whole, place = make_workplace(train=320), make_workplace(train=320)
+    settings = {"epochs": 2, "model": {"architecture": "alexnet", "width": 0.5}}  # Gaussian dropout
+    whole, place = make_workplace(), make_workplace()
     whole.run(**settings)
-    process = place.start(**settings)
-    ready: list[float] = []
-
-    def is_mid_epoch() -> bool:
-        if not ready and place.checkpoint() is not None:
-            ready.append(time.monotonic())
-        return bool(ready) and time.monotonic() > ready[0] + 0.05
-
-    kill_when(process, is_mid_epoch)
-    assert place.finish(process)[0] == -signal.SIGKILL
-    assert not place.model.exists()
+    stop(place, epoch=1, batch=3, **settings)
     assert "going on from" in place.run(**settings)
     assert place.results() == whole.results()
 
 
-@pytest.mark.parametrize(
-    ("how", "status"),
-    [(signal.SIGINT, "KeyboardInterrupt"), pytest.param(signal.SIGTERM, "KeyboardInterrupt", marks=pytest.mark.slow)],
-)
-def test_an_interrupted_training_stops_with_a_usable_checkpoint(how, status, undisturbed, make_workplace):
+@pytest.mark.parametrize("how", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+def test_an_interrupted_training_stops_with_a_usable_checkpoint(how, undisturbed, make_workplace):
     place = make_workplace()
-    process = place.start()
-    kill_when(process, lambda: place.checkpoint() is not None, how)
-    code, log = place.finish(process)
-    assert code != 0
-    assert status in log
-    assert not place.model.exists()
+    assert "KeyboardInterrupt" in stop(place, epoch=1, batch=1, how=how)
     assert "going on from" in place.run()
     assert place.results() == undisturbed.results()
-
-
-def stop_after_first_epoch(place, **settings) -> Path:
-    process = place.start(**settings)
-    kill_when(process, lambda: place.checkpoint() is not None)
-    place.finish(process)
-    checkpoint = place.checkpoint()
-    assert checkpoint is not None
-    return checkpoint
 
 
 @pytest.mark.slow
 def test_a_changed_setting_starts_afresh_and_frees_the_old_checkpoint(undisturbed, make_workplace):
     place = make_workplace()
-    old = stop_after_first_epoch(place, learning_rate=0.02)
+    stop(place, epoch=1, learning_rate=0.02)
+    old = place.checkpoint()
     log = place.run()
     assert "going on" not in log
     assert not old.exists()
@@ -211,7 +170,9 @@ DAMAGES: dict[str, Callable[[Path, Path], object]] = {
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory) -> bytes:
-    return stop_after_first_epoch(Workplace(tmp_path_factory.mktemp("stopped"))).read_bytes()
+    place = Workplace(tmp_path_factory.mktemp("stopped"))
+    stop(place, epoch=1)
+    return place.checkpoint().read_bytes()
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
@@ -234,8 +195,8 @@ def test_a_damaged_checkpoint_is_refused_without_executing_anything(damage, chec
 @pytest.mark.slow
 def test_a_training_with_a_damaged_checkpoint_starts_afresh(undisturbed, make_workplace):
     place = make_workplace()
-    file = stop_after_first_epoch(place)
-    DAMAGES["plain pickle with code"](file, place.folder / "executed")
+    stop(place, epoch=1)
+    DAMAGES["plain pickle with code"](place.checkpoint(), place.folder / "executed")
     log = place.run()
     assert "starting afresh" in log
     assert "going on from" not in log

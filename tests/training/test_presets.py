@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
-from training_parts import Workplace, read_history
+from training_parts import Workplace, read_history, write_separable_shards
 
+from pocketaffect.errors import PocketAffectError
 from pocketaffect.models.network import load_network
-from pocketaffect.training.presets import PAPER_BATCH, PAPER_EPOCHS, paper_recipe
+from pocketaffect.training.presets import PAPER_BATCH, PAPER_EPOCHS, paper_network, paper_recipe
 
 EPOCHS = (3, 2)
 
@@ -71,3 +74,25 @@ def test_a_finished_pair_is_not_trained_again_and_a_missing_part_is(place):
     assert "epoch 2/2" in (log := place.run_pair(EPOCHS))
     assert "epoch 3/3" not in log
     assert {file: file.read_bytes() for file in place.model.rglob("model.*")} == content
+
+
+def test_a_network_that_cannot_be_is_refused_with_those_that_can():
+    with pytest.raises(PocketAffectError, match=r"no such architecture; there are alexnet, .*; found 'vgg16'"):
+        paper_network("vgg16")
+    with pytest.raises(PocketAffectError, match=r"width: .* found 99"):
+        paper_network("vgg", 99.0)
+
+
+@pytest.mark.slow
+def test_the_command_trains_the_pair_in_one_process_whatever_the_settings_say(tmp_path):
+    write_separable_shards(tmp_path / "out" / "shards", train=16, validation=16)
+    shipped = (Path(__file__).parents[2] / "params.yaml").read_text()
+    (tmp_path / "params.yaml").write_text(shipped.replace("  devices: 1 ", "  devices: 2 "))
+    code = "from pocketaffect.cli.main import main; main()"
+    options = "--preset paper --to pair --architecture mobilenet --width 0.1 --batch 16"
+    command = [sys.executable, "-c", code, "train", *options.split()]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["pair/classifier", "pair/regressor"]
+    for task, epochs in PAPER_EPOCHS.items():
+        assert len(read_history(tmp_path / "pair" / task)) == epochs

@@ -203,6 +203,7 @@ def refused(match: str, shards: Path, model: dict[str, Any] | None = None, **set
         ({}, {"expression_weight": 0.0, "va_weight": 0.0}, "both 0"),
         ({}, {"task_weights": "learned", "va_weight": 0.0}, "both above 0"),
         ({}, {"expression_weight": 0.0, "select": "accuracy"}, "learns no expression"),
+        ({}, {"logit_adjustment": 1.0, "class_weights": "balanced"}, "frequencies twice"),
         ({"pretrained": "a.pth"}, {"start_from": "b"}, "both give the first weights"),
         ({}, {"precision": "bf16"}, "train.instructions: native"),
         ({"width": 0.06, "pretrained": "hub"}, {}, "has no pretrained weights"),

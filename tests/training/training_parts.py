@@ -99,11 +99,14 @@ class Workplace:
         self.log = folder / "log"
         write_separable_shards(folder / "shards", **shards)
 
-    def start(self, *, model: dict[str, Any] | None = None, **train: Any) -> Any:
-        """Starts a training and gives its process."""
+    def start(
+        self, *, model: dict[str, Any] | None = None, stop: tuple[int, int, int] | None = None, **train: Any
+    ) -> Any:
+        """Starts a training, which stops itself at epoch, batch by a signal where `stop` says so; gives its process."""
         from training_process import train_logged
 
-        process = server().Process(target=train_logged, args=(self.folder, MODEL | (model or {}), TRAIN | train))
+        settings = (MODEL | (model or {}), TRAIN | train)
+        process = server().Process(target=train_logged, args=(self.folder, *settings, stop))
         process.start()
         return process
 
@@ -119,7 +122,7 @@ class Workplace:
 
     def finish(self, process: Any) -> tuple[int, str]:
         """Waits for the process; its exit status and what it logged."""
-        process.join(timeout=120)
+        process.join(timeout=300)  # of a busy machine
         assert process.exitcode is not None, "still running"
         return process.exitcode, self.log.read_text()
 

@@ -48,10 +48,33 @@ def first_gradients(folder: Path) -> Any:
     return FirstGradients()
 
 
-def train_logged(folder: Path, model: dict[str, Any], settings: dict[str, Any]) -> None:
-    """As `train`, with all that is printed in folder/log."""
+def signal_itself(epoch: int, batch: int, how: int) -> Any:
+    """A callback that sends its own process a signal, so that it comes at this batch however busy the machine is.
+
+    Epoch and batch count from 0. The epoch after the last stands for the moment when all is trained and not yet
+    written.
+    """
+    from pytorch_lightning.callbacks import Callback
+
+    class SignalItself(Callback):
+        def on_train_batch_start(self, trainer, module, batch, batch_index):  # noqa: ARG002  Lightning's names
+            if (trainer.current_epoch, batch_index) == place:
+                os.kill(os.getpid(), how)
+
+        def on_fit_end(self, trainer, module):  # noqa: ARG002
+            if epoch == trainer.max_epochs:
+                os.kill(os.getpid(), how)
+
+    place = (epoch, batch)
+    return SignalItself()
+
+
+def train_logged(
+    folder: Path, model: dict[str, Any], settings: dict[str, Any], stop: tuple[int, int, int] | None = None
+) -> None:
+    """As `train`, with all that is printed in folder/log; stopped by `signal_itself`, if so wanted."""
     _log_to(folder)
-    train(folder, model, settings)
+    train(folder, model, settings, callbacks=[] if stop is None else [signal_itself(*stop)])
 
 
 def train_pair(folder: Path, epochs: tuple[int, int]) -> None:

@@ -26,15 +26,15 @@ from pocketaffect import paths
 def train(preset: str, target: Path, architecture: str, width: float, seed: int, batch: int | None) -> None:
     """Train networks by a named recipe on the shards of `dvc repro preprocess`, into FOLDER.
 
-    The recipe of params.yaml is what `dvc repro train` trains by; its threads, instructions and accelerator hold here
-    too. A killed call goes on where it was when it is repeated.
+    The recipe of params.yaml is what `dvc repro train` trains by; its threads, instructions, accelerator and precision
+    hold here too, in one process. A killed call goes on where it was when it is repeated.
     """
     from pocketaffect.arithmetic import pin_arithmetic
     from pocketaffect.config import load_params
 
     params = load_params().train
     pin_arithmetic(threads=params.threads, instructions=params.instructions)
-    from pocketaffect.training.presets import ONE_THREAD, train_paper_pair
+    from pocketaffect.training.presets import OWN_MACHINE, train_paper_pair
 
     assert preset == "paper"
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
@@ -46,7 +46,7 @@ def train(preset: str, target: Path, architecture: str, width: float, seed: int,
         target / ".work",
         target,
         batch_size=batch,
-        machine={name: getattr(params, name) for name in ONE_THREAD},
+        machine={name: getattr(params, name) for name in OWN_MACHINE},
         progress=sys.stderr.isatty(),
     )
     click.echo("\n".join(str(folder) for folder in folders))

@@ -17,6 +17,8 @@ Result = TypeVar("Result")
 
 ERROR_EXIT: Final = 1
 INTERRUPTED_EXIT: Final = 130
+ERROR_LETTERS: Final = 10_000
+"""Of an error's text: what a pipe takes that nobody reads before the process has ended."""
 
 
 class LocalWorker:
@@ -25,6 +27,7 @@ class LocalWorker:
     def __init__(self, function: Callable[[], None]) -> None:
         context = multiprocessing.get_context("spawn")
         self._errors, ours = context.Pipe(duplex=False)
+        self._error: str | None = None
         self._process = context.Process(target=_call, args=(function, ours))
         # A terminal's Ctrl-C goes to every process: started with it blocked, a worker leaves it to `stop`.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -47,10 +50,12 @@ class LocalWorker:
             return None
         if code < 0 or code == INTERRUPTED_EXIT:
             return f"killed by signal {-code if code < 0 else signal.SIGTERM}"
-        try:
-            return str(self._errors.recv()) if self._errors.poll() else f"exit code {code}"
-        except EOFError:
-            return f"exit code {code}"
+        if self._error is None:
+            try:
+                self._error = str(self._errors.recv()) if self._errors.poll() else f"exit code {code}"
+            except EOFError:
+                self._error = f"exit code {code}"
+        return self._error
 
     def stop(self) -> None:
         """A polite end."""
@@ -93,7 +98,7 @@ def _call(function: Callable[[], None], errors: multiprocessing.connection.Conne
     except Exception as error:
         if not isinstance(error, PocketAffectError):
             traceback.print_exc()
-        errors.send(str(error) or type(error).__name__)
+        errors.send((str(error) or type(error).__name__)[:ERROR_LETTERS])
         raise SystemExit(ERROR_EXIT) from error
 
 

@@ -84,7 +84,7 @@ def _weights_name(network: AffectNetwork) -> str:
         raise PocketAffectError(
             "params.yaml: model.pretrained: there are pretrained weights for width 1.0 only",
             found=f"model.width {spec.width:g}",
-            todo="set model.width to 1.0, for example for a teacher (train.teacher) of a narrower network",
+            todo="set model.width to 1.0, for example for a teacher (train.distill.teacher) of a narrower network",
         )
     return design.weights
 

@@ -210,7 +210,12 @@ def _open_remote(address: str) -> Store:
             todo="unset MLFLOW_TRACKING_URI, or set it to a server",
         )
     if parts.scheme in ("http", "https") and parts.scheme not in getproxies():
-        port = parts.port or (443 if parts.scheme == "https" else 80)
+        try:
+            port = parts.port or (443 if parts.scheme == "https" else 80)
+        except ValueError as error:
+            raise PocketAffectError(
+                f"{ADDRESS}: not an address", found=error, allowed="http(s)://host:port, port from 1 to 65535"
+            ) from None
         try:
             socket.create_connection((parts.hostname or "", port), timeout=CONNECT_SECONDS).close()
         except OSError as error:  # MLflow itself would try for minutes

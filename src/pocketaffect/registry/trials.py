@@ -1,8 +1,8 @@
 """The sweep's trial that a version's settings came from, as far as the store knows it.
 
 `pocketaffect sweep` logs a run for each trial in an experiment beside the pipeline's, with the settings that it
-searched as the run's parameters; `pocketaffect sweep adopt` writes them into params.yaml. A version whose settings are
-a trial's says so, whether they were adopted or typed.
+searched as the run's parameters, and those that all trials shared at the study's own run; `pocketaffect sweep adopt`
+writes a trial's into params.yaml. A version whose settings are a trial's says so, whether they were adopted or typed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 SUFFIX: Final = "-sweeps"
-"""Of the experiment, beside `register.experiment`."""
+"""Of the experiment, beside `register.experiment`: a trial is no candidate for the registry."""
 
 STUDY_TAG: Final = "sweep.study"
 TRIAL_TAG: Final = "sweep.trial"
@@ -46,7 +46,8 @@ def find_trial(client: MlflowClient, experiment: str, settings: Mapping[str, obj
     for run in sorted(fitting, key=lambda run: run.data.metrics.get(_SCORE, 0.0), reverse=True):
         study = client.get_run(run.data.tags[PARENT_TAG]).data.params
         asked = {setting: study[name] for name, setting in _OF_THE_STUDY.items() if name in study}
-        if _agree(asked, settings):
+        shared = {name: value for name, value in study.items() if name in settings}
+        if _agree({**shared, **asked}, settings):
             return {name: run.data.tags[name] for name in (STUDY_TAG, TRIAL_TAG)}
     return {}
 

@@ -13,7 +13,7 @@ from pocketaffect.errors import PocketAffectError
 from pocketaffect.registry.store import open_store
 from pocketaffect.sweep.report import write_sweep_report
 from pocketaffect.sweep.results import TrialRow, read_rows
-from pocketaffect.sweep.run import prepare_sweep, run_trials
+from pocketaffect.sweep.run import Sweep, hold_driver, prepare_sweep, run_trials
 from pocketaffect.sweep.storage import JOURNAL_FILE, is_journal, open_storage
 from pocketaffect.sweep.study import SETTINGS_ATTRIBUTE, ask_question, describe_changes, find_study
 from pocketaffect.sweep.table import watch
@@ -52,24 +52,31 @@ def run_sweep(params: Params, root: Path = Path(), *, new: bool = False) -> Winn
 
     Raises:
         KeyboardInterrupt: Ctrl-C; the same call goes on.
-        PocketAffectError: See `run.prepare_sweep`, `run.run_trials` and `winner.measure_winner`.
+        PocketAffectError: See `run.prepare_sweep`, `run.hold_driver`, `run.run_trials` and `winner.measure_winner`.
     """
     sweep = prepare_sweep(params, root, new=new)
-    runs = TrialRuns(open_store(root), params, sweep.plan.study_name)
-    try:
-        with watch(params.sweep) as table:
-            rows = run_trials(sweep, [table, runs])
+    with hold_driver(sweep.plan.folder):
+        runs = TrialRuns(open_store(root), sweep)
         try:
-            winner = measure_winner(sweep.plan, rows)
-        except PocketAffectError:  # over the budget or unfit to ship: the trials are worth a look all the same
-            write_sweep_report(sweep.plan, sweep.study, rows, None, root / paths.SWEEP_REPORT)
+            winner = _find_winner(sweep, runs, root)
+        except BaseException:
+            runs.finish(interrupted=True)
             raise
-    except BaseException:
-        runs.finish(interrupted=True)
+        runs.finish()
+    return winner
+
+
+def _find_winner(sweep: Sweep, runs: TrialRuns, root: Path) -> Winner:
+    plan, report = sweep.plan, root / paths.SWEEP_REPORT
+    with watch(plan.params.sweep) as table:
+        rows = run_trials(sweep, [table, runs])
+    try:
+        winner = measure_winner(plan, rows)
+    except PocketAffectError:  # over the budget or unfit to ship: the trials are worth a look all the same
+        write_sweep_report(plan, sweep.study, rows, None, report)
         raise
-    runs.finish()
-    tidy_trials(sweep.plan, rows)
-    write_sweep_report(sweep.plan, sweep.study, rows, winner, root / paths.SWEEP_REPORT)
+    tidy_trials(plan, rows)
+    write_sweep_report(plan, sweep.study, rows, winner, report)
     return winner
 
 

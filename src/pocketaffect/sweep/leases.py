@@ -43,9 +43,11 @@ def hold_lease(folder: Path) -> Iterator[str]:
     folder.mkdir(parents=True, exist_ok=True)
     name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
     file = folder / f"{name}.lock"
-    with FileLock(file):
-        yield name
-    file.unlink(missing_ok=True)
+    try:
+        with FileLock(file):
+            yield name
+    finally:
+        file.unlink(missing_ok=True)
 
 
 def is_alive(folder: Path, worker: str | None) -> bool:
@@ -87,10 +89,10 @@ def reclaim_stale(study: Study, folder: Path) -> list[int]:
 
 def sign(trial: Trial, worker: str) -> None:
     """Says who has the trial, with the study held; from now on its silence can be noticed."""
-    trial.set_user_attr(WORKER, worker)
     storage = trial.study._storage
-    if isinstance(storage, BaseHeartbeat):
+    if isinstance(storage, BaseHeartbeat):  # first: a signed trial without a heartbeat would never be missed
         storage.record_heartbeat(trial._trial_id)
+    trial.set_user_attr(WORKER, worker)
 
 
 def fail(study: Study, trial: FrozenTrial) -> bool:
@@ -140,3 +142,14 @@ def count_trials(study: Study) -> tuple[int, int]:
     repeated = {number for trial in trials for number in trial.system_attrs.get(HISTORY, [])}
     waiting = sum(trial.state == TrialState.WAITING for trial in trials)
     return len(trials) - len(repeated), waiting
+
+
+def find_place(study: Study) -> int:
+    """How many trials came before the one that `ask` gives next: the first that waits, else a new one.
+
+    A trial that lost its worker before it had settings has the place that it had, and so the same suggestion.
+    """
+    trials = study.get_trials(deepcopy=False)
+    waiting = next((trial for trial in trials if trial.state == TrialState.WAITING), None)
+    number = len(trials) if waiting is None else first_number(waiting)
+    return sum(HISTORY not in trial.system_attrs for trial in trials[:number])

@@ -57,8 +57,21 @@ class Sweep:
     executor: Executor
 
     def rows(self) -> list[TrialRow]:
-        """All trials as they are now."""
-        return read_rows(self.study)
+        """All trials as they are now.
+
+        Raises:
+            PocketAffectError: The storage does not answer any more.
+        """
+        from optuna.exceptions import StorageInternalError
+
+        try:
+            return read_rows(self.study)
+        except StorageInternalError as error:
+            raise PocketAffectError(
+                "params.yaml: sweep.storage: the database does not answer any more",
+                found=" ".join(str(error.__cause__ or error).split("(Background")[0].split()),
+                todo="start it again and repeat the command: it goes on",
+            ) from None
 
 
 def prepare_sweep(params: Params, root: Path = Path(), *, new: bool = False, train: Train = train_trial) -> Sweep:
@@ -99,18 +112,16 @@ def run_trials(sweep: Sweep, watchers: Sequence[Watcher] = ()) -> list[TrialRow]
 
     Raises:
         KeyboardInterrupt: Ctrl-C; the workers have ended, and given their trials back.
-        PocketAffectError: The study is being worked on by another command on this machine; the workers cannot work;
-            or no trial came to a good end.
+        PocketAffectError: The workers cannot work; or no trial came to a good end.
     """
     plan = sweep.plan
-    with _hold_driver(plan.folder):
-        left = plan.params.sweep.trials - sum(row.outcome in FINISHED for row in sweep.rows())
-        if left > 0:
-            _cut_shards(sweep)
-            _work(sweep, min(plan.params.sweep.workers, left), watchers)
-        rows = sweep.rows()
-        for watcher in watchers:
-            watcher.update(rows)
+    left = plan.params.sweep.trials - sum(row.outcome in FINISHED for row in sweep.rows())
+    if left > 0:
+        _cut_shards(sweep)
+        _work(sweep, min(plan.params.sweep.workers, left), watchers)
+    rows = sweep.rows()
+    for watcher in watchers:
+        watcher.update(rows)
     if not best_first(rows):
         raise _no_winner(plan, rows)
     return rows
@@ -119,17 +130,19 @@ def run_trials(sweep: Sweep, watchers: Sequence[Watcher] = ()) -> list[TrialRow]
 def _work(sweep: Sweep, count: int, watchers: Sequence[Watcher]) -> None:
     gpu = sweep.plan.params.train.accelerator == "gpu"
     start: Callable[[], Worker] = partial(sweep.executor.start, partial(run_worker, sweep.plan), gpu=gpu)
-    workers = [start() for _ in range(count)]
+    workers: list[Worker] = []
     finished, deaths = 0, 0
     try:
+        workers.extend(start() for _ in range(count))  # keeps those that started before one that fails
         while workers:
             workers[0].wait(LOOK_SECONDS)
-            rows = sweep.rows()
+            ended = [one for one in workers if one.wait(0)]
+            rows = sweep.rows()  # holds all that the ended ones did
             for watcher in watchers:
                 watcher.update(rows)
             now = sum(row.outcome in FINISHED for row in rows)
             finished, deaths = now, 0 if now > finished else deaths
-            for worker in [one for one in workers if one.wait(0)]:
+            for worker in ended:
                 workers.remove(worker)
                 failure = worker.failure()
                 if failure is None:
@@ -166,8 +179,15 @@ def _end(workers: Sequence[Worker]) -> None:
 
 
 @contextlib.contextmanager
-def _hold_driver(folder: Path) -> Iterator[None]:
-    """One command a study and machine: two would show and log everything twice."""
+def hold_driver(folder: Path) -> Iterator[None]:
+    """One command a study and machine: two would show everything twice, and remove each other's networks.
+
+    Args:
+        folder: Of the study.
+
+    Raises:
+        PocketAffectError: Another command holds it; its process is named.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / "driver.lock")
     note = folder / "driver.pid"

@@ -52,7 +52,7 @@ def ensure_shards(params: Params, pipeline_size: int, root: Path = Path()) -> Pa
                 shard_images=settings.shard_images,
                 workers=settings.workers,
                 memory_mb=settings.memory_mb,
-                work=root / paths.SWEEP / "shards" / f"draft-{size}",
+                work=target.with_name(f"draft-{target.name}"),  # another sweep may cut other faces of this size
             )
     return target
 

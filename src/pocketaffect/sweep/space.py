@@ -6,6 +6,7 @@ A trial's settings go back into params.yaml as they are: floats have four signif
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -69,11 +70,11 @@ class Range:
         return min(max(float(f"{value:.{DIGITS}g}"), self.low), self.high)
 
     def corners(self) -> tuple[Value, ...]:
-        """Both ends; of whole numbers all of them, unless they are many."""
+        """Both ends; of whole numbers all of them, or where these are many the first two and the last."""
         if not self.whole:
             return self.low, self.high
         values = range(int(self.low), int(self.high) + 1, int(self.step or 1))
-        return tuple(values) if len(values) <= MANY else (values[0], values[-1])
+        return tuple(values) if len(values) <= MANY else (*values[:2], values[-1])
 
 
 Dimension = Choice | Range
@@ -177,6 +178,8 @@ def _read_range(raw: Mapping[str, Any], present: Value) -> Range:
     if not isinstance(log, bool | None) or any(isinstance(number, bool) for number in (low, high, step)):
         raise ValueError("low, high and step are numbers, log is true or false")
     numbers = [number for number in (low, high, step) if number is not None]
+    if not all(map(math.isfinite, numbers)):
+        raise ValueError(f"takes finite numbers; found {', '.join(f'{number:g}' for number in numbers)}")
     whole = isinstance(present, int)
     if whole and any(number != int(number) for number in numbers):
         raise ValueError(f"takes whole numbers; found {', '.join(f'{number:g}' for number in numbers)}")

@@ -122,7 +122,9 @@ def _open_journal(folder: Path) -> BaseStorage:
         journal = Journal(file)
         return JournalStorage(journal)
     except OSError as error:
-        raise PocketAffectError(f"{file}: the sweep's journal cannot be opened", found=error) from None
+        raise PocketAffectError(
+            f"{file}: the sweep's journal cannot be opened", found=error, todo="make its folder writable"
+        ) from None
     except (ValueError, KeyError) as error:  # JSON's error is a ValueError
         raise PocketAffectError(
             f"{file}: damaged",
@@ -153,7 +155,7 @@ def _open_database(address: str, on_stale: Callable[[Study, FrozenTrial], None] 
     from optuna.exceptions import StorageInternalError
     from optuna.storages import RDBStorage
     from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+    from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
     try:
         url = make_url(os.path.expandvars(address))
@@ -162,7 +164,8 @@ def _open_database(address: str, on_stale: Callable[[Study, FrozenTrial], None] 
     shown = url.render_as_string(hide_password=True)
     if url.get_backend_name() != "postgresql":
         raise _refuse(shown)
-    missing = re.findall(r"\$\{?\w+\}?", os.path.expandvars(address))
+    named = re.findall(r"\$(?:\{\w+\}|\w+)", address)  # what a value holds is the database's matter
+    missing = [name for name in named if name.strip("${}") not in os.environ]
     if missing:
         raise PocketAffectError(
             f"params.yaml: sweep.storage names {', '.join(missing)}, which the environment does not have",
@@ -181,18 +184,12 @@ def _open_database(address: str, on_stale: Callable[[Study, FrozenTrial], None] 
                 grace_period=GRACE_SECONDS,
                 heartbeat_stale_trial_callback=on_stale,
             )
-    except (NoSuchModuleError, ImportError) as error:
-        raise PocketAffectError(
-            f"params.yaml: sweep.storage {shown}: Python has no driver for it",
-            found=error,
-            todo="pip install psycopg[binary], and begin the address with postgresql+psycopg://",
-        ) from None
     except (SQLAlchemyError, StorageInternalError) as error:
         reason = " ".join(str(error).split("(Background")[0].split())
         raise PocketAffectError(
-            f"params.yaml: sweep.storage {shown}: not reachable",
+            f"params.yaml: sweep.storage {shown}: cannot be used",
             found=reason,
-            todo="start the database or correct the address; `journal` needs none",
+            todo="look at the database, and at what this user may do there; `journal` needs none",
         ) from None
     except RuntimeError as error:  # Optuna's word for tables of another version
         raise PocketAffectError(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -18,6 +18,7 @@ from pocketaffect.config import Params
 from pocketaffect.coreml.size_table import FORMS
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.provenance import hash_sources
+from pocketaffect.registry.runs import flatten
 from pocketaffect.sweep.space import FURTHER, SECTIONS
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def ask_question(params: Params, root: Path = Path()) -> Question:
     crops = {f"preprocess.{key}": content["preprocess"][key] for key in ("margin", "align", "shard_images")}
     fixed = {**crops, **{name: content[name.split(".")[0]][name.split(".")[1]] for name in FURTHER}}
     for section in SECTIONS:
-        fixed |= _flatten(section, content[section])
+        fixed |= flatten(content[section], f"{section}.")
     settings |= {key: value for key, value in fixed.items() if key not in space and key not in ADOPTED | PLACES}
     settings["data"] = hashlib.sha256(manifest.read_bytes()).hexdigest()[:16]
     settings["code"] = hash_sources(*SOURCES)[:16]
@@ -116,7 +117,7 @@ def open_study(storage: BaseStorage, question: Question, params: Params, *, new:
         begun = {name: settings for name, settings in present.items() if _has_trials(storage, name)}
         if begun and not new:
             raise _refuse_change(begun, question)
-        name = f"{question.name}-{len(same) + 1}" if same else question.name
+        name = _next_name(question.name, same)
     directions: list[Direction] = ["maximize"]
     if params.sweep.objectives == "score-and-bytes":
         directions.append("minimize")
@@ -131,6 +132,12 @@ def open_study(storage: BaseStorage, question: Question, params: Params, *, new:
     if SETTINGS_ATTRIBUTE not in study.user_attrs:
         study.set_user_attr(SETTINGS_ATTRIBUTE, dict(question.settings))
     return study
+
+
+def _next_name(name: str, same: Sequence[str]) -> str:
+    """A name that none of the studies of this question has, also where the user deleted some of them."""
+    numbers = [int(one.removeprefix(name)[1:] or 1) for one in same]
+    return f"{name}-{max(numbers) + 1}" if numbers else name
 
 
 def find_study(storage: BaseStorage, question: Question) -> Study:
@@ -212,13 +219,6 @@ def require_consistent(params: Params) -> None:
             allowed=", ".join(FORMS),
             todo="name one of these, or search it: sweep.space.export.precision",
         )
-
-
-def _flatten(prefix: str, section: Mapping[str, Any]) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in section.items():
-        flat |= _flatten(f"{prefix}.{key}", value) if isinstance(value, Mapping) else {f"{prefix}.{key}": value}
-    return flat
 
 
 def _studies(storage: BaseStorage, prefix: str) -> dict[str, Mapping[str, Any]]:

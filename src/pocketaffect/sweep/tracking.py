@@ -4,52 +4,56 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from pocketaffect.config import Params
 from pocketaffect.registry.store import Store
+from pocketaffect.registry.trials import OUTCOME_TAG, PARENT_TAG, STUDY_TAG, SUFFIX, TRIAL_TAG
 from pocketaffect.sweep.results import FINISHED, TrialRow, best_first, count_epochs
+from pocketaffect.sweep.storage import hold_study
+from pocketaffect.sweep.study import SETTINGS_ATTRIBUTE
 from pocketaffect.training.scores import SCORE
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
 
-STUDY_TAG: Final = "sweep.study"
-TRIAL_TAG: Final = "sweep.trial"
-OUTCOME_TAG: Final = "sweep.outcome"
-PARENT_TAG: Final = "mlflow.parentRunId"
-SUFFIX: Final = "-sweeps"
-"""Of the experiment, beside `register.experiment`: a trial is no candidate for the registry."""
+    from pocketaffect.sweep.run import Sweep
 
 STATUS: Final = {"done": "FINISHED", "stopped early": "KILLED", "over budget": "KILLED", "failed": "FAILED"}
 PAGE: Final = 1000
 
 
 class TrialRuns:
-    """Logs each finished trial once, whichever command saw it end.
+    """Logs each finished trial once, whichever command saw it end, on this machine or another.
 
     Args:
         store: MLflow's.
-        params: For the experiment's name and the parent's parameters.
-        study: The study's name.
+        sweep: The sweep; its storage keeps two machines from logging at the same time.
     """
 
-    def __init__(self, store: Store, params: Params, study: str) -> None:
-        self.store = store
-        self.study = study
+    def __init__(self, store: Store, sweep: Sweep) -> None:
+        plan = sweep.plan
+        self.study = plan.study_name
         self.client: MlflowClient = store.client()
-        self.experiment = store.experiment_id(f"{params.register_.experiment}{SUFFIX}")
-        with store.locked():
-            found = self._search(f"tags.`{STUDY_TAG}` = '{study}' and tags.`{TRIAL_TAG}` = 'all'")
-            self.parent = found[0] if found else self._begin(params)
-            self._logged = {*self._logged_trials()}
+        self.experiment = store.experiment_id(f"{plan.params.register_.experiment}{SUFFIX}")
+        self._held = partial(hold_study, sweep.study._storage, f"{self.study} in MLflow", plan.folder / "mlflow")
+        with self._held():
+            found = self._search(f"tags.`{STUDY_TAG}` = '{self.study}' and tags.`{TRIAL_TAG}` = 'all'")
+            self.parent = found[0].info.run_id if found else self._begin(sweep)
+            self.client.update_run(self.parent, status="RUNNING")
+        self._logged: set[int] = set()
 
     def update(self, rows: Sequence[TrialRow]) -> None:
         """Logs what came to an end since the last look."""
-        new = [row for row in rows if row.outcome in FINISHED and row.number not in self._logged]
-        for row in new:
-            self._log(row)
-            self._logged.add(row.number)
+        if all(row.number in self._logged for row in rows if row.outcome in FINISHED):
+            return
+        with self._held():
+            self._logged = self._find_logged()
+            new = [row for row in rows if row.outcome in FINISHED and row.number not in self._logged]
+            for row in new:
+                self._log(row)
+                self._logged.add(row.number)
         if not new:
             return
         self.client.log_metric(self.parent, "epochs", count_epochs(rows), step=len(self._logged))
@@ -62,12 +66,15 @@ class TrialRuns:
         """Ends the parent run; a later call of the same sweep goes on with it."""
         self.client.set_terminated(self.parent, "KILLED" if interrupted else "FINISHED")
 
-    def _begin(self, params: Params) -> str:
+    def _begin(self, sweep: Sweep) -> str:
+        """The study's own run: what was asked, and the settings that all its trials share, under dotted names."""
         tags = {STUDY_TAG: self.study, TRIAL_TAG: "all"}
-        run = self.client.create_run(self.experiment, tags=tags, run_name=self.study)
-        for name, value in params.sweep.model_dump(exclude={"storage", "space"}).items():  # an address holds a password
-            self.client.log_param(run.info.run_id, name, value)
-        return str(run.info.run_id)
+        run_id = str(self.client.create_run(self.experiment, tags=tags, run_name=self.study).info.run_id)
+        asked = sweep.plan.params.sweep.model_dump(exclude={"storage", "space"})  # an address holds a password
+        shared = sweep.study.user_attrs.get(SETTINGS_ATTRIBUTE, {})
+        for name, value in {**asked, **{key: shared[key] for key in shared if not key.startswith("sweep.")}}.items():
+            self.client.log_param(run_id, name, value)
+        return run_id
 
     def _log(self, row: TrialRow) -> None:
         from mlflow.entities import Metric, Param
@@ -84,18 +91,20 @@ class TrialRuns:
         self.client.log_batch(run_id, metrics=metrics, params=params)
         self.client.set_terminated(run_id, STATUS[row.outcome])
 
-    def _search(self, text: str) -> list[str]:
-        return [run.info.run_id for run in self.client.search_runs([self.experiment], text)]
-
-    def _logged_trials(self) -> list[int]:
-        numbers: list[int] = []
+    def _search(self, text: str) -> list[Run]:
+        runs: list[Run] = []
         token: str | None = None
-        while True:
-            page = self.client.search_runs(
-                [self.experiment], f"tags.`{PARENT_TAG}` = '{self.parent}'", max_results=PAGE, page_token=token
-            )
-            # One without an end was being written when its process was killed: it is written again.
-            numbers += [int(run.data.tags[TRIAL_TAG]) for run in page if run.info.status != "RUNNING"]
-            token = page.token
-            if not token:
-                return numbers
+        while token is None or token:
+            page = self.client.search_runs([self.experiment], text, max_results=PAGE, page_token=token)
+            runs += page
+            token = page.token or ""
+        return runs
+
+    def _find_logged(self) -> set[int]:
+        numbers = set()
+        for run in self._search(f"tags.`{PARENT_TAG}` = '{self.parent}'"):
+            if run.info.status == "RUNNING":  # its process was killed while it wrote it: it is written again
+                self.client.delete_run(run.info.run_id)
+            else:
+                numbers.add(int(run.data.tags[TRIAL_TAG]))
+        return numbers

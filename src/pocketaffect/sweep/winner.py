@@ -11,6 +11,7 @@ from typing import Final
 from pocketaffect import paths
 from pocketaffect.config import Params
 from pocketaffect.files import write_atomically, write_json
+from pocketaffect.provenance import hash_sources
 from pocketaffect.sweep.objective import MODEL_FOLDER, Plan, prepare_params
 from pocketaffect.sweep.results import TrialRow, best_first, find_front
 from pocketaffect.sweep.space import Choice, Space
@@ -59,19 +60,25 @@ def require_exportable(params: Params, space: Space) -> None:
 def measure_winner(plan: Plan, rows: Sequence[TrialRow]) -> Winner:
     """Exports the best trial as the pipeline's `export` stage does; remembers it, so that a repeated call is quick.
 
-    A network that lies on another machine is trained again: the seed makes it the same.
+    Other settings or other code of the export measure it anew. A network that lies on another machine is trained again:
+    the seed makes it the same.
 
     Raises:
         PocketAffectError: The package is over the budget, or not fit to ship; the message has value and limit.
     """
     row = best_first(rows)[0]
     known = plan.folder / WINNER_FILE
+    made_from = {
+        "trial": row.number,
+        "export": prepare_params(plan.params, dict(row.settings)).export.model_dump(mode="json"),
+        "sources": hash_sources("coreml"),
+    }
     if known.is_file():
-        winner = Winner(**json.loads(known.read_text(encoding="utf-8")))
-        if winner.trial == row.number:
-            return winner
+        content = json.loads(known.read_text(encoding="utf-8"))
+        if content.get("made_from") == made_from:
+            return Winner(**content["winner"])
     winner = _export(plan, row)
-    write_json(known, asdict(winner))
+    write_json(known, {"made_from": made_from, "winner": asdict(winner)})
     return winner
 
 

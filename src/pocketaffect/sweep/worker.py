@@ -63,7 +63,7 @@ def _take(plan: Plan, study: Study, worker: str) -> tuple[Trial | None, bool]:
     """A trial, if there is one to take; and whether any runs."""
     from optuna.trial import TrialState
 
-    from pocketaffect.sweep.leases import count_trials, reclaim_stale, sign
+    from pocketaffect.sweep.leases import count_trials, find_place, reclaim_stale, sign
     from pocketaffect.sweep.storage import hold_study
     from pocketaffect.sweep.study import make_pruner, make_sampler
 
@@ -73,7 +73,7 @@ def _take(plan: Plan, study: Study, worker: str) -> tuple[Trial | None, bool]:
         counted, waiting = count_trials(study)
         if not waiting and counted >= sweep.trials:
             return None, bool(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
-        study.sampler = make_sampler(sweep.sampler, sweep.seed, counted)
+        study.sampler = make_sampler(sweep.sampler, sweep.seed, find_place(study))
         study.pruner = make_pruner(sweep.pruner, sweep.epochs)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Heartbeat of storage")  # `work_on` keeps it

@@ -30,7 +30,7 @@ def refuse_untrainable(shards: Path, train: Split, validation: Split, model: Mod
             "params.yaml: train.batch_size is larger than the training split",
             found=f"{params.batch_size} against {len(train)} images",
             allowed=f"2 to {len(train)}",
-            todo="lower train.batch_size",
+            todo="lower train.batch_size, or give `pocketaffect train` a smaller --batch",
         )
     _refuse_tasks_without_labels(shards, train, validation, params)
 
@@ -66,6 +66,13 @@ def _contradictions(model: ModelParams, params: TrainParams) -> Iterator[PocketA
         yield PocketAffectError(
             "params.yaml: train.select: accuracy, of a network that learns no expression (train.expression_weight: 0)",
             todo="set train.select: loss",
+        )
+    if params.logit_adjustment and params.class_weights == "balanced":
+        yield PocketAffectError(
+            "params.yaml: train.logit_adjustment and train.class_weights: balanced undo the classes' frequencies twice",
+            found=f"train.logit_adjustment: {params.logit_adjustment}",
+            allowed="one of the two",
+            todo="set train.class_weights: none, or train.logit_adjustment: 0.0",
         )
     if model.pretrained is not None and params.start_from is not None:
         yield PocketAffectError(

@@ -2,7 +2,8 @@
 
 The network's answers of all processes are joined before the loss, which is then that of the whole batch in each of
 them; DDP averages the gradients, and the sums behind it make that average the gradient of the one loss. Normalisation
-takes its statistics over the whole batch likewise. What differs is the order of additions.
+takes its statistics over the whole batch likewise. What differs is the order of additions, and dropout's noise, which
+each process draws for itself.
 """
 
 from __future__ import annotations

@@ -16,7 +16,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from pocketaffect.config import ModelParams, TrainParams
+from pydantic import ValidationError
+
+from pocketaffect.config import ModelParams, TrainParams, describe_problems
+from pocketaffect.errors import PocketAffectError
 from pocketaffect.files import write_json
 from pocketaffect.models.network import SPEC_FILE, WEIGHTS_FILE
 from pocketaffect.training.fit import prepare_run, train_network
@@ -33,6 +36,10 @@ ONE_THREAD: Final[Mapping[str, Any]] = {
     "precision": "fp32",
 }
 """The machine, which is no part of a recipe: these keys of `train` in params.yaml."""
+
+OWN_MACHINE: Final = ("threads", "instructions", "accelerator", "precision")
+"""Those of them that a pair takes over from params.yaml. It trains in one process: of several, the first alone would
+write the classifier that all begin their regressor with."""
 
 _PAPER: Final[Mapping[str, Any]] = {
     "optimizer": "adam",
@@ -69,15 +76,22 @@ _TASKS: Final[Mapping[str, Mapping[str, Any]]] = {
 
 
 def paper_network(architecture: str, width: float = 1.0) -> ModelParams:
-    """The paper's network, wide or narrow: a plain output, its dropout."""
-    return ModelParams(
-        architecture=architecture,
-        width=width,
-        full_resolution_stem=False,
-        head="plain",
-        dropout=1.0,
-        pretrained=None,
-    )
+    """The paper's network, wide or narrow: a plain output, its dropout.
+
+    Raises:
+        PocketAffectError: No such architecture, or a width that none has.
+    """
+    try:
+        return ModelParams(
+            architecture=architecture,
+            width=width,
+            full_resolution_stem=False,
+            head="plain",
+            dropout=1.0,
+            pretrained=None,
+        )
+    except ValidationError as error:
+        raise PocketAffectError("; ".join(describe_problems(error))) from None
 
 
 def paper_recipe(
@@ -136,7 +150,7 @@ def train_paper_pair(
         target: The folder for the two.
         batch_size: In place of the paper's, for data sets smaller than a batch.
         epochs: Of classifier and regressor, in place of the paper's.
-        machine: What differs from `ONE_THREAD`.
+        machine: What differs from `ONE_THREAD`, of `OWN_MACHINE`.
         progress: A bar for each epoch, or a line in the log.
 
     Returns:
@@ -144,7 +158,7 @@ def train_paper_pair(
         and the valence-arousal of the other.
 
     Raises:
-        PocketAffectError: See `train_network`.
+        PocketAffectError: See `paper_network` and `train_network`.
     """
     network = paper_network(architecture, width)
     batch = batch_size or PAPER_BATCH.get(architecture, min(PAPER_BATCH.values()))
