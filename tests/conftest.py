@@ -1,6 +1,8 @@
 """Settings of every test process, before any numeric library is imported."""
 
+import logging
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,9 @@ from pocketaffect.telemetry import disable_telemetry  # noqa: E402  it sets vari
 
 disable_telemetry()
 
+# A shell's `command &` leaves Ctrl-C ignored, and so would every process that a test starts and means to interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 LONGEST_FIRST = ("audit", "pipeline")
 """Folders whose files run for minutes. `pytest -m slow --no-loadscope-reorder` begins with them: begun last, one would
 run alone while the other process waits. xdist's own order, by the number of a file's tests, puts some of them last."""
@@ -20,6 +25,13 @@ run alone while the other process waits. xdist's own order, by the number of a f
 
 def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.path.parent.name not in LONGEST_FIRST)
+
+
+@pytest.fixture(autouse=True)
+def log_level():
+    """A sweep makes its process quiet for good; the tests after it want to read the log."""
+    yield
+    logging.getLogger("pocketaffect").setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")
