@@ -47,6 +47,8 @@ def with_statistics(network):
             module.momentum = None
             nn.init.uniform_(module.weight, 0.6, 1.4, generator=generator)
             nn.init.normal_(module.bias, 0, 0.2, generator=generator)
+        elif isinstance(module, nn.Conv2d) and module.bias is not None:  # timm's are zeros, which would be stored once
+            nn.init.normal_(module.bias, 0, 0.1, generator=generator)
     network.train()
     with torch.no_grad():
         for _ in range(3):
