@@ -120,7 +120,7 @@ def change_seed(clone: Path) -> None:
 
 def change_training_line(clone: Path) -> None:
     """The betas of the optimiser, in the library."""
-    substitute(clone / "src/pocketaffect/training/module.py", "fused=True", "fused=True, betas=(0.9, 0.998)")
+    substitute(clone / "src/pocketaffect/training/optimizer.py", "fused=True", "fused=True, betas=(0.9, 0.998)")
 
 
 def change_data_row(clone: Path) -> None:
