@@ -66,8 +66,10 @@ def test_other_data_and_other_code_are_other_questions(root, monkeypatch):
 
 
 def test_a_study_without_trials_stands_in_nobodys_way(root):
-    open_one(root)
-    open_one(root, seed=2)
+    first = open_one(root)
+    other = open_one(root, seed=2)
+    assert other.study_name != first.study_name
+    assert not first.trials
 
 
 def test_the_same_question_can_be_asked_afresh(root):
