@@ -6,8 +6,15 @@ import subprocess
 import sys
 
 import pytest
+import torch  # noqa: F401 - so that it is late
 
-from pocketaffect.arithmetic import AVX2_VARIABLES, DETERMINISM_VARIABLES, THREAD_VARIABLES
+from pocketaffect.arithmetic import (
+    AVX2_VARIABLES,
+    DETERMINISM_VARIABLES,
+    THREAD_VARIABLES,
+    may_pin_arithmetic,
+    pinned_children,
+)
 
 MANAGED = (*THREAD_VARIABLES, *AVX2_VARIABLES, *DETERMINISM_VARIABLES)
 REPORT = """
@@ -51,6 +58,18 @@ def test_pinning_after_the_import_of_a_numeric_library_is_refused(library):
     )
     assert done.returncode != 0
     assert f"must come before the import of {library}" in done.stderr
+
+
+def test_children_are_born_pinned_and_the_parent_stays_as_it_was(monkeypatch):
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "avx2")
+    before = dict(os.environ)
+    for instructions, expected in (("avx2", AVX2_VARIABLES), ("native", dict.fromkeys(AVX2_VARIABLES))):
+        with pinned_children(threads=3, instructions=instructions):
+            assert {name: os.environ.get(name) for name in AVX2_VARIABLES} == expected
+            assert {os.environ[name] for name in THREAD_VARIABLES} == {"3"}
+            assert may_pin_arithmetic(threads=3, instructions=instructions)
+            assert not may_pin_arithmetic(threads=2, instructions=instructions)  # this process has torch already
+        assert dict(os.environ) == before
 
 
 @pytest.mark.slow

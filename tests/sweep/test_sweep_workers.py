@@ -1,10 +1,15 @@
 from __future__ import annotations
 
 import itertools
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
-from sweep_parts import begin, fail_without_weights, make_root, score_by_rate
+from sweep_parts import begin, fail_without_weights, make_params, make_root, note_arithmetic, score_by_rate
 
+from pocketaffect.arithmetic import AVX2_VARIABLES, THREAD_VARIABLES
 from pocketaffect.sweep.budget import predict_bytes
 from pocketaffect.sweep.leases import MAX_DEATHS, count_trials, hold_lease, is_alive, reclaim_stale
 from pocketaffect.sweep.objective import WORST_SCORE, prepare_params
@@ -190,3 +195,29 @@ def test_a_trial_that_another_ended_is_left_as_it_is(root):
     sweep = begin(root, end_from_elsewhere, trials=1)
     work_on(sweep.plan, sweep.study, take_trial(sweep.plan, sweep.study, "slow"))
     assert sweep.study.trials[0].value == 0.25
+
+
+@pytest.mark.slow
+def test_workers_count_as_params_say_also_when_the_script_that_started_them_has_imported_torch(tmp_path):
+    root = make_root(tmp_path)
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys, torch\n"  # a spawned process imports this file before it does anything else
+        "from pathlib import Path\n"
+        "from sweep_parts import begin, note_arithmetic\n"
+        "from pocketaffect.sweep.run import run_trials\n"
+        "if __name__ == '__main__':\n"
+        "    torch.set_num_threads(2)\n"
+        "    run_trials(begin(Path(sys.argv[1]), note_arithmetic, trials=1, workers=1))\n"
+        "    assert torch.get_num_threads() == 2\n"
+    )
+    places = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    free = {name: value for name, value in os.environ.items() if name not in {*THREAD_VARIABLES, *AVX2_VARIABLES}}
+    done = subprocess.run(
+        [sys.executable, script, root], env=free | {"PYTHONPATH": places}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    (trial,) = begin(root, note_arithmetic, trials=1).study.trials
+    threads, capability = trial.user_attrs["arithmetic"]
+    assert threads == make_params().train.threads == 1
+    assert capability in ("AVX2", "DEFAULT")  # DEFAULT where the processor has no AVX2

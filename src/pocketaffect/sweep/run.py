@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from filelock import FileLock, Timeout
 
 from pocketaffect import paths
+from pocketaffect.arithmetic import pinned_children
 from pocketaffect.config import Params
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.executor.choose import find_executor
@@ -128,8 +129,7 @@ def run_trials(sweep: Sweep, watchers: Sequence[Watcher] = ()) -> list[TrialRow]
 
 
 def _work(sweep: Sweep, count: int, watchers: Sequence[Watcher]) -> None:
-    gpu = sweep.plan.params.train.accelerator == "gpu"
-    start: Callable[[], Worker] = partial(sweep.executor.start, partial(run_worker, sweep.plan), gpu=gpu)
+    start = partial(_start_worker, sweep)
     workers: list[Worker] = []
     finished, deaths = 0, 0
     try:
@@ -154,6 +154,13 @@ def _work(sweep: Sweep, count: int, watchers: Sequence[Watcher]) -> None:
                 _replace(workers, start)
     finally:
         _end(workers)
+
+
+def _start_worker(sweep: Sweep) -> Worker:
+    """One more process, which counts with as many threads as a trial may have, whatever script this one runs."""
+    train = sweep.plan.params.train
+    with pinned_children(threads=train.threads, instructions=train.instructions):
+        return sweep.executor.start(partial(run_worker, sweep.plan), gpu=train.accelerator == "gpu")
 
 
 def _replace(workers: list[Worker], start: Callable[[], Worker]) -> None:

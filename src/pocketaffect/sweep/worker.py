@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import sys
 import time
 import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from pocketaffect import paths
-from pocketaffect.arithmetic import pin_arithmetic
+from pocketaffect.arithmetic import may_pin_arithmetic, pin_arithmetic
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.sweep.objective import ERROR, Plan
 
@@ -31,8 +30,9 @@ def run_worker(plan: Plan) -> None:
         PocketAffectError: The storage cannot be reached.
     """
     train = plan.params.train
-    if "torch" not in sys.modules:  # in a process that only lends itself, arithmetic is what it is
+    if may_pin_arithmetic(threads=train.threads, instructions=train.instructions):
         pin_arithmetic(threads=train.threads, instructions=train.instructions)
+    # else: a process that only lends itself, in which arithmetic is what it is
     quieten()
     import optuna
 
