@@ -1,11 +1,11 @@
 """What the sweep finds under three budgets, beside a width grid and random search at as many trained epochs.
 
-    .venv/bin/python benchmarks/sweep/search.py PATH [--images 2000] [--epochs 6] [--work DIR]
+    .venv/bin/python benchmarks/sweep/search.py PATH [--images 3000] [--epochs 6] [--work DIR]
 
 PATH is a folder in AffectNet's CSV layout. A clone of HEAD validates it and cuts the faces at 32 pixels; a part of them
-is trained on. The grid takes the shipped recipe through architectures and widths. Random search and the sweep (TPE,
-Hyperband) may also choose precision and recipe, and stop when they have trained as many epochs as the grid's networks
-within the budget did. Kill it and repeat the command: it goes on in DIR.
+is trained on. The grid takes the shipped recipe through architectures and widths. Random search and the sweep (as
+params.yaml has it: warm start, TPE, ASHA) may also choose precision and recipe, and stop when they have trained as many
+epochs as the grid's networks within the budget did. Kill it and repeat the command: it goes on in DIR.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 SIZE = 32
 BUDGETS = (250_000, 500_000, 1_000_000)
 ARCHITECTURES = ["vgg", "mobilenet"]
-WIDTHS = [0.15, 0.25, 0.35, 0.5, 0.7]
+WIDTHS = [0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.7]
 SEARCHED: dict[str, Any] = {
     "model.architecture": ARCHITECTURES,
     "model.width": {"low": min(WIDTHS), "high": max(WIDTHS), "log": True},
@@ -32,9 +32,9 @@ SEARCHED: dict[str, Any] = {
     "train.class_weights": ["none", "balanced", "effective"],
     "train.va_weight": {"low": 1.0, "high": 10.0, "log": True},
 }
-METHODS = {
-    "random search": {"sampler": "random", "pruner": "none"},
-    "sweep": {"sampler": "tpe", "pruner": "hyperband"},
+METHODS: dict[str, dict[str, Any]] = {
+    "random search": {"sampler": "random", "pruner": "none", "warm_start": False},
+    "sweep": {"sampler": "tpe", "pruner": "asha", "warm_start": True},
 }
 MOST_TRIALS = 400
 ENOUGH = 0.95
@@ -44,7 +44,7 @@ def main() -> None:
     """Prints one row for each budget and method."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("path", type=Path)
-    parser.add_argument("--images", type=int, default=2000, help="training images")
+    parser.add_argument("--images", type=int, default=3000, help="training images")
     parser.add_argument("--epochs", type=int, default=6, help="of a whole training")
     parser.add_argument("--seed", type=int, default=2018)
     parser.add_argument("--work", type=Path, default=REPOSITORY / ".work" / "benchmark-sweep")
@@ -133,6 +133,7 @@ def search_grid(root: Path, epochs: int, seed: int) -> list[Any]:
         epochs=epochs,
         sampler="random",
         pruner="none",
+        warm_start=False,
         seed=seed,
         space={"model.architecture": ARCHITECTURES, "model.width": WIDTHS},
     )
@@ -144,7 +145,7 @@ def search_grid(root: Path, epochs: int, seed: int) -> list[Any]:
     return [row for row in sweep.rows() if row.outcome == "done"]
 
 
-def search(root: Path, budget: int, wanted: int, epochs: int, seed: int, method: dict[str, str]) -> list[Any]:
+def search(root: Path, budget: int, wanted: int, epochs: int, seed: int, method: dict[str, Any]) -> list[Any]:
     """Trial after trial until as many epochs were trained as wanted; the last one may go beyond and is left out."""
     from pocketaffect.sweep.results import count_epochs
     from pocketaffect.sweep.run import prepare_sweep

@@ -210,6 +210,7 @@ class SweepParams(Section):
     epochs: Count
     sampler: Literal["tpe", "gp", "nsga2", "random"]
     pruner: Literal["hyperband", "asha", "none"]
+    warm_start: bool
     seed: Seed
     workers: Annotated[int, Field(ge=1, le=1024)]
     executor: ExecutorName

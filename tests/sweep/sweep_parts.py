@@ -29,6 +29,7 @@ SWEEP: dict[str, Any] = {
     "epochs": 3,
     "sampler": "random",
     "pruner": "none",
+    "warm_start": False,
     "seed": 1,
     "workers": 1,
     "executor": "local",

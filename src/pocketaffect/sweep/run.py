@@ -28,6 +28,7 @@ from pocketaffect.sweep.shards import ensure_all_shards
 from pocketaffect.sweep.space import Choice, apply_settings, read_space
 from pocketaffect.sweep.storage import is_journal, open_storage
 from pocketaffect.sweep.study import ask_question, open_study, require_consistent
+from pocketaffect.sweep.warm_start import enqueue_first_trials
 from pocketaffect.sweep.winner import require_exportable
 from pocketaffect.sweep.worker import quieten, run_worker
 
@@ -98,7 +99,10 @@ def prepare_sweep(params: Params, root: Path = Path(), *, new: bool = False, tra
     question = ask_question(params, root)
     storage = open_storage(params.sweep.storage, root / paths.SWEEP, requeue_silent)
     study = open_study(storage, question, params, new=new)
-    return Sweep(Plan(params, space, study.study_name, root.resolve(), train), study, executor)
+    plan = Plan(params, space, study.study_name, root.resolve(), train)
+    if params.sweep.warm_start:
+        enqueue_first_trials(study, params, space, plan.folder)
+    return Sweep(plan, study, executor)
 
 
 def run_trials(sweep: Sweep, watchers: Sequence[Watcher] = ()) -> list[TrialRow]:

@@ -34,6 +34,9 @@ FIXED: Final = frozenset(
 DIGITS: Final = 4
 MANY: Final = 64
 
+TOLERANCE: Final = 1e-9
+"""Of a step: how far short of the range's end a sum of floats may fall."""
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -48,6 +51,14 @@ class Choice:
 
     def corners(self) -> tuple[Value, ...]:
         """The values that decide whether the whole is allowed."""
+        return self.values
+
+    def nearest(self, value: Value) -> Value:
+        """That value if it is in the list, else the first one of the list."""
+        return value if value in self.values else self.values[0]
+
+    def all_values(self) -> Sequence[Value]:
+        """The list."""
         return self.values
 
 
@@ -66,18 +77,41 @@ class Range:
         if self.whole:
             return trial.suggest_int(name, int(self.low), int(self.high), step=int(self.step or 1), log=self.log)
         value = trial.suggest_float(name, self.low, self.high, step=self.step, log=self.log)
-        # Rounding may not leave the range: its ends are what was checked.
-        return min(max(float(f"{value:.{DIGITS}g}"), self.low), self.high)
+        return self._hold(round_number(value))
 
     def corners(self) -> tuple[Value, ...]:
         """Both ends; of whole numbers all of them, or where these are many the first two and the last."""
         if not self.whole:
             return self.low, self.high
-        values = range(int(self.low), int(self.high) + 1, int(self.step or 1))
+        values = self.all_values()
         return tuple(values) if len(values) <= MANY else (*values[:2], values[-1])
+
+    def nearest(self, value: Value) -> Value:
+        """The number of the range that is nearest to another."""
+        if self.whole or self.step:
+            return min(self.all_values(), key=lambda one: abs(float(one) - float(value)))
+        return self._hold(float(value))
+
+    def all_values(self) -> Sequence[Value]:
+        """The numbers of a range of steps, rising; both ends of one without."""
+        if self.whole:
+            return range(int(self.low), int(self.high) + 1, int(self.step or 1))
+        if not self.step:
+            return self.low, self.high
+        count = math.floor((self.high - self.low) / self.step + TOLERANCE) + 1
+        return [self._hold(round_number(self.low + self.step * number)) for number in range(count)]
+
+    def _hold(self, value: float) -> float:
+        """Rounding may not leave the range: its ends are what was checked."""
+        return min(max(value, self.low), self.high)
 
 
 Dimension = Choice | Range
+
+
+def round_number(value: float) -> float:
+    """To the digits that a trial's settings have."""
+    return float(f"{value:.{DIGITS}g}")
 
 
 @dataclass(frozen=True)
@@ -100,7 +134,7 @@ def read_space(params: Params) -> Space:
     """
     dimensions: dict[str, Dimension] = {}
     problems: list[str] = []
-    known = _searchable(params)
+    known = read_present(params)
     for name, raw in params.sweep.space.items():
         try:
             dimensions[name] = _read_dimension(name, raw, known)
@@ -132,7 +166,7 @@ def apply_settings(params: Params, settings: Mapping[str, Value]) -> Params:
         raise ValueError("; ".join(describe_problems(error))) from None
 
 
-def _searchable(params: Params) -> dict[str, Value]:
+def read_present(params: Params) -> dict[str, Value]:
     """Dotted names that a space may have, with their present values."""
     known: dict[str, Value] = {}
 

@@ -32,7 +32,7 @@ Direction = Literal["minimize", "maximize"]
 SETTINGS_ATTRIBUTE: Final = "settings"
 SOURCES: Final = (
     *("arithmetic.py", "labels.py", "data/faces", "data/shards", "models", "training"),
-    *("coreml/size.py", "coreml/size_table.py", "sweep/space.py", "sweep/objective.py"),
+    *("coreml/size.py", "coreml/size_table.py", "sweep/space.py", "sweep/warm_start.py", "sweep/objective.py"),
 )
 """What a trial's suggestion, bytes and score come from."""
 

@@ -1,0 +1,113 @@
+"""The first trials of a study: the settings as they stand, each architecture at the widest width that fits.
+
+Under a byte budget the best network is seldom much smaller than the budget, and the user's own recipe is seldom far
+from good. Both are known before anything is trained, so the sampler need not find them out.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from pocketaffect.config import Params
+from pocketaffect.errors import PocketAffectError
+from pocketaffect.sweep.budget import DECIDING, predict_bytes
+from pocketaffect.sweep.space import Dimension, Range, Space, Value, apply_settings, read_present, round_number
+from pocketaffect.sweep.storage import hold_study
+
+if TYPE_CHECKING:
+    from optuna import Study
+
+ARCHITECTURE: Final = "model.architecture"
+WIDTH: Final = "model.width"
+STEP: Final = 0.8
+"""From one width to the next narrower one that is tried."""
+
+HALVINGS: Final = 4
+"""Of the step in which networks begin to fit: what is left is 1.5 % of a width, mostly less than eight channels."""
+
+
+def enqueue_first_trials(study: Study, params: Params, space: Space, folder: Path) -> None:
+    """Queues the first trials of a study that has none yet; at most `sweep.trials` of them.
+
+    Args:
+        study: New, or with trials: then nothing happens.
+        params: All settings.
+        space: Of the study.
+        folder: Of the study, for the lock that keeps two commands from queueing twice.
+    """
+    if study.get_trials(deepcopy=False):
+        return
+    points = list_first_points(params, space)[: params.sweep.trials]
+    with hold_study(study._storage, study.study_name, folder):
+        if study.get_trials(deepcopy=False):  # another machine's command was faster
+            return
+        for point in points:
+            study.enqueue_trial(point)
+
+
+def list_first_points(params: Params, space: Space) -> list[dict[str, Value]]:
+    """One point for each architecture of the space that has a network within the budget, the present one's first.
+
+    Settings that do not decide about bytes are what they are now, or the nearest that the space has. Those that do
+    (but the width) are so too where any width fits; else the first combination of which one does.
+
+    Args:
+        params: All settings.
+        space: What is searched.
+    """
+    present = read_present(params)
+    near = {name: dimension.nearest(present[name]) for name, dimension in space.dimensions.items()}
+    own = [name for name in (ARCHITECTURE,) if name in near]
+    others = [name for name in DECIDING if name in near and name not in (ARCHITECTURE, WIDTH)]
+    points = []
+    for architecture in _list_points(space, near, own):
+        candidates = ({**near, **architecture, **other} for other in _list_points(space, near, others))
+        fitting = (_widen(params, point, space.dimensions.get(WIDTH)) for point in candidates)
+        first = next((point for point in fitting if point is not None), None)
+        if first is not None:
+            points.append(first)
+    return points
+
+
+def _list_points(space: Space, near: Mapping[str, Value], names: Sequence[str]) -> list[dict[str, Value]]:
+    """All combinations of the named settings, what is near the present ones first."""
+    values = [[near[name], *(one for one in space.dimensions[name].corners() if one != near[name])] for name in names]
+    return [dict(zip(names, point, strict=True)) for point in itertools.product(*values)]
+
+
+def _widen(params: Params, point: Mapping[str, Value], widths: Dimension | None) -> dict[str, Value] | None:
+    """The point at the widest width that fits; None where none does. Bytes rise with width."""
+
+    def fits(width: Value | None) -> bool:
+        settings = {**point} if width is None else {**point, WIDTH: width}
+        try:
+            return predict_bytes(apply_settings(params, settings)) <= params.sweep.budget_bytes
+        except PocketAffectError:  # some designs cannot be as narrow as others
+            return False
+
+    if widths is None:
+        return dict(point) if fits(None) else None
+    if isinstance(widths, Range) and widths.step is None:
+        width: Value | None = _find_widest(widths, fits)
+    else:
+        tried = sorted(widths.all_values(), key=float, reverse=True)
+        width = next((one for one in tried if fits(one)), None)
+    return None if width is None else {**point, WIDTH: width}
+
+
+def _find_widest(widths: Range, fits: Callable[[float], bool]) -> float | None:
+    """Within 1.5 %. Downwards, for the narrowest networks of a design may be impossible."""
+    wider, width = widths.high, widths.high
+    while not fits(width):
+        if width == widths.low:
+            return None
+        wider, width = width, max(widths.low, round_number(width * STEP))
+    if width == widths.high:
+        return width
+    for _ in range(HALVINGS):
+        between = round_number((width + wider) / 2)
+        width, wider = (between, wider) if fits(between) else (width, between)
+    return width
