@@ -8,7 +8,8 @@ draws the images into a scratch folder (or takes the JPEGs below PATH), then in 
 - ours: `write_shards`, the stage's own function, with one worker: read, decode as far as the face needs, cut,
   resize, digest, statistics, write; and the index
 - the paper's: cv2.imread, slice by the box, cv2.resize, cv2.imwrite (as JPEG)
-- decoding alone: simplejpeg's full decode of the same files, the limit of any way that decodes them whole
+- decoding alone: simplejpeg's full decode of the same files, the limit of any way that decodes them whole; and their
+  decode at the smallest of libjpeg-turbo's fast sizes that the face needs, the limit of ours
 
 Images per CPU second (user and system time, of this process), the median of the rounds; and the wall time of
 `write_shards`, and of decoding alone, with two processes beside one.
@@ -84,6 +85,7 @@ def main() -> None:
             "ours": ours,
             "paper": lambda: crop_by_opencv(folder, root / "crops", arguments.size),
             "decode": lambda: decode_files([str(folder.source / path) for path in folder.paths]),
+            "least": lambda: decode_as_needed(folder, arguments.size),
         }
         rates: dict[str, list[float]] = {name: [] for name in ways}
         for _ in range(arguments.rounds + 1):  # the first one warms up
@@ -97,6 +99,7 @@ def main() -> None:
             ("ours", "write_shards"),
             ("paper", "imread, slice, resize, imwrite"),
             ("decode", "decode"),
+            ("least", "decode as far as the face needs"),
         ):
             rounds = " ".join(f"{value:.0f}" for value in rates[name][1:])
             beside = f"{median[name] / median['paper']:.2f}"
@@ -150,6 +153,14 @@ def decode_files(files: list[str]) -> None:
     """The floor of reading whole pictures: nothing is done with them."""
     for file in files:
         simplejpeg.decode_jpeg(Path(file).read_bytes(), colorspace="RGB")
+
+
+def decode_as_needed(folder: Folder, size: int) -> None:
+    """The floor of ours: the same decoder at the same sizes, and nothing done with the pictures."""
+    from pocketaffect.data.faces.images import decode_image
+
+    for path, box in zip(folder.paths, folder.boxes.tolist(), strict=True):
+        decode_image((folder.source / path).read_bytes(), least_side=size, face_side=max(box[2:]))
 
 
 def take_photographs(root: Path, source: Path, count: int, box_share: float) -> Folder:

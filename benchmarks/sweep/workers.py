@@ -2,20 +2,23 @@
 
     .venv/bin/python benchmarks/sweep/workers.py [--trials 200] [--processes 8] [--trainings 8]
 
-The first part's trials take no time and the second's train a small network on drawn colours, one thread each. Needs
-no data. benchmarks/README.md holds the last result.
+The first part's trials take no time and the second's train a small network on drawn colours, one thread each. Beside
+the second stands what a second bare process adds on this machine, training the same network without any sweep: two
+threads of one core are not two cores. Needs no data. benchmarks/README.md holds the last result.
 """
 
 from __future__ import annotations
 
 import argparse
 import collections
+import multiprocessing
 import os
 import shutil
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "sweep"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "training"))
@@ -24,6 +27,7 @@ from sweep_parts import begin, make_params, make_root, note_training
 from training_parts import write_separable_shards
 
 from pocketaffect import paths
+from pocketaffect.arithmetic import pinned_children
 from pocketaffect.coreml.size import list_shapes, predict_package_bytes
 from pocketaffect.sweep.budget import describe_network
 from pocketaffect.sweep.objective import train_trial
@@ -32,6 +36,8 @@ from pocketaffect.sweep.run import run_trials
 
 BUDGET = 110_000
 GUESSES = 2000
+STEPS = 400
+WARM_STEPS = 20
 
 
 def main() -> None:
@@ -84,6 +90,49 @@ def compare_workers(folder: Path, trainings: int) -> None:
         print(f"{workers} worker(s): {trainings / hours:.0f} trials an hour, their start included", flush=True)
     one, two = (sum(values) / len(values) for values in rates.values())
     print(f"two workers against one: {two / one:.2f} times (wanted 1.7)")
+    bare = [rate_processes(count) for count in (1, 2, 2, 1)]
+    print(
+        f"two bare processes against one: {(bare[1] + bare[2]) / (bare[0] + bare[3]):.2f} times, which is the machine's"
+    )
+
+
+def rate_processes(count: int) -> float:
+    """Training steps a second of all processes together, their start apart."""
+    context = multiprocessing.get_context("spawn")
+    ready, ended = context.Barrier(count + 1), context.Barrier(count + 1)
+    with pinned_children(threads=1, instructions="avx2"):
+        processes = [context.Process(target=take_steps, args=(ready, ended)) for _ in range(count)]
+        for process in processes:
+            process.start()
+    ready.wait()
+    start = time.monotonic()
+    ended.wait()
+    seconds = time.monotonic() - start
+    for process in processes:
+        process.join()
+    return count * STEPS / seconds
+
+
+def take_steps(ready: Any, ended: Any) -> None:
+    """Steps of the network that the trials train, on noise."""
+    import torch
+
+    from pocketaffect.models.network import AffectNetwork
+
+    torch.set_num_threads(1)
+    params = make_params()
+    network = AffectNetwork(describe_network(params)).to(memory_format=torch.channels_last).train()
+    optimizer = torch.optim.AdamW(network.parameters())
+    size = params.preprocess.image_size
+    images = torch.rand(params.train.batch_size, 3, size, size).to(memory_format=torch.channels_last)
+    for step in range(WARM_STEPS + STEPS):
+        if step == WARM_STEPS:
+            ready.wait()
+        logits, valence_arousal = network(images)
+        optimizer.zero_grad()
+        (logits.square().mean() + valence_arousal.square().mean()).backward()
+        optimizer.step()
+    ended.wait()
 
 
 def time_prediction() -> None:
