@@ -180,7 +180,7 @@ def test_ctrl_c_stops_with_a_short_message_and_keeps_the_outputs(shell, reposito
     os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to the whole group
     log = process.communicate(timeout=60)[1]
     assert process.returncode != 0
-    assert "stage one was interrupted" in log
+    assert "stage one was interrupted\n  do:      `dvc repro` goes on" in log
     # DVC runs the stage in $SHELL: bash passes the stage's own code on, dash dies of the signal after the stage ended.
     assert "exited with 130" in log or "exited with -2" in log
     assert "Traceback" not in log
@@ -198,6 +198,13 @@ def test_outside_dvc_a_failure_ends_with_one_and_touches_nothing(repository):
     assert done.returncode == 1
     assert "do:      mend it" in done.stderr
     assert "kept" not in done.stderr
+
+
+def test_an_interrupted_stage_names_the_command_that_started_it(repository):
+    code = "from pocketaffect.stage import run_stage\ndef main(_): raise KeyboardInterrupt\nrun_stage('one', main)"
+    done = run_alone(repository, code)  # as torchrun and SLURM do
+    assert done.returncode == 130
+    assert "do:      the same command goes on" in done.stderr
 
 
 def test_without_params_yaml_a_stage_ends_with_two(tmp_path):
@@ -236,3 +243,13 @@ def test_what_a_stage_reads_by_its_settings_must_be_among_its_dependencies(named
         return
     with pytest.raises(PocketAffectError, match=f"add `- {named}` to the deps of train in dvc.yaml"):
         require_dependency(named, "train.distill.teacher")
+
+
+def test_dvc_s_address_of_a_stage_in_another_file_is_understood(tmp_path, monkeypatch):
+    (tmp_path / "aside.yaml").write_text("stages:\n  sweep:\n    cmd: x\n    deps: [teachers/wide]\n")
+    monkeypatch.chdir(tmp_path)
+    for address in ("aside.yaml:sweep", "../here/aside.yaml:sweep", "sweep"):  # as seen from where dvc was called
+        monkeypatch.setenv("DVC_STAGE", address)
+        require_dependency("teachers/wide", "train.start_from", Path("aside.yaml"))
+        with pytest.raises(PocketAffectError, match=r"add `- teachers/big` to the deps of sweep in aside\.yaml"):
+            require_dependency("teachers/big", "train.start_from", Path("aside.yaml"))

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.files import read_yaml
@@ -18,8 +18,35 @@ from pocketaffect.telemetry import disable_telemetry
 if TYPE_CHECKING:
     from pocketaffect.config import Params
 
+PIPELINE: Final = Path("dvc.yaml")
 
-def require_dependency(path: str | None, key: str) -> None:
+
+def require_networks(params: Params, pipeline: Path = PIPELINE, *, searched: bool = False) -> None:
+    """Refuses a network that a stage's trainings would read and that DVC does not know: see `require_dependency`.
+
+    Args:
+        params: All settings.
+        pipeline: The file that the stage stands in.
+        searched: Whether what `sweep.space` has for these settings is read too.
+
+    Raises:
+        PocketAffectError: A folder or file that is not among the stage's `deps`, nor below one of them.
+    """
+    from pocketaffect.models.catalogue import HUB
+
+    for key, path in (
+        ("train.start_from", params.train.start_from),
+        ("train.distill.teacher", params.train.distill.teacher),
+        ("model.pretrained", params.model.pretrained),
+    ):
+        values = params.sweep.space.get(key, []) if searched else []
+        choices = [value for value in values if isinstance(value, str)] if isinstance(values, list) else []
+        for place, one in ((key, path), *((f"sweep.space.{key}", choice) for choice in choices)):
+            if (key, one) != ("model.pretrained", HUB):
+                require_dependency(one, place, pipeline)
+
+
+def require_dependency(path: str | None, key: str, pipeline: Path = PIPELINE) -> None:
     """Refuses a file or folder that decides a stage's result and that DVC does not know: a change would go unseen.
 
     Outside of a stage that DVC runs, everything is accepted.
@@ -27,19 +54,21 @@ def require_dependency(path: str | None, key: str) -> None:
     Args:
         path: As params.yaml names it; None for none.
         key: Of params.yaml.
+        pipeline: The file that the stage stands in.
 
     Raises:
         PocketAffectError: It is not among the stage's `deps`, nor below one of them.
     """
-    stage = os.environ.get("DVC_STAGE")
-    if path is None or stage is None:
+    address = os.environ.get("DVC_STAGE")
+    if path is None or address is None:
         return
+    stage = address.rpartition(":")[2]  # before it, the file as seen from where `dvc` was called
     wanted = Path(os.path.normpath(path))
-    dependencies = read_yaml(Path("dvc.yaml"))["stages"][stage].get("deps", [])
+    dependencies = read_yaml(pipeline)["stages"][stage].get("deps", [])
     if not any(wanted.is_relative_to(os.path.normpath(dependency)) for dependency in dependencies):
         raise PocketAffectError(
             f"params.yaml: {key}: {path} is no dependency of the stage {stage}: DVC would not see it change",
-            todo=f"add `- {wanted}` to the deps of {stage} in dvc.yaml, and have DVC keep it: `dvc add {wanted}`",
+            todo=f"add `- {wanted}` to the deps of {stage} in {pipeline}, and have DVC keep it: `dvc add {wanted}`",
         )
 
 
@@ -68,7 +97,8 @@ def run_stage(name: str, main: Callable[[Params], None]) -> None:
     except PocketAffectError as error:
         _fail(name, f"error in stage {name}: {error}", code=1)
     except KeyboardInterrupt:
-        _fail(name, f"stage {name} was interrupted\n  {'do:':<9}`dvc repro` goes on", code=130)
+        again = "`dvc repro`" if "DVC_STAGE" in os.environ else "the same command"  # torchrun's, or SLURM's
+        _fail(name, f"stage {name} was interrupted\n  {'do:':<9}{again} goes on", code=130)
     except Exception as error:
         if not isinstance(error, OSError) or error.errno not in (errno.ENOSPC, errno.EDQUOT):
             _bring_back_outputs(name)
