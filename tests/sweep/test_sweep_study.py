@@ -7,11 +7,12 @@ import pytest
 from sweep_parts import begin, make_params, make_root
 
 from pocketaffect import paths
+from pocketaffect.config import Params
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.sweep.command import look_at_sweep, run_sweep
 from pocketaffect.sweep.run import prepare_sweep
 from pocketaffect.sweep.storage import JOURNAL_FILE, open_storage
-from pocketaffect.sweep.study import ask_question, open_study, require_consistent
+from pocketaffect.sweep.study import ask_question, describe_changes, open_study, require_consistent
 from pocketaffect.sweep.worker import run_worker
 
 
@@ -193,3 +194,27 @@ def test_a_second_command_on_the_same_study_is_refused(root):
     with FileLock(folder / "driver.lock"), pytest.raises(PocketAffectError, match="process 4711"):
         run_sweep(make_params(), root)
     assert not (root / "mlruns").exists()  # it has not touched what the other logs
+
+
+def test_another_teacher_at_the_same_place_asks_another_question(root):
+    content = make_params().model_dump(by_alias=True)
+    content["train"]["distill"]["teacher"] = "teachers/wide"
+    params = Params.model_validate(content)
+    missing = ask_question(params, root)
+    weights = root / "teachers" / "wide" / "weights.safetensors"
+    weights.parent.mkdir(parents=True)
+    weights.write_bytes(b"one")
+    first = ask_question(params, root)
+    assert first == ask_question(params, root)
+    weights.write_bytes(b"two")
+    second = ask_question(params, root)
+    assert len({missing.name, first.name, second.name, ask_question(make_params(), root).name}) == 4
+    assert [line.split(":")[0] for line in describe_changes(first.settings, second.settings)] == [
+        "content of teachers/wide"
+    ]
+
+
+def test_networks_that_a_space_names_count_and_the_hub_does_not(root):
+    space = {"model.pretrained": ["hub", "weights.pt"], "model.width": [0.1, 0.2]}
+    question = ask_question(make_params(space=space), root)
+    assert [name for name in question.settings if name.startswith("content")] == ["content of weights.pt"]
