@@ -18,6 +18,7 @@ from pocketaffect.config import Params
 from pocketaffect.coreml.size_table import FORMS
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.provenance import hash_sources
+from pocketaffect.registry.file_metadata import digest_file
 from pocketaffect.registry.runs import flatten
 from pocketaffect.stage import list_networks
 from pocketaffect.sweep.space import FURTHER, SECTIONS
@@ -92,20 +93,11 @@ def ask_question(params: Params, root: Path = Path()) -> Question:
     settings |= {key: value for key, value in fixed.items() if key not in space and key not in ADOPTED | PLACES}
     settings["data"] = hashlib.sha256(manifest.read_bytes()).hexdigest()[:16]
     for _, network in list_networks(params, searched=True):
-        settings[f"content of {network}"] = _hash_network(root / network)
+        there = (root / network).exists()  # if not, the training will say so
+        settings[f"content of {network}"] = digest_file(root / network)[:16] if there else "missing"
     settings["code"] = hash_sources(*SOURCES)[:16]
     settings["torch"] = str(torch.__version__)
     return Question(settings, re.sub(r"[^A-Za-z0-9_.-]", "-", params.register_.model_name))
-
-
-def _hash_network(path: Path) -> str:
-    """Of a file, or of a folder's files and their names; "missing" where there is neither: the training will say so."""
-    files = sorted(path.rglob("*")) if path.is_dir() else [path]
-    digest = hashlib.sha256()
-    for file in files:
-        if file.is_file():
-            digest.update(f"{file.relative_to(path)} {hashlib.sha256(file.read_bytes()).hexdigest()} ".encode())
-    return digest.hexdigest()[:16] if path.exists() else "missing"
 
 
 def open_study(storage: BaseStorage, question: Question, params: Params, *, new: bool = False) -> Study:
