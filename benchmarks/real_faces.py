@@ -77,12 +77,12 @@ def run_pipeline(clone: Path, data: Path, settings: dict[str, Any], *, until: st
 def measure(clone: Path) -> list[tuple[str, str, dict[str, float]]]:
     """(name, bytes, metrics) of the shipped file, its floor rows and the baseline."""
     from pocketaffect import paths
-    from pocketaffect.coreml.convert import PROBABILITIES, VALENCE_AROUSAL_OUTPUT
-    from pocketaffect.coreml.interpret import load_program
-    from pocketaffect.coreml.package import package_bytes
     from pocketaffect.data.shards.split import open_split
     from pocketaffect.evaluation.evaluate import evaluate_predictions
     from pocketaffect.evaluation.tables import Labels, Predictions
+    from pocketaffect.export.convert import PROBABILITIES, VALENCE_AROUSAL_OUTPUT
+    from pocketaffect.mlpackage.interpret import load_program
+    from pocketaffect.mlpackage.package import package_bytes
 
     train, validation = (open_split(clone / paths.SHARDS, split) for split in ("train", "validation"))
     known = Labels(train.expression, train.valence_arousal)

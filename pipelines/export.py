@@ -9,9 +9,9 @@ from pocketaffect.stage import run_stage
 def main(params: Params) -> None:
     """out/model/ and out/shards/ to out/export/: the .mlpackage, its other forms, their verification."""
     pin_arithmetic(threads=1, instructions="avx2")
-    from pocketaffect.coreml.export import export_network
-    from pocketaffect.coreml.tune import finetune_for_export
     from pocketaffect.data.shards.split import open_split
+    from pocketaffect.export.export import export_network
+    from pocketaffect.export.tune import finetune_for_export
     from pocketaffect.files import write_atomically
     from pocketaffect.models.network import load_network
     from pocketaffect.provenance import describe_origin

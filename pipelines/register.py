@@ -10,7 +10,7 @@ from pocketaffect.stage import run_stage
 def main(params: Params) -> None:
     """out/ to mlruns/, and out/registered.json: which bytes are registered under which name."""
     from pocketaffect.files import write_json
-    from pocketaffect.registry.publish import publish
+    from pocketaffect.registry.store.publish import publish
 
     version = publish(Path(), params)
     # Not the version's number: that depends on what the store held before, and this file must not.

@@ -39,7 +39,7 @@ def store_template(tmp_path_factory) -> Path:
     """An empty MLflow store to copy: the sixty migrations that make one take seconds, so all processes share it."""
     from filelock import FileLock
 
-    from pocketaffect.registry.store import open_store
+    from pocketaffect.registry.store.store import open_store
 
     place = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:

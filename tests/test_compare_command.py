@@ -101,7 +101,7 @@ def test_what_cannot_be_compared_is_refused_by_name(place, runs, message):
 
 @pytest.mark.slow
 def test_runs_and_versions_of_the_registry_are_found_by_id_number_and_alias(place):
-    from pocketaffect.registry.store import open_store
+    from pocketaffect.registry.store.store import open_store
 
     store = open_store()
     client, experiment = store.client(), store.experiment_id("pocketaffect")

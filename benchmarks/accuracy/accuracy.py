@@ -136,9 +136,9 @@ def _machine(row: Row) -> dict[str, Any]:
 
 
 def _package_bytes(network: Any) -> int:
-    from pocketaffect.coreml.describe import PackageDescription
-    from pocketaffect.coreml.packages import Packages
-    from pocketaffect.coreml.precisions import find_precision
+    from pocketaffect.export.describe import PackageDescription
+    from pocketaffect.export.packages import Packages
+    from pocketaffect.precisions import find_precision
 
     words = PackageDescription("the authors", "Apache-2.0", "0", "A network of the paper's recipe.", {})
     with tempfile.TemporaryDirectory() as scratch:
@@ -147,11 +147,11 @@ def _package_bytes(network: Any) -> int:
 
 
 def _train_ours(row: Row, seed: int, clone: Path, made: Path) -> tuple[Predictions, int]:
-    from pocketaffect.coreml.export import export_network
-    from pocketaffect.coreml.package import package_bytes
     from pocketaffect.data.shards.split import open_split
     from pocketaffect.evaluation.prediction_table import read_predictions
+    from pocketaffect.export.export import export_network
     from pocketaffect.files import write_atomically
+    from pocketaffect.mlpackage.package import package_bytes
     from pocketaffect.models.network import load_network
     from pocketaffect.training.fit import train_network
 

@@ -57,10 +57,10 @@ def _answer_twice(route: Any) -> None:
 
 
 def _write_vgg(file: Path) -> None:
-    from pocketaffect.coreml.describe import conventions
-    from pocketaffect.coreml.precisions import find_precision
-    from pocketaffect.coreml.twin import save_twin
+    from pocketaffect.export.describe import conventions
+    from pocketaffect.export.twin import save_twin
     from pocketaffect.models.network import AffectNetwork, NetworkSpec
+    from pocketaffect.precisions import find_precision
 
     spec = NetworkSpec(architecture="vgg", width=1.0, size=128, head="plain")
     save_twin(AffectNetwork(spec).eval(), 128, conventions(128, find_precision("fp16"), 0.0), file)
@@ -90,8 +90,8 @@ def _print_speed(name: str, seen: list[dict[str, Any]]) -> None:
 
 
 def _print_agreement(page: Page, file: Path) -> None:
-    from pocketaffect.coreml.twin import load_twin
     from pocketaffect.data.faces.crop import FaceBox, crop_face
+    from pocketaffect.export.twin import load_twin
 
     twin = load_twin(file)
     margin = float(twin.metadata["crop_margin"])

@@ -57,14 +57,14 @@ def _serve(model: str, folder: Path, port: int) -> None:
     import uvicorn
 
     from pocketaffect import paths
-    from pocketaffect.app.api import Services
-    from pocketaffect.app.model import find_model
-    from pocketaffect.app.server import create_app
-    from pocketaffect.music.catalogue import Catalogue, Track
-    from pocketaffect.music.genres import PAPER_GENRES
-    from pocketaffect.music.listeners import Listeners
-    from pocketaffect.music.recommend import Recommender
-    from pocketaffect.study.store import StudyStore
+    from pocketaffect.app.music.catalogue import Catalogue, Track
+    from pocketaffect.app.music.genres import PAPER_GENRES
+    from pocketaffect.app.music.listeners import Listeners
+    from pocketaffect.app.music.recommend import Recommender
+    from pocketaffect.app.server.api import Services
+    from pocketaffect.app.server.model import find_model
+    from pocketaffect.app.server.server import create_app
+    from pocketaffect.app.study.store import StudyStore
 
     draw = random.Random(0)
     genres = list(PAPER_GENRES)
@@ -163,7 +163,7 @@ async def _kill_among_submissions(port: int, server: multiprocessing.Process, fo
 def _stored(folder: Path) -> set[str]:
     from contextlib import closing
 
-    from pocketaffect.study.store import StudyStore
+    from pocketaffect.app.study.store import StudyStore
 
     with closing(StudyStore(folder / "study.db")) as store:
         return {str(row[0]) for row in store.rows()}

@@ -1,4 +1,4 @@
-"""Bytes of packages as coremltools writes them and as we do (`coreml/compact.py`), both executed on the same images.
+"""Bytes of packages as coremltools writes them and as we do (`export/compact.py`), both executed on the same images.
 
     .venv/bin/python benchmarks/export/compact.py [DESIGN …]
 
@@ -13,17 +13,17 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "coreml"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "export"))
 
 import torch
 from size_parts import describe, draw_network
 
-from pocketaffect.coreml.interpret import load_program
-from pocketaffect.coreml.package import package_bytes
-from pocketaffect.coreml.packages import Packages
-from pocketaffect.coreml.precisions import find_precision
+from pocketaffect.export.packages import Packages
+from pocketaffect.mlpackage.interpret import load_program
+from pocketaffect.mlpackage.package import package_bytes
 from pocketaffect.models.network import NetworkSpec
 from pocketaffect.models.reparameterize import reparameterize
+from pocketaffect.precisions import find_precision
 
 PRECISIONS = ("fp16", "int8", "palette4-grouped", "pruned50-palette4")
 

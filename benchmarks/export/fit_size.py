@@ -1,4 +1,4 @@
-"""The numbers of `coreml/size_table.py` from new conversions, to be run when coremltools or a design changes.
+"""The numbers of `export/size_table.py` from new conversions, to be run when coremltools or a design changes.
 
     nice -n 10 .venv/bin/python benchmarks/export/fit_size.py CONVERSIONS.jsonl
 
@@ -19,15 +19,15 @@ from typing import Any, Final
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "coreml"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "export"))
 
 import torch
 from size_parts import compare
 
-from pocketaffect.coreml.precisions import COMPRESSED_ABOVE, PRECISIONS
-from pocketaffect.coreml.size import list_shapes
+from pocketaffect.export.size import list_shapes
 from pocketaffect.models.catalogue import CATALOGUE
 from pocketaffect.models.network import NetworkSpec
+from pocketaffect.precisions import COMPRESSED_ABOVE, PRECISIONS
 
 LINE_BY_LINE: Final = ("alexnet", "vgg", "mobilenet")
 """Designs that give what a precision adds for a tensor; of the others only their own constants are wanted."""

@@ -27,10 +27,10 @@ from pocketaffect.arithmetic import pin_arithmetic
 
 if TYPE_CHECKING:
     from pocketaffect.config import Params
-    from pocketaffect.coreml.packages import Packages
-    from pocketaffect.coreml.precisions import Precision
-    from pocketaffect.coreml.verify import Verifier
+    from pocketaffect.export.packages import Packages
+    from pocketaffect.export.verify import Verifier
     from pocketaffect.models.network import AffectNetwork
+    from pocketaffect.precisions import Precision
 
 NETWORKS: Final = {
     "alexnet": (0.35, 5),
@@ -100,17 +100,17 @@ def train(architecture: str, width: float, epochs: int, params: Params, work: Pa
 
 def measure(folder: Path, params: Params, shards: Path, rows: Path, count: int) -> None:
     """Makes and executes every package of a trained network; writes its rows."""
-    from pocketaffect.coreml.describe import PackageDescription
-    from pocketaffect.coreml.measure import Faces
-    from pocketaffect.coreml.packages import Packages
-    from pocketaffect.coreml.precisions import find_precision, readable_precisions
-    from pocketaffect.coreml.tune import finetune_for_export
-    from pocketaffect.coreml.verdict import describe_results
-    from pocketaffect.coreml.verify import Verifier
     from pocketaffect.data.shards.split import open_split
+    from pocketaffect.export.describe import PackageDescription
+    from pocketaffect.export.measure import Faces
+    from pocketaffect.export.packages import Packages
+    from pocketaffect.export.tune import finetune_for_export
+    from pocketaffect.export.verdict import describe_results
+    from pocketaffect.export.verify import Verifier
     from pocketaffect.files import write_json
     from pocketaffect.models.network import count_parameters, load_network
     from pocketaffect.models.reparameterize import reparameterize
+    from pocketaffect.precisions import find_precision, readable_precisions
 
     network = load_network(folder)
     split = open_split(shards, "validation")
@@ -179,8 +179,8 @@ def _row(form: str, precision: Precision, packages: Packages, verifier: Verifier
 
 def _metrics(verifier: Verifier, package: Path | None) -> dict[str, float]:
     """Of a file, or of the network."""
-    from pocketaffect.coreml.measure import predict_network
     from pocketaffect.evaluation.metrics import expression_metrics, valence_arousal_metrics
+    from pocketaffect.export.measure import predict_network
 
     faces = verifier.faces
     answers = predict_network(verifier.folded, faces.images) if package is None else verifier.execute(package)[1]
@@ -191,7 +191,7 @@ def _metrics(verifier: Verifier, package: Path | None) -> dict[str, float]:
 
 
 def _agreement(verifier: Verifier, package: Path, network: AffectNetwork) -> float:
-    from pocketaffect.coreml.measure import compare, predict_network
+    from pocketaffect.export.measure import compare, predict_network
 
     return compare(verifier.execute(package)[1], predict_network(network, verifier.faces.images)).agreement
 

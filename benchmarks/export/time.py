@@ -32,15 +32,15 @@ def main() -> None:
     import torch
 
     from pocketaffect.config import load_params
-    from pocketaffect.coreml.describe import PackageDescription
-    from pocketaffect.coreml.export import export_network
-    from pocketaffect.coreml.interpret import load_program
-    from pocketaffect.coreml.packages import Packages
-    from pocketaffect.coreml.precisions import find_precision
-    from pocketaffect.coreml.quiet import import_coremltools
     from pocketaffect.data.shards.split import open_split
+    from pocketaffect.export.describe import PackageDescription
+    from pocketaffect.export.export import export_network
+    from pocketaffect.export.packages import Packages
+    from pocketaffect.mlpackage.interpret import load_program
+    from pocketaffect.mlpackage.quiet import import_coremltools
     from pocketaffect.models.network import load_network
     from pocketaffect.models.reparameterize import reparameterize
+    from pocketaffect.precisions import find_precision
 
     import_coremltools("coremltools.optimize.coreml")
     root = Path(sys.argv[1]) if len(sys.argv) > 1 else Path()

@@ -22,12 +22,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from pocketaffect.app.music.affect import Affect
+from pocketaffect.app.music.catalogue import Catalogue
+from pocketaffect.app.music.features import ALL_GENRES
+from pocketaffect.app.music.listeners import Rating
+from pocketaffect.app.music.recommend import COUNT, Recommender
 from pocketaffect.labels import CLASS_MEAN_VA, EXPRESSIONS
-from pocketaffect.music.affect import Affect
-from pocketaffect.music.catalogue import Catalogue
-from pocketaffect.music.features import ALL_GENRES
-from pocketaffect.music.listeners import Rating
-from pocketaffect.music.recommend import COUNT, Recommender
 
 Floats = npt.NDArray[np.float64]
 Policy = Callable[[Affect, list[Rating], list[str], int], list[str]]

@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pocketaffect.music.affect import Affect
-from pocketaffect.music.catalogue import Catalogue, write_catalogue
-from pocketaffect.music.import_tracks import import_tracks
-from pocketaffect.music.listeners import Listeners
-from pocketaffect.music.recommend import Recommender
+from pocketaffect.app.music.affect import Affect
+from pocketaffect.app.music.catalogue import Catalogue, write_catalogue
+from pocketaffect.app.music.import_tracks import import_tracks
+from pocketaffect.app.music.listeners import Listeners
+from pocketaffect.app.music.recommend import Recommender
 
 
 def make_list(file: Path, tracks: int) -> Path:

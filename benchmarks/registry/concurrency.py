@@ -24,9 +24,9 @@ import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
 from parts import NAME, find_faults, make_params, make_version, register
 
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.registry.log import read_log
-from pocketaffect.registry.promote import promote
-from pocketaffect.registry.store import open_store
+from pocketaffect.registry.promotion.log import read_log
+from pocketaffect.registry.promotion.promote import promote
+from pocketaffect.registry.store.store import open_store
 
 
 def main() -> None:

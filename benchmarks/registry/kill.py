@@ -22,8 +22,8 @@ import mlflow.pyfunc
 import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
 from parts import NAME, find_faults, make_params, make_version, register
 
-from pocketaffect.registry.promote import look, promote
-from pocketaffect.registry.store import open_store
+from pocketaffect.registry.promotion.promote import look, promote
+from pocketaffect.registry.store.store import open_store
 
 
 def main() -> None:

@@ -11,14 +11,14 @@ import numpy as np
 from pocketaffect.config import Params, load_params
 from pocketaffect.evaluation.prediction_table import PredictionTable, write_predictions
 from pocketaffect.evaluation.tables import Labels, Predictions
-from pocketaffect.registry.file_metadata import SPEC_PLACE
-from pocketaffect.registry.lineage import Lineage
-from pocketaffect.registry.log import read_log
-from pocketaffect.registry.promote import look
-from pocketaffect.registry.register import register_package
-from pocketaffect.registry.runs import VALIDATION_TAG
-from pocketaffect.registry.store import Store
-from pocketaffect.registry.versions import RegisteredVersion, get_version, package_path, search_versions
+from pocketaffect.registry.lineage.file_metadata import SPEC_PLACE
+from pocketaffect.registry.lineage.lineage import Lineage
+from pocketaffect.registry.promotion.log import read_log
+from pocketaffect.registry.promotion.promote import look
+from pocketaffect.registry.store.register import register_package
+from pocketaffect.registry.store.runs import VALIDATION_TAG
+from pocketaffect.registry.store.store import Store
+from pocketaffect.registry.store.versions import RegisteredVersion, get_version, package_path, search_versions
 
 NAME: Final = "pocketaffect"
 FACES: Final = 240

@@ -19,10 +19,10 @@ import mlflow.pyfunc
 import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
 from parts import NAME, make_params, make_version, register
 
-from pocketaffect.registry.overview import survey
-from pocketaffect.registry.promote import promote
-from pocketaffect.registry.store import open_store
-from pocketaffect.registry.versions import get_version, package_path
+from pocketaffect.registry.promotion.overview import survey
+from pocketaffect.registry.promotion.promote import promote
+from pocketaffect.registry.store.store import open_store
+from pocketaffect.registry.store.versions import get_version, package_path
 
 
 def main() -> None:

@@ -28,7 +28,7 @@ from training_parts import write_separable_shards
 
 from pocketaffect import paths
 from pocketaffect.arithmetic import pinned_children
-from pocketaffect.coreml.size import list_shapes, predict_package_bytes
+from pocketaffect.export.size import list_shapes, predict_package_bytes
 from pocketaffect.sweep.budget import describe_network
 from pocketaffect.sweep.objective import train_trial
 from pocketaffect.sweep.results import count_epochs

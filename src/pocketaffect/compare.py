@@ -11,7 +11,7 @@ from typing import Final, Literal
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.evaluation.comparison import ModelComparisons, compare_models
 from pocketaffect.evaluation.prediction_table import PREDICTIONS_FILE, PredictionTable, read_predictions
-from pocketaffect.registry.store import Store
+from pocketaffect.registry.store.store import Store
 
 Form = Literal["shipped", "network"]
 """The Core ML file's answers, as our interpreter gives them, or PyTorch's."""
@@ -84,7 +84,7 @@ class _Finder:
         )
 
     def _find_version(self, name: str) -> tuple[str, PredictionTable]:
-        from pocketaffect.registry.versions import artifact_path, get_version
+        from pocketaffect.registry.store.versions import artifact_path, get_version
 
         version = get_version(self._store, self._model_name, name)
         known = f"{self._model_name} version {version.version}"
@@ -119,7 +119,7 @@ class _Finder:
 
     @property
     def _store(self) -> Store:
-        from pocketaffect.registry.store import open_store
+        from pocketaffect.registry.store.store import open_store
 
         self._opened = self._opened or open_store(self._root)
         return self._opened

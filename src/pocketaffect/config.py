@@ -9,10 +9,10 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from pocketaffect.coreml.precisions import Target, known_precision
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.files import read_yaml
 from pocketaffect.models.catalogue import known_design
+from pocketaffect.precisions import Target, known_precision
 
 # The catalogues of precisions and networks are the home of the names they allow, and import nothing heavy.
 PARAMS_FILE: Final = Path("params.yaml")

@@ -19,7 +19,7 @@ from pocketaffect.config import PARAMS_FILE, load_params
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.files import read_yaml
 from pocketaffect.paths import CHECKPOINTS, DATA_FILE
-from pocketaffect.registry.database import DATABASE, STORE, find_problem
+from pocketaffect.registry.store.database import DATABASE, STORE, find_problem
 from pocketaffect.telemetry import TELEMETRY_OFF
 
 if TYPE_CHECKING:

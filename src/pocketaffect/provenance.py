@@ -13,8 +13,8 @@ from pocketaffect.files import read_yaml
 
 PACKAGE: Final = Path(__file__).parent
 DECIDING_SOURCES: Final = (
-    *("arithmetic.py", "files.py", "labels.py"),
-    *("data/contract", "data/faces", "data/release", "data/shards", "models", "training", "coreml"),
+    *("arithmetic.py", "files.py", "labels.py", "precisions.py"),
+    *("data/contract", "data/faces", "data/release", "data/shards", "models", "training", "mlpackage", "export"),
 )
 DECIDING_PARAMS: Final = ("validate", "preprocess", "model", "train", "export")
 

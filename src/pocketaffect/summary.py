@@ -61,8 +61,8 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _describe_version(root: Path) -> str:
-    from pocketaffect.registry.store import open_store
-    from pocketaffect.registry.versions import find_version
+    from pocketaffect.registry.store.store import open_store
+    from pocketaffect.registry.store.versions import find_version
 
     registered = _read(root / paths.REGISTERED)
     name, digest = registered["model_name"], registered["package_sha256"]

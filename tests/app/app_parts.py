@@ -13,14 +13,14 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from pocketaffect.app.api import Services
-from pocketaffect.app.model import describe_model
-from pocketaffect.app.server import LOCAL_HOSTS, create_app
+from pocketaffect.app.music.catalogue import Catalogue
+from pocketaffect.app.music.listeners import Listeners
+from pocketaffect.app.music.recommend import Recommender
+from pocketaffect.app.server.api import Services
+from pocketaffect.app.server.model import describe_model
+from pocketaffect.app.server.server import LOCAL_HOSTS, create_app
+from pocketaffect.app.study.store import StudyStore
 from pocketaffect.labels import EXPRESSIONS
-from pocketaffect.music.catalogue import Catalogue
-from pocketaffect.music.listeners import Listeners
-from pocketaffect.music.recommend import Recommender
-from pocketaffect.study.store import StudyStore
 
 ROOT = Path(__file__).parents[2]
 SIZE = 32

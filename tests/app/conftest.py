@@ -13,10 +13,10 @@ from app_parts import ROOT, make_twin, open_services
 from fastapi.testclient import TestClient
 
 from pocketaffect import paths
-from pocketaffect.app.api import Services
-from pocketaffect.app.runtime import DETECTOR, LOCK_FILE, RUNTIME, is_installed
-from pocketaffect.app.server import create_app
-from pocketaffect.music.catalogue import Catalogue
+from pocketaffect.app.music.catalogue import Catalogue
+from pocketaffect.app.server.api import Services
+from pocketaffect.app.server.runtime import DETECTOR, LOCK_FILE, RUNTIME, is_installed
+from pocketaffect.app.server.server import create_app
 
 
 @pytest.fixture(scope="session")

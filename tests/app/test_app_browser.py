@@ -18,10 +18,10 @@ from browser_parts import SCRIPT_ERRORS, TIMEOUT, browsing, open_page, portrait,
 from PIL import Image
 from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
 
-from pocketaffect.app.api import Services
+from pocketaffect.app.music.catalogue import Catalogue, Track
+from pocketaffect.app.server.api import Services
 from pocketaffect.data.faces.crop import FaceBox, crop_face
 from pocketaffect.labels import EXPRESSIONS
-from pocketaffect.music.catalogue import Catalogue, Track
 
 pytestmark = pytest.mark.slow
 expect.set_options(timeout=TIMEOUT)

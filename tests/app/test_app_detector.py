@@ -5,8 +5,8 @@ import onnxruntime
 import pytest
 from skimage import data
 
-from pocketaffect.app.detector import SIZE, convert_detector, place_anchors
-from pocketaffect.app.runtime import DETECTOR, require_runtime
+from pocketaffect.app.server.detector import SIZE, convert_detector, place_anchors
+from pocketaffect.app.server.runtime import DETECTOR, require_runtime
 from pocketaffect.errors import PocketAffectError
 
 

@@ -17,9 +17,9 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
 )
 
-from pocketaffect.app.server import create_app
-from pocketaffect.music.catalogue import Catalogue
-from pocketaffect.study.consent import CONSENT_VERSION, Consent
+from pocketaffect.app.music.catalogue import Catalogue
+from pocketaffect.app.server.server import create_app
+from pocketaffect.app.study.consent import CONSENT_VERSION, Consent
 
 CHECKS = [not_a_server_error, content_type_conformance, response_schema_conformance, negative_data_rejection]
 

@@ -8,7 +8,7 @@ import pytest
 from app_parts import SIZE, make_twin
 
 from pocketaffect import paths
-from pocketaffect.app.model import find_model
+from pocketaffect.app.server.model import find_model
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.labels import EXPRESSIONS
 

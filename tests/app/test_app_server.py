@@ -7,10 +7,10 @@ import pytest
 from app_parts import AFFECT
 from fastapi.testclient import TestClient
 
-from pocketaffect.app.api import Services
-from pocketaffect.app.security import CONTENT_POLICY, MAX_BODY
-from pocketaffect.app.server import create_app
-from pocketaffect.music.spotify import SpotifyRecommender
+from pocketaffect.app.music.spotify import SpotifyRecommender
+from pocketaffect.app.server.api import Services
+from pocketaffect.app.server.security import CONTENT_POLICY, MAX_BODY
+from pocketaffect.app.server.server import create_app
 
 LISTENER = "0123456789abcdef"
 

@@ -15,10 +15,10 @@ from importlib.metadata import version as installed_version
 from pathlib import Path
 
 from pocketaffect.audit.audit import Case
-from pocketaffect.registry.lineage import collect_lineage
-from pocketaffect.registry.register import register_package
-from pocketaffect.registry.store import Store, open_store
-from pocketaffect.registry.versions import RegisteredVersion
+from pocketaffect.registry.lineage.lineage import collect_lineage
+from pocketaffect.registry.store.register import register_package
+from pocketaffect.registry.store.store import Store, open_store
+from pocketaffect.registry.store.versions import RegisteredVersion
 
 DVC_YAML = """
 stages:

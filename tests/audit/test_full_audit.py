@@ -14,7 +14,7 @@ from pocketaffect.audit.report import attach_report
 from pocketaffect.audit.verdict import Audit, Verdict
 from pocketaffect.config import AuditParams
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.registry.versions import RegisteredVersion, get_version
+from pocketaffect.registry.store.versions import RegisteredVersion, get_version
 
 pytestmark = pytest.mark.slow
 

@@ -15,11 +15,11 @@ from pocketaffect.audit.backup import back_up, restore
 from pocketaffect.audit.retention import archive_version, collect_garbage, plan_removals
 from pocketaffect.audit.store_check import list_versions, run_folder, verify_log, verify_registry
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.registry.lineage import Lineage
-from pocketaffect.registry.log import LogEntry, append_entry
-from pocketaffect.registry.register import register_package
-from pocketaffect.registry.store import Store, open_store
-from pocketaffect.registry.versions import RegisteredVersion, package_path
+from pocketaffect.registry.lineage.lineage import Lineage
+from pocketaffect.registry.promotion.log import LogEntry, append_entry
+from pocketaffect.registry.store.register import register_package
+from pocketaffect.registry.store.store import Store, open_store
+from pocketaffect.registry.store.versions import RegisteredVersion, package_path
 
 MODEL = "faces"
 

@@ -59,7 +59,7 @@ def test_the_pipeline_makes_every_output(whole):
 
 def test_the_version_is_registered_as_candidate_with_its_bytes_and_lineage(whole):
     code = (
-        "import json; from pathlib import Path; from pocketaffect.registry.store import open_store\n"
+        "import json; from pathlib import Path; from pocketaffect.registry.store.store import open_store\n"
         "client = open_store(Path()).client()\n"
         "version, = client.search_model_versions('')\n"
         "run = client.get_run(version.run_id)\n"

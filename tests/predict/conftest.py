@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from pocketaffect.coreml.convert import convert
-from pocketaffect.coreml.describe import PackageDescription, conventions
-from pocketaffect.coreml.fold import fold_batchnorm
-from pocketaffect.coreml.package import save_package
-from pocketaffect.coreml.precisions import find_precision
-from pocketaffect.coreml.twin import save_twin
+from pocketaffect.export.convert import convert
+from pocketaffect.export.describe import PackageDescription, conventions
+from pocketaffect.export.fold import fold_batchnorm
+from pocketaffect.export.twin import save_twin
+from pocketaffect.mlpackage.package import save_package
 from pocketaffect.models.network import AffectNetwork, NetworkSpec, save_network
+from pocketaffect.precisions import find_precision
 from pocketaffect.predict.detect import FaceDetector
 
 SIZE = 64

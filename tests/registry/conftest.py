@@ -7,8 +7,8 @@ import pytest
 from registry_parts import Registrar, make_package
 
 from pocketaffect.config import Params, load_params
-from pocketaffect.registry.lineage import Lineage
-from pocketaffect.registry.store import Store, open_store
+from pocketaffect.registry.lineage.lineage import Lineage
+from pocketaffect.registry.store.store import Store, open_store
 from pocketaffect.telemetry import disable_telemetry
 
 disable_telemetry()

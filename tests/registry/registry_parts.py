@@ -18,12 +18,12 @@ import numpy as np
 from pocketaffect.evaluation.prediction_table import PredictionTable, write_predictions
 from pocketaffect.evaluation.tables import Labels, Predictions
 from pocketaffect.labels import CLASS_MEAN_VA
-from pocketaffect.registry.file_metadata import SPEC_PLACE, _messages
-from pocketaffect.registry.lineage import Lineage
-from pocketaffect.registry.register import register_package
-from pocketaffect.registry.runs import VALIDATION_TAG
-from pocketaffect.registry.store import Store
-from pocketaffect.registry.versions import RegisteredVersion
+from pocketaffect.registry.lineage.file_metadata import SPEC_PLACE, _messages
+from pocketaffect.registry.lineage.lineage import Lineage
+from pocketaffect.registry.store.register import register_package
+from pocketaffect.registry.store.runs import VALIDATION_TAG
+from pocketaffect.registry.store.store import Store
+from pocketaffect.registry.store.versions import RegisteredVersion
 
 
 def make_package(path: Path, content: bytes) -> Path:

@@ -12,8 +12,8 @@ from registry_parts import make_stamped_package
 
 from pocketaffect.config import load_params
 from pocketaffect.provenance import DECIDING_SOURCES, PACKAGE, describe_origin
-from pocketaffect.registry.history import fits_commit, search_history
-from pocketaffect.registry.trace import trace
+from pocketaffect.registry.lineage.history import fits_commit, search_history
+from pocketaffect.registry.lineage.trace import trace
 
 DATA = "deps:\n- path: sample\nouts:\n- path: data\n  md5: {}.dir\n"
 

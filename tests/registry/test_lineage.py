@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.registry.lineage import collect_lineage
+from pocketaffect.registry.lineage.lineage import collect_lineage
 
 DATA = """
 md5: 17a00a1750c41df89034147d04183da2

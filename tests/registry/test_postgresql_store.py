@@ -9,12 +9,12 @@ from registry_parts import Registrar, in_processes
 from sqlalchemy import create_engine, text
 
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.registry.log import read_log
-from pocketaffect.registry.postgresql import hide_password, is_postgresql
-from pocketaffect.registry.promote import look, promote
-from pocketaffect.registry.runs import DIGEST_TAG
-from pocketaffect.registry.store import open_store
-from pocketaffect.registry.versions import package_path, search_versions
+from pocketaffect.registry.promotion.log import read_log
+from pocketaffect.registry.promotion.promote import look, promote
+from pocketaffect.registry.store.postgresql import hide_password, is_postgresql
+from pocketaffect.registry.store.runs import DIGEST_TAG
+from pocketaffect.registry.store.store import open_store
+from pocketaffect.registry.store.versions import package_path, search_versions
 from postgresql_server import run_server
 
 NAME = "pocketaffect"

@@ -11,12 +11,12 @@ from mlflow import MlflowClient
 from registry_parts import VERIFIED, in_processes, make_answers
 
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.registry import evidence
-from pocketaffect.registry import promote as promotion
-from pocketaffect.registry.log import ENTRY_TAG, SUFFIX, read_log
-from pocketaffect.registry.promote import look, promote, roll_back
-from pocketaffect.registry.store import open_store
-from pocketaffect.registry.versions import aliased_version, get_version, package_path
+from pocketaffect.registry.promotion import evidence
+from pocketaffect.registry.promotion import promote as promotion
+from pocketaffect.registry.promotion.log import ENTRY_TAG, SUFFIX, read_log
+from pocketaffect.registry.promotion.promote import look, promote, roll_back
+from pocketaffect.registry.store.store import open_store
+from pocketaffect.registry.store.versions import aliased_version, get_version, package_path
 
 NAME = "pocketaffect"
 
@@ -330,7 +330,7 @@ def test_a_champion_of_other_data_is_measured_anew_before_it_is_compared(store, 
         asked.append((package, options["wanted"]))
         return make_answers(right=0.5, seed=5), "its faces made smaller, from 96 to 64 px"
 
-    # Executing is coreml's, and tested there with real packages: test_remeasure does it through the whole chain.
+    # Executing is mlpackage's, and tested there with real packages: test_remeasure does it through the whole chain.
     monkeypatch.setattr(evidence, "execute_on_shards", execute)
     decision = promote(store, params)
     assert asked == [(package_path(store, get_version(store, NAME, 1)), "v" * 64)]

@@ -13,9 +13,9 @@ from pocketaffect.config import PromotionChecks, load_params
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.evaluation.intervals import Comparison, Interval
 from pocketaffect.labels import EXPRESSIONS
-from pocketaffect.registry.log import Log, LogEntry
-from pocketaffect.registry.measured import measure_classes
-from pocketaffect.registry.policy import Evidence, apply_policy, failed_checks, render_checks
+from pocketaffect.registry.promotion.log import Log, LogEntry
+from pocketaffect.registry.promotion.policy import Evidence, apply_policy, failed_checks, render_checks
+from pocketaffect.registry.store.measured import measure_classes
 
 SHIPPED = Path(__file__).parents[2] / "params.yaml"
 

@@ -30,11 +30,11 @@ from pocketaffect.errors import PocketAffectError
 from pocketaffect.evaluation.prediction_table import read_predictions
 from pocketaffect.labels import SOFT_COLUMNS
 from pocketaffect.provenance import describe_origin
-from pocketaffect.registry.evidence import gather_evidence
-from pocketaffect.registry.publish import publish
-from pocketaffect.registry.store import open_store
-from pocketaffect.registry.trace import trace
-from pocketaffect.registry.versions import get_version, package_path
+from pocketaffect.registry.lineage.trace import trace
+from pocketaffect.registry.promotion.evidence import gather_evidence
+from pocketaffect.registry.store.publish import publish
+from pocketaffect.registry.store.store import open_store
+from pocketaffect.registry.store.versions import get_version, package_path
 
 pytestmark = pytest.mark.slow
 
@@ -65,8 +65,8 @@ def write_shards(folder: Path, size: int) -> None:
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory) -> Path:
     """A committed repository whose stages have run: a small network with random weights, really exported."""
-    from pocketaffect.coreml.export import export_network
     from pocketaffect.data.shards.split import open_split
+    from pocketaffect.export.export import export_network
     from pocketaffect.models.network import AffectNetwork, NetworkSpec
 
     root = tmp_path_factory.mktemp("published") / "repository"
@@ -149,7 +149,7 @@ def test_pyfunc_loads_it_and_answers_as_the_shipped_file_did(repository, publish
 
     folder = Path(shutil.copytree(package_path(open_store(repository), published).parent, tmp_path / "model"))
     if form == "package":
-        from pocketaffect.registry.flavor import write_flavor
+        from pocketaffect.registry.store.flavor import write_flavor
 
         for name in ("MLmodel", "code", "requirements.txt", "python_env.yaml", "served.json"):
             shutil.rmtree(folder / name, ignore_errors=True)

@@ -15,8 +15,8 @@ import pytest
 from registry_parts import in_processes
 
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.registry.database import find_problem, known_revisions
-from pocketaffect.registry.store import open_store
+from pocketaffect.registry.store.database import find_problem, known_revisions
+from pocketaffect.registry.store.store import open_store
 
 
 def query(root: Path, sql: str) -> list[tuple]:
@@ -192,7 +192,7 @@ def test_a_damaged_database_is_refused_and_left_as_it_is(root, damage):
 
 
 def test_a_locked_database_is_refused_to_writers_and_read_by_others(store, root, monkeypatch):
-    monkeypatch.setattr("pocketaffect.registry.database.WAIT_SECONDS", 0.1)
+    monkeypatch.setattr("pocketaffect.registry.store.database.WAIT_SECONDS", 0.1)
     with contextlib.closing(sqlite3.connect(root / "mlruns" / "mlflow.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(PocketAffectError, match="locked for over") as refused:
@@ -211,7 +211,7 @@ def test_a_read_only_store_is_refused(root):
         try:
             code = (
                 "import os, sys; from pathlib import Path\n"
-                "from pocketaffect.registry.database import find_problem\n"
+                "from pocketaffect.registry.store.database import find_problem\n"
                 "known = find_problem(Path(sys.argv[1]), to_write=False)\n"
                 "os.setuid(65534)\n"
                 "print(known, find_problem(Path(sys.argv[1]), to_write=True).error())"

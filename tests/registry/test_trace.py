@@ -9,12 +9,12 @@ from click.testing import CliRunner
 from registry_parts import make_stamped_package
 
 from pocketaffect.cli.main import main
-from pocketaffect.coreml.package import package_digest
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.registry.file_metadata import digest_file, read_file_metadata
-from pocketaffect.registry.store import find_store
-from pocketaffect.registry.trace import trace
-from pocketaffect.registry.versions import package_path
+from pocketaffect.mlpackage.package import package_digest
+from pocketaffect.registry.lineage.file_metadata import digest_file, read_file_metadata
+from pocketaffect.registry.lineage.trace import trace
+from pocketaffect.registry.store.store import find_store
+from pocketaffect.registry.store.versions import package_path
 
 NAME = "pocketaffect"
 

@@ -17,11 +17,11 @@ import pytest
 from mlflow import MlflowClient
 from registry_parts import in_processes, make_package
 
-from pocketaffect.coreml.package import package_digest
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.registry.register import register_package
-from pocketaffect.registry.store import open_store
-from pocketaffect.registry.versions import find_version, get_version, package_path
+from pocketaffect.mlpackage.package import package_digest
+from pocketaffect.registry.store.register import register_package
+from pocketaffect.registry.store.store import open_store
+from pocketaffect.registry.store.versions import find_version, get_version, package_path
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ import itertools
 import pytest
 from sweep_parts import make_params
 
-from pocketaffect.coreml.size import predict_package_bytes
 from pocketaffect.errors import PocketAffectError
+from pocketaffect.export.size import predict_package_bytes
 from pocketaffect.models.network import NetworkSpec
 from pocketaffect.sweep.budget import find_smallest, predict_bytes, require_fit
 from pocketaffect.sweep.space import read_space

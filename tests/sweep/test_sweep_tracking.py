@@ -7,9 +7,9 @@ import shutil
 import pytest
 from sweep_parts import begin, make_root
 
-from pocketaffect.registry.runs import flatten
-from pocketaffect.registry.store import open_store
-from pocketaffect.registry.trials import find_trial
+from pocketaffect.registry.lineage.trials import find_trial
+from pocketaffect.registry.store.runs import flatten
+from pocketaffect.registry.store.store import open_store
 from pocketaffect.sweep.objective import prepare_params
 from pocketaffect.sweep.results import best_first
 from pocketaffect.sweep.tracking import TrialRuns

@@ -85,7 +85,7 @@ def test_the_report_needs_no_network_and_has_every_picture(swept):
 
 
 def test_mlflow_has_one_parent_and_a_child_for_each_trial_also_after_a_repeated_call(swept):
-    from pocketaffect.registry.store import open_store
+    from pocketaffect.registry.store.store import open_store
 
     root, winner = swept
     assert run_sweep(load_params(root / "params.yaml"), root) == winner

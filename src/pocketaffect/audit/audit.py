@@ -28,13 +28,13 @@ from pocketaffect.audit.rerun import Rerun, run_again
 from pocketaffect.audit.scratch import Scratch, check_out, name_sample, resolve_commit, restore_data
 from pocketaffect.audit.verdict import Audit, NotAuditableError, Verdict
 from pocketaffect.config import PARAMS_FILE, AuditParams
-from pocketaffect.coreml.package import package_digest
 from pocketaffect.data.source import read_source
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.files import read_yaml
-from pocketaffect.registry.lineage import NONE, collect_lineage
-from pocketaffect.registry.store import Store
-from pocketaffect.registry.versions import RegisteredVersion, package_path
+from pocketaffect.mlpackage.package import package_digest
+from pocketaffect.registry.lineage.lineage import NONE, collect_lineage
+from pocketaffect.registry.store.store import Store
+from pocketaffect.registry.store.versions import RegisteredVersion, package_path
 
 log = logging.getLogger(__name__)
 

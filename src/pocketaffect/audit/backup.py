@@ -9,8 +9,8 @@ from pathlib import Path
 
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.files import write_atomically
-from pocketaffect.registry.database import ARTIFACTS, DATABASE, STORE, find_problem
-from pocketaffect.registry.store import Store, open_store
+from pocketaffect.registry.store.database import ARTIFACTS, DATABASE, STORE, find_problem
+from pocketaffect.registry.store.store import Store, open_store
 
 
 def back_up(store: Store, target: Path) -> Path:

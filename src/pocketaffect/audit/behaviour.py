@@ -20,9 +20,9 @@ def main() -> None:
     pin_arithmetic(threads=1, instructions="avx2")
     import numpy as np
 
-    from pocketaffect.coreml.measure import load_affect_program, predict_program
     from pocketaffect.data.shards.split import open_split
     from pocketaffect.evaluation.prediction_table import read_predictions
+    from pocketaffect.export.measure import load_affect_program, predict_program
 
     faces = open_split(shards, "validation")
     before = read_predictions(recorded)

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pocketaffect.coreml.package import package_digest
-from pocketaffect.registry.runs import CONTENTS_FILE, CONTENTS_TAG, MODEL_FOLDER, PACKAGE_TAG
-from pocketaffect.registry.versions import RegisteredVersion
+from pocketaffect.mlpackage.package import package_digest
+from pocketaffect.registry.store.runs import CONTENTS_FILE, CONTENTS_TAG, MODEL_FOLDER, PACKAGE_TAG
+from pocketaffect.registry.store.versions import RegisteredVersion
 
 TAGGED_FILES: Final = {"params.yaml": "params.sha256", "dvc.lock": "dvc_lock.sha256"}
 """What versions without a list of contents are still held to, beside the package."""

@@ -16,9 +16,9 @@ from pocketaffect.audit.store_check import run_folder
 from pocketaffect.audit.verdict import NotAuditableError
 from pocketaffect.config import PARAMS_FILE
 from pocketaffect.files import read_yaml
-from pocketaffect.registry.runs import CONTENTS_FILE, flatten
-from pocketaffect.registry.store import Store
-from pocketaffect.registry.versions import RegisteredVersion
+from pocketaffect.registry.store.runs import CONTENTS_FILE, flatten
+from pocketaffect.registry.store.store import Store
+from pocketaffect.registry.store.versions import RegisteredVersion
 
 REGISTER: Final = "register"
 """The one stage that is not run again: it writes to the user's store."""

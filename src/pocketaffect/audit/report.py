@@ -11,8 +11,8 @@ from pocketaffect.figures import page_template
 from pocketaffect.files import write_atomically, write_json
 
 if TYPE_CHECKING:
-    from pocketaffect.registry.store import Store
-    from pocketaffect.registry.versions import RegisteredVersion
+    from pocketaffect.registry.store.store import Store
+    from pocketaffect.registry.store.versions import RegisteredVersion
 
 AUDIT_TAG: Final = "audit"
 """Of the version: the verdict of its last full audit. `audit.quick` is the same of the last quick one."""

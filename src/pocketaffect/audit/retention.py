@@ -12,10 +12,10 @@ from typing import Final
 
 from pocketaffect.audit.store_check import REMOVED_TAG, list_versions, run_folder
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.registry.log import read_log
-from pocketaffect.registry.runs import DIGEST_TAG
-from pocketaffect.registry.store import Store
-from pocketaffect.registry.versions import RegisteredVersion, get_version, search_versions
+from pocketaffect.registry.promotion.log import read_log
+from pocketaffect.registry.store.runs import DIGEST_TAG
+from pocketaffect.registry.store.store import Store
+from pocketaffect.registry.store.versions import RegisteredVersion, get_version, search_versions
 
 ARCHIVED_TAG: Final = "archived"
 

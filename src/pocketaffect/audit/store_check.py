@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Final
 
 from pocketaffect.audit.contents import Damage, verify_contents
-from pocketaffect.registry.log import read_log
-from pocketaffect.registry.store import Store
-from pocketaffect.registry.versions import RegisteredVersion, get_version, search_versions
+from pocketaffect.registry.promotion.log import read_log
+from pocketaffect.registry.store.store import Store
+from pocketaffect.registry.store.versions import RegisteredVersion, get_version, search_versions
 
 REMOVED_TAG: Final = "artifacts.removed"
 """Of a version whose files `gc` removed, with the date: they are no loss then."""

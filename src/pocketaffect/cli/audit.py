@@ -46,7 +46,7 @@ def audit(
     from pocketaffect.audit.report import attach_report, describe, write_html
     from pocketaffect.config import load_params
     from pocketaffect.files import write_json
-    from pocketaffect.registry.versions import get_version
+    from pocketaffect.registry.store.versions import get_version
 
     logging.basicConfig(level=logging.INFO, format="audit: %(message)s", stream=sys.stderr)
     params = load_params()

@@ -18,7 +18,7 @@ def models(pixels: int, full_resolution_stem: bool) -> None:
     """
     import torch
 
-    from pocketaffect.coreml.size import predict_package_bytes, read_shapes
+    from pocketaffect.export.size import predict_package_bytes, read_shapes
     from pocketaffect.models.listing import list_models, render_models
 
     torch.set_num_threads(1)  # tensors this small only make threads wait
@@ -33,7 +33,7 @@ def models(pixels: int, full_resolution_stem: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def inspect(package: Path, as_json: bool) -> None:
     """Show a .mlpackage's bytes by layer, operations, metadata and the system it needs."""
-    from pocketaffect.coreml.inspect import inspect_package
+    from pocketaffect.mlpackage.inspect import inspect_package
 
     inspection = inspect_package(package)
     click.echo(json.dumps(inspection.to_dict(), indent=2) if as_json else inspection.to_text())

@@ -27,9 +27,9 @@ def music_import(file: Path, target: Path, scales: tuple[str, ...]) -> None:
     Columns and scales are recognised and said; broken rows are skipped and said; one song's rows are merged; energy
     is centred. Nothing is looked up: the list must hold valence and energy.
     """
-    from pocketaffect.music.catalogue import write_catalogue
-    from pocketaffect.music.describe import describe_problems
-    from pocketaffect.music.import_tracks import import_tracks
+    from pocketaffect.app.music.catalogue import write_catalogue
+    from pocketaffect.app.music.describe import describe_problems
+    from pocketaffect.app.music.import_tracks import import_tracks
 
     named = dict(each.partition("=")[::2] for each in scales)
     if unknown := sorted(set(named) - {"valence", "energy"}):
@@ -48,8 +48,8 @@ def music_import(file: Path, target: Path, scales: tuple[str, ...]) -> None:
 @click.argument("catalogue", type=CATALOGUE, required=False)
 def music_describe(catalogue: Path | None) -> None:
     """Say what CATALOGUE holds, or the curated one: genres, valence and energy, skipped rows."""
-    from pocketaffect.music.catalogue import Catalogue
-    from pocketaffect.music.describe import describe_catalogue
+    from pocketaffect.app.music.catalogue import Catalogue
+    from pocketaffect.app.music.describe import describe_catalogue
 
     click.echo(describe_catalogue(Catalogue.load(catalogue)))
 
@@ -74,12 +74,12 @@ def music_recommend(
     service: str,
 ) -> None:
     """Suggest songs for EXPRESSION, one of the eight names, as the app does for a face."""
+    from pocketaffect.app.music.affect import Affect
+    from pocketaffect.app.music.catalogue import Catalogue
+    from pocketaffect.app.music.links import SERVICES
+    from pocketaffect.app.music.recommend import Recommender, SuggestsSongs
+    from pocketaffect.app.music.spotify import SpotifyRecommender
     from pocketaffect.labels import CLASS_MEAN_VA, EXPRESSIONS
-    from pocketaffect.music.affect import Affect
-    from pocketaffect.music.catalogue import Catalogue
-    from pocketaffect.music.links import SERVICES
-    from pocketaffect.music.recommend import Recommender, SuggestsSongs
-    from pocketaffect.music.spotify import SpotifyRecommender
 
     if expression not in EXPRESSIONS:
         raise PocketAffectError("music recommend: unknown expression", found=expression, allowed=", ".join(EXPRESSIONS))

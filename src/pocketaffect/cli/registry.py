@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from pocketaffect.registry.promote import Decision
-    from pocketaffect.registry.store import Store
+    from pocketaffect.registry.promotion.promote import Decision
+    from pocketaffect.registry.store.store import Store
 
 
 @click.command()
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def register(allow_dirty: bool) -> None:
     """Register what lies in out/ again: after a commit, which clears the mark of uncommitted changes."""
     from pocketaffect.config import load_params
-    from pocketaffect.registry.publish import publish
+    from pocketaffect.registry.store.publish import publish
 
     version = publish(Path(), load_params(), allow_dirty=allow_dirty)
     done = "registered" if version.created else "was registered already"
@@ -33,8 +33,8 @@ def register(allow_dirty: bool) -> None:
 def promote(version: str, dry_run: bool, override: str | None) -> None:
     """Make VERSION (an alias or a number; default: candidate) champion, if every check in params.yaml holds."""
     from pocketaffect.config import load_params
-    from pocketaffect.registry.policy import render_checks
-    from pocketaffect.registry.promote import promote as decide
+    from pocketaffect.registry.promotion.policy import render_checks
+    from pocketaffect.registry.promotion.promote import promote as decide
 
     store = existing_store(to_write=not dry_run)
     decision = decide(store, load_params(), version, dry_run=dry_run, override=override)
@@ -51,7 +51,7 @@ def promote(version: str, dry_run: bool, override: str | None) -> None:
 def rollback(version: str | None, why: str) -> None:
     """Make an earlier champion champion again."""
     from pocketaffect.config import load_params
-    from pocketaffect.registry.promote import roll_back
+    from pocketaffect.registry.promotion.promote import roll_back
 
     _report(roll_back(existing_store(to_write=True), load_params().register_.model_name, version, why=why))
 
@@ -63,8 +63,8 @@ def registry(context: click.Context) -> None:
     if context.invoked_subcommand is not None:
         return
     from pocketaffect.config import load_params
-    from pocketaffect.registry.overview import survey
-    from pocketaffect.registry.store import find_store
+    from pocketaffect.registry.promotion.overview import survey
+    from pocketaffect.registry.store.store import find_store
 
     store = find_store()
     if store is None:
@@ -81,8 +81,8 @@ def lineage(asked: str) -> None:
     A .mlpackage or .onnx file says its own origin, also without the store. Exit code 1 where file and store disagree.
     """
     from pocketaffect.config import PARAMS_FILE, load_params
-    from pocketaffect.registry.store import find_store
-    from pocketaffect.registry.trace import trace
+    from pocketaffect.registry.lineage.trace import trace
+    from pocketaffect.registry.store.store import find_store
 
     model_name = load_params().register_.model_name if PARAMS_FILE.is_file() else "pocketaffect"
     traces = trace(find_store(), model_name, asked)
@@ -94,7 +94,7 @@ def lineage(asked: str) -> None:
 def existing_store(*, to_write: bool) -> Store:
     """The store of the repository here, which none of these commands makes; a read-only one is enough to read."""
     from pocketaffect.errors import PocketAffectError
-    from pocketaffect.registry.store import find_store, open_store
+    from pocketaffect.registry.store.store import find_store, open_store
 
     store = find_store()
     if store is None:

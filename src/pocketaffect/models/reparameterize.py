@@ -1,7 +1,7 @@
 """The form that a network ships in: parallel branches merged, every normalisation a layer of its own.
 
 RepViT and MobileOne train several parallel convolutions where one suffices afterwards (Ding et al. 2021, arXiv
-2101.03697). timm's other networks put normalisation and activation into one module, which `coreml.fold` leaves
+2101.03697). timm's other networks put normalisation and activation into one module, which `export.fold` leaves
 alone because a subclass of BatchNorm may do more than its parent.
 """
 

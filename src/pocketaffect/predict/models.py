@@ -17,7 +17,7 @@ from pocketaffect.errors import PocketAffectError
 from pocketaffect.labels import EXPRESSIONS, VALENCE_AROUSAL
 
 if TYPE_CHECKING:
-    from pocketaffect.coreml.measure import Predictions
+    from pocketaffect.export.measure import Predictions
 
 CHECKPOINT: Final = "model.json"
 PACKAGE: Final = ".mlpackage"
@@ -87,7 +87,7 @@ def _open_path(path: Path, root: Path, threads: int) -> AffectModel:
 
 
 def _open_checkpoint(folder: Path, root: Path) -> AffectModel:
-    from pocketaffect.coreml.measure import predict_network
+    from pocketaffect.export.measure import predict_network
     from pocketaffect.models.network import load_network
 
     network = load_network(folder)
@@ -96,8 +96,8 @@ def _open_checkpoint(folder: Path, root: Path) -> AffectModel:
 
 
 def _open_package(path: Path, *, title: str) -> AffectModel:
-    from pocketaffect.coreml.measure import load_affect_program, predict_program
-    from pocketaffect.coreml.package import read_metadata
+    from pocketaffect.export.measure import load_affect_program, predict_program
+    from pocketaffect.mlpackage.package import read_metadata
 
     program = load_affect_program(path)
     # A classifier's probabilities are found by their names, and stand in our order already.
@@ -106,9 +106,9 @@ def _open_package(path: Path, *, title: str) -> AffectModel:
 
 
 def _open_twin(file: Path, threads: int) -> AffectModel:
-    from pocketaffect.coreml.describe import PROBABILITIES, VALENCE_AROUSAL_OUTPUT
-    from pocketaffect.coreml.measure import Predictions
-    from pocketaffect.coreml.twin import load_twin
+    from pocketaffect.export.describe import PROBABILITIES, VALENCE_AROUSAL_OUTPUT
+    from pocketaffect.export.measure import Predictions
+    from pocketaffect.export.twin import load_twin
 
     twin = load_twin(file, threads=threads)
     margin, order = _read_conventions(str(file), twin.metadata, ordered=False)
@@ -121,8 +121,8 @@ def _open_twin(file: Path, threads: int) -> AffectModel:
 
 
 def _find_version(name: str | None, version: str, root: Path) -> Path:
-    from pocketaffect.registry.store import find_store
-    from pocketaffect.registry.versions import get_version, package_path
+    from pocketaffect.registry.store.store import find_store
+    from pocketaffect.registry.store.versions import get_version, package_path
 
     store = find_store(root)
     if store is None:
@@ -178,7 +178,7 @@ def _positions(title: str, key: str, text: str, names: Sequence[str]) -> npt.NDA
 
 
 def _in_order(predictions: Predictions, order: _Order) -> Predictions:
-    from pocketaffect.coreml.measure import Predictions
+    from pocketaffect.export.measure import Predictions
 
     return Predictions(
         predictions.probabilities[:, order.expressions], predictions.valence_arousal[:, order.valence_arousal]

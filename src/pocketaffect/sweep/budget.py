@@ -6,8 +6,8 @@ import itertools
 from typing import Final, NamedTuple
 
 from pocketaffect.config import Params
-from pocketaffect.coreml.size import list_shapes, predict_package_bytes
 from pocketaffect.errors import PocketAffectError
+from pocketaffect.export.size import list_shapes, predict_package_bytes
 from pocketaffect.models.network import NetworkSpec
 from pocketaffect.sweep.space import Range, Space, Value, apply_settings
 
@@ -39,7 +39,7 @@ def describe_network(params: Params) -> NetworkSpec:
 
 
 def predict_bytes(params: Params) -> int:
-    """The bytes of the package that `params` would ship (see `coreml.size`).
+    """The bytes of the package that `params` would ship (see `export.size`).
 
     Raises:
         PocketAffectError: A network that cannot be built, or a precision whose size is not known before training.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pocketaffect import paths
 from pocketaffect.config import Params
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.registry.store import open_store
+from pocketaffect.registry.store.store import open_store
 from pocketaffect.sweep.report import write_sweep_report
 from pocketaffect.sweep.results import TrialRow, read_rows
 from pocketaffect.sweep.run import Sweep, hold_driver, prepare_sweep, run_trials

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import ValidationError
 
 from pocketaffect.config import Params, Section, describe_problems
-from pocketaffect.coreml.precisions import find_precision, is_readable
-from pocketaffect.coreml.size_table import FORMS
 from pocketaffect.errors import PocketAffectError
+from pocketaffect.export.size_table import FORMS
+from pocketaffect.precisions import find_precision, is_readable
 
 if TYPE_CHECKING:
     from optuna.trial import Trial

@@ -20,7 +20,12 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.storages.journal._file import BaseJournalFileLock
 
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.registry.postgresql import TABLES_OF_MLFLOW, creation_lock, list_tables, shared_database_error
+from pocketaffect.registry.store.postgresql import (
+    TABLES_OF_MLFLOW,
+    creation_lock,
+    list_tables,
+    shared_database_error,
+)
 
 if TYPE_CHECKING:
     from optuna import Study

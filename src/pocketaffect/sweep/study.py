@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pocketaffect import paths
 from pocketaffect.config import Params
-from pocketaffect.coreml.size_table import FORMS
 from pocketaffect.errors import PocketAffectError
+from pocketaffect.export.size_table import FORMS
 from pocketaffect.provenance import hash_sources
-from pocketaffect.registry.file_metadata import digest_file
-from pocketaffect.registry.runs import flatten
+from pocketaffect.registry.lineage.file_metadata import digest_file
+from pocketaffect.registry.store.runs import flatten
 from pocketaffect.stage import list_networks
 from pocketaffect.sweep.space import FURTHER, SECTIONS
 
@@ -34,7 +34,7 @@ Direction = Literal["minimize", "maximize"]
 SETTINGS_ATTRIBUTE: Final = "settings"
 SOURCES: Final = (
     *("arithmetic.py", "labels.py", "data/faces", "data/shards", "models", "training"),
-    *("coreml/size.py", "coreml/size_table.py", "sweep/space.py", "sweep/warm_start.py", "sweep/objective.py"),
+    *("export/size.py", "export/size_table.py", "sweep/space.py", "sweep/warm_start.py", "sweep/objective.py"),
 )
 """What a trial's suggestion, bytes and score come from."""
 

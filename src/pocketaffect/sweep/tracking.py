@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from pocketaffect.registry.store import Store
-from pocketaffect.registry.trials import OUTCOME_TAG, PARENT_TAG, STUDY_TAG, SUFFIX, TRIAL_TAG
+from pocketaffect.registry.lineage.trials import OUTCOME_TAG, PARENT_TAG, STUDY_TAG, SUFFIX, TRIAL_TAG
+from pocketaffect.registry.store.store import Store
 from pocketaffect.sweep.results import FINISHED, TrialRow, best_first, count_epochs
 from pocketaffect.sweep.storage import hold_study
 from pocketaffect.sweep.study import SETTINGS_ATTRIBUTE

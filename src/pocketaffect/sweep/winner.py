@@ -47,8 +47,8 @@ def require_exportable(params: Params, space: Space) -> None:
     Raises:
         PocketAffectError: Systems of `export.deployment_target` do not read it, or `export.finetune` is not for it.
     """
-    from pocketaffect.coreml.precisions import find_precision, require_readable
-    from pocketaffect.coreml.tune import require_suited
+    from pocketaffect.export.tune import require_suited
+    from pocketaffect.precisions import find_precision, require_readable
 
     dimension = space.dimensions.get("export.precision", Choice((params.export.precision,)))
     for name in dimension.corners():
@@ -71,7 +71,7 @@ def measure_winner(plan: Plan, rows: Sequence[TrialRow]) -> Winner:
     made_from = {
         "trial": row.number,
         "export": prepare_params(plan.params, dict(row.settings)).export.model_dump(mode="json"),
-        "sources": hash_sources("coreml"),
+        "sources": hash_sources("export", "mlpackage", "precisions.py"),
     }
     if known.is_file():
         content = json.loads(known.read_text(encoding="utf-8"))
@@ -91,10 +91,10 @@ def tidy_trials(plan: Plan, rows: Sequence[TrialRow]) -> None:
 
 
 def _export(plan: Plan, row: TrialRow) -> Winner:
-    from pocketaffect.coreml.export import export_network
-    from pocketaffect.coreml.package import package_bytes
-    from pocketaffect.coreml.tune import finetune_for_export
     from pocketaffect.data.shards.split import open_split
+    from pocketaffect.export.export import export_network
+    from pocketaffect.export.tune import finetune_for_export
+    from pocketaffect.mlpackage.package import package_bytes
     from pocketaffect.models.network import WEIGHTS_FILE, load_network
     from pocketaffect.provenance import describe_origin
     from pocketaffect.sweep.shards import ensure_shards

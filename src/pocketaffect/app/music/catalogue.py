@@ -1,0 +1,219 @@
+"""The catalogue: tracks with the facts that affect is matched on, read from a CSV file of fixed columns.
+
+`pocketaffect music import` makes such a file of another service's export; the curated one ships with the package.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from pocketaffect.app.music.tables import BrokenRow, Problem, read_table
+from pocketaffect.errors import PocketAffectError
+from pocketaffect.files import write_atomically
+
+CURATED: Final = Path(__file__).parent / "catalogue.csv"
+COLUMNS: Final = ("id", "title", "artist", "year", "genres", "valence", "energy", "mode", "estimated")
+GENRE_SEPARATOR: Final = "|"
+MAX_TEXT: Final = 300
+"""Characters of a title or an artist's name."""
+YEARS: Final = range(1000, 2101)
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """One song.
+
+    Attributes:
+        id: Unique in its catalogue.
+        title: Plain text: whoever shows it in a page escapes it.
+        artist: Plain text.
+        genres: Of `genres.PAPER_GENRES` and `genres.OTHER_GENRES`, sorted; empty where the source has none.
+        valence: 0 sad to 1 cheerful.
+        energy: 0 calm to 1 intense, centred: the catalogue's median is about .5.
+        mode: 1 major, 0 minor, None unknown.
+        year: Of the recording (of the composition, for classical works), or None.
+        estimated: Whether valence, energy and mode are somebody's estimates, not measurements of the audio.
+    """
+
+    id: str
+    title: str
+    artist: str
+    genres: tuple[str, ...]
+    valence: float
+    energy: float
+    mode: int | None
+    year: int | None
+    estimated: bool
+
+
+class Catalogue:
+    """Tracks in their file's order, with the rows that were skipped.
+
+    Args:
+        tracks: At least one, with ids that occur once.
+        problems: Rows of the file that are not among them.
+        source: What messages call the catalogue.
+
+    Raises:
+        PocketAffectError: There is no track, or an id occurs twice.
+    """
+
+    def __init__(self, tracks: Sequence[Track], problems: Sequence[Problem] = (), source: str = "catalogue") -> None:
+        self.tracks = tuple(tracks)
+        self.problems = tuple(problems)
+        self.source = source
+        self._positions = {track.id: position for position, track in enumerate(self.tracks)}
+        if not self.tracks:
+            found = f"{len(problems)} broken row(s), the first in line {problems[0]}" if problems else "no rows"
+            raise PocketAffectError(f"{source}: no track", found=found, todo="import another list of tracks")
+        if len(self._positions) < len(self.tracks):
+            raise PocketAffectError(f"{source}: an id occurs twice", allowed="ids that occur once")
+
+    def __len__(self) -> int:
+        return len(self.tracks)
+
+    def position(self, track_id: str) -> int | None:
+        """Index of a track in `tracks`, None where the catalogue does not hold it."""
+        return self._positions.get(track_id)
+
+    def get(self, track_id: str) -> Track | None:
+        """The track with that id, if the catalogue holds it."""
+        position = self.position(track_id)
+        return None if position is None else self.tracks[position]
+
+    @staticmethod
+    def load(file: Path | None = None) -> Catalogue:
+        """Reads a catalogue.
+
+        Args:
+            file: What `pocketaffect music import` wrote; None for the curated catalogue of the package.
+
+        Returns:
+            The tracks; broken rows and second occurrences of an id are skipped and listed in `problems`.
+
+        Raises:
+            PocketAffectError: The file is no catalogue, cannot be read, or holds no sound row.
+        """
+        path = file or CURATED
+        table = read_table(path)
+        if missing := [column for column in COLUMNS if column not in table.header]:
+            raise PocketAffectError(
+                f"{path}: no catalogue of ours",
+                found=f"no column {', '.join(missing)}",
+                allowed=",".join(COLUMNS),
+                todo=f"pocketaffect music import {path}",
+            )
+        tracks, seen = [], set[str]()
+        problems: list[Problem] = []
+        for line, values in table.records(COLUMNS, problems):
+            try:
+                track = _read_track(values)
+                if track.id in seen:
+                    raise BrokenRow(f"id {track.id!r} occurred before")
+            except BrokenRow as broken:
+                problems.append(Problem(line, str(broken)))
+            else:
+                seen.add(track.id)
+                tracks.append(track)
+        return Catalogue(tracks, sorted(problems), str(file or "curated catalogue"))
+
+
+class Row(NamedTuple):
+    """The columns of a catalogue's file as text."""
+
+    id: str
+    title: str
+    artist: str
+    year: str
+    genres: str
+    valence: str
+    energy: str
+    mode: str
+    estimated: str
+
+
+def _read_track(values: Sequence[str]) -> Track:
+    row = Row(*values)
+    genres = tuple(sorted({genre for genre in row.genres.split(GENRE_SEPARATOR) if genre}))
+    if row.mode not in ("", "0", "1"):
+        raise BrokenRow(f"mode: {row.mode!r}, not 0, 1 or empty")
+    if row.estimated not in ("0", "1"):
+        raise BrokenRow(f"estimated: {row.estimated!r}, not 0 or 1")
+    return Track(
+        id=read_text("id", row.id),
+        title=read_text("title", row.title),
+        artist=read_text("artist", row.artist),
+        genres=genres,
+        valence=read_fraction("valence", row.valence),
+        energy=read_fraction("energy", row.energy),
+        mode=int(row.mode) if row.mode else None,
+        year=read_year(row.year),
+        estimated=row.estimated == "1",
+    )
+
+
+def read_text(column: str, value: str) -> str:
+    """A title or name on one line, without what cannot be seen.
+
+    Raises:
+        BrokenRow: It is empty, or longer than MAX_TEXT.
+    """
+    if not value.isprintable():
+        value = "".join(character if character.isprintable() else " " for character in value)
+    text = " ".join(value.split())
+    if not text:
+        raise BrokenRow(f"{column}: empty")
+    if len(text) > MAX_TEXT:
+        raise BrokenRow(f"{column}: {len(text)} characters, more than {MAX_TEXT}")
+    return text
+
+
+def read_fraction(column: str, value: str) -> float:
+    """A finite number in [0, 1].
+
+    Raises:
+        BrokenRow: It is anything else.
+    """
+    try:
+        number = float(value)
+    except ValueError:
+        raise BrokenRow(f"{column}: {value[:40]!r} is no number") from None
+    if not 0 <= number <= 1:
+        raise BrokenRow(f"{column}: {value[:40]} is not in 0..1")
+    return number
+
+
+def read_year(value: str) -> int | None:
+    """The year that a date begins with, None for none.
+
+    Raises:
+        BrokenRow: It begins with something else.
+    """
+    start = value.strip()[:4]
+    if not start or start == "0000":
+        return None
+    if not (start.isdecimal() and int(start) in YEARS):
+        raise BrokenRow(f"year: {value[:40]!r} does not begin with one")
+    return int(start)
+
+
+def write_catalogue(tracks: Iterable[Track], target: Path) -> None:
+    """Writes tracks as the CSV file that `Catalogue.load` reads: equal tracks give equal bytes."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for track in tracks:
+        writer.writerow(
+            (
+                *(track.id, track.title, track.artist, track.year if track.year is not None else ""),
+                *(GENRE_SEPARATOR.join(track.genres), f"{track.valence:.4g}", f"{track.energy:.4g}"),
+                *(track.mode if track.mode is not None else "", int(track.estimated)),
+            )
+        )
+    with write_atomically(target) as draft:
+        draft.write_text(text.getvalue(), encoding="utf-8")

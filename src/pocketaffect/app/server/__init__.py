@@ -1,0 +1,1 @@
+"""The web server: page, model and API behind one guard."""

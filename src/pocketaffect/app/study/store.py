@@ -1,0 +1,207 @@
+"""The study's numbers in SQLite: acknowledged rows survive a kill, withdrawn and expired ones are gone from the files.
+
+A run belongs to who holds its token. The store keeps only the token's hash.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import hmac
+import io
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from pocketaffect.app.music.database import Database
+from pocketaffect.app.study.consent import Consent
+from pocketaffect.app.study.prompts import PROMPTS
+from pocketaffect.app.study.rows import ROW_COLUMNS, PromptRow
+from pocketaffect.errors import PocketAffectError
+from pocketaffect.files import write_atomically
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable
+
+EXPORT_COLUMNS: Final = ("run", *ROW_COLUMNS)
+
+_INTEGERS: Final = ("prompt", "expected", "predicted", "rating")
+_SCHEMA: Final = f"""
+CREATE TABLE IF NOT EXISTS runs (
+    run TEXT PRIMARY KEY,
+    token_hash BLOB NOT NULL,
+    consent TEXT NOT NULL,
+    expires TEXT NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS rows (
+    run TEXT NOT NULL REFERENCES runs ON DELETE CASCADE,
+    {", ".join(f"{name} {'INTEGER' if name in _INTEGERS else 'REAL'} NOT NULL" for name in ROW_COLUMNS)},
+    PRIMARY KEY (run, prompt)
+) STRICT;
+CREATE INDEX IF NOT EXISTS runs_by_expiry ON runs (expires)
+"""
+_NO_RUN: Final = hashlib.sha256(b"no run").digest()
+
+
+class UnknownRunError(PocketAffectError):
+    """The token is of no run: wrong, withdrawn or expired."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "study: no run with this token", found="wrong, withdrawn or expired", todo="begin a new run, with consent"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A participant's run.
+
+    Attributes:
+        token: The only key to the run's rows; it is shown once and not stored.
+        run_id: Names the run in exports. Random: it says nothing about the person.
+        expires: The day on which the rows are deleted.
+    """
+
+    token: str
+    run_id: str
+    expires: date
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        done: Numbers of the prompts that have a row.
+        next: The first prompt without one, None when all have.
+        expires: The day on which the rows are deleted.
+    """
+
+    done: tuple[int, ...]
+    next: int | None
+    expires: date
+
+
+class StudyStore:
+    """The study's database. Safe to share between threads, and the file between processes.
+
+    Args:
+        file: Made with its folder where missing. Expired runs are deleted on opening.
+        today: The present day in UTC; tests turn it.
+
+    Raises:
+        PocketAffectError: The file cannot be opened, or is no store of a study.
+    """
+
+    def __init__(self, file: Path, *, today: Callable[[], date] = lambda: datetime.now(UTC).date()) -> None:
+        self._today = today
+        self._database = Database(file, _SCHEMA, purpose="study")
+        self.purge()
+
+    def begin(self, consent: Consent) -> Run:
+        """Begins a run for somebody who gave their consent."""
+        self.purge()
+        run_id, secret = secrets.token_hex(8), secrets.token_urlsafe(32)
+        expires = self._today() + timedelta(days=consent.retention_days)
+        with self._database.write() as connection:
+            connection.execute(
+                "INSERT INTO runs (run, token_hash, consent, expires) VALUES (?, ?, ?, ?)",
+                (run_id, _hash(secret), consent.version, expires.isoformat()),
+            )
+        return Run(f"{run_id}.{secret}", run_id, expires)
+
+    def add(self, token: str, row: PromptRow) -> None:
+        """Keeps a prompt's row; on return it is on disk. Repeating it changes nothing; a new answer replaces the old.
+
+        Raises:
+            UnknownRunError: The token is of no run.
+            PocketAffectError: The row could not be stored.
+        """
+        columns, marks = ", ".join(("run", *ROW_COLUMNS)), ", ".join("?" * (1 + len(ROW_COLUMNS)))
+        with self._database.write() as connection:
+            run_id, _ = self._find(connection, token)
+            connection.execute(
+                f"INSERT OR REPLACE INTO rows ({columns}) VALUES ({marks})",  # noqa: S608 - constants
+                (run_id, *row.values()),
+            )
+
+    def progress(self, token: str) -> Progress:
+        """How far the token's run is.
+
+        Raises:
+            UnknownRunError: The token is of no run.
+        """
+        with self._database.snapshot() as connection:
+            run_id, expires = self._find(connection, token)
+            found = connection.execute("SELECT prompt FROM rows WHERE run = ? ORDER BY prompt", (run_id,)).fetchall()
+        done = tuple(number for (number,) in found)
+        return Progress(done, next((each.number for each in PROMPTS if each.number not in done), None), expires)
+
+    def withdraw(self, token: str) -> int:
+        """Deletes a run and all its rows, from the write-ahead log too; its token is of no use any more.
+
+        Returns:
+            How many rows there were.
+
+        Raises:
+            UnknownRunError: The token is of no run.
+        """
+        with self._database.write() as connection:
+            run_id, _ = self._find(connection, token)
+            count = connection.execute("DELETE FROM rows WHERE run = ?", (run_id,)).rowcount
+            connection.execute("DELETE FROM runs WHERE run = ?", (run_id,))
+        self._database.scrub()
+        return count
+
+    def purge(self) -> int:
+        """Deletes the runs whose day has come, and says how many."""
+        today = (self._today().isoformat(),)
+        if not self._database.read("SELECT 1 FROM runs WHERE expires <= ? LIMIT 1", today):
+            return 0
+        with self._database.write() as connection:
+            count = connection.execute("DELETE FROM runs WHERE expires <= ?", today).rowcount
+        self._database.scrub()
+        return count
+
+    def rows(self) -> list[tuple[str | int | float, ...]]:
+        """All rows that are not expired, in the order of EXPORT_COLUMNS, by run and prompt."""
+        self.purge()
+        return self._database.read(f"SELECT {', '.join(EXPORT_COLUMNS)} FROM rows ORDER BY run, prompt")  # noqa: S608 - constants
+
+    def export(self, target_csv: Path) -> int:
+        """Writes all rows as CSV, whole or not at all, and says how many.
+
+        Raises:
+            PocketAffectError: The file cannot be written.
+        """
+        rows, text = self.rows(), io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(EXPORT_COLUMNS)
+        writer.writerows(rows)
+        with write_atomically(target_csv) as draft:
+            draft.write_text(text.getvalue(), encoding="utf-8")
+        return len(rows)
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._database.close()
+
+    def _find(self, connection: sqlite3.Connection, token: str) -> tuple[str, date]:
+        """The run of a token and its last day. Takes as long for a wrong secret as for a run that is none."""
+        run_id, _, secret = token.encode("ascii", "replace").decode().partition(".")
+        found = connection.execute(
+            "SELECT run, token_hash, expires FROM runs WHERE run = ? AND expires > ?",
+            (run_id, self._today().isoformat()),
+        ).fetchone()
+        right = hmac.compare_digest(_hash(secret), found[1] if found else _NO_RUN)
+        if not (found and right):
+            raise UnknownRunError
+        return found[0], date.fromisoformat(found[2])
+
+
+def _hash(secret: str) -> bytes:
+    """sha256: the secrets are 256 random bits, so that a slow hash would add nothing."""
+    return hashlib.sha256(secret.encode()).digest()

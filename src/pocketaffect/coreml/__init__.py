@@ -1,1 +1,0 @@
-"""Network to Core ML package: conversion, byte-stable files, and their execution without Apple's runtime."""

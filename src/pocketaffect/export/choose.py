@@ -1,0 +1,172 @@
+"""The best precision that fits the budget, by what the shipped files answer to the validation faces."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from pocketaffect.config import ExportParams
+from pocketaffect.errors import PocketAffectError
+from pocketaffect.export.packages import Package, Packages
+from pocketaffect.export.verdict import Candidate, Verification
+from pocketaffect.export.verify import Verifier
+from pocketaffect.precisions import SPEC_VERSIONS, Precision, readable_precisions
+
+logger = logging.getLogger(__name__)
+
+CHOSEN: Final = "chosen"
+
+
+@dataclass(frozen=True)
+class _Measured:
+    package: Package
+    verification: Verification
+    score: float
+
+    @property
+    def rank(self) -> tuple[float, int]:
+        """The highest score, to a thousandth; among equals the fewest bytes."""
+        return round(self.score, 3), -self.package.bytes
+
+
+def score_package(verification: Verification) -> float:
+    """Agreement with the network, less what balanced accuracy lost and the RMSE (mean of both) gained.
+
+    Where a package is better than its network by luck, that counts as no loss: agreement is the measure with the
+    least noise, and a bound on what the others may lose.
+    """
+    before, after = verification.pytorch_quality, verification.shipped_quality
+    lost = before.balanced_accuracy - after.balanced_accuracy
+    gained = (after.valence_rmse + after.arousal_rmse - before.valence_rmse - before.arousal_rmse) / 2
+    return verification.shipped.agreement - max(0.0, lost) - max(0.0, gained)
+
+
+def choose_precision(
+    packages: Packages, verifier: Verifier, params: ExportParams, deployment_target: str
+) -> tuple[Package, Verification]:
+    """Makes and executes the packages that fit, and picks the one of the highest score among those that pass.
+
+    Forms that hold strictly less than one that fits and passes are left out, as are those that cannot fit.
+
+    Args:
+        packages: Of the network.
+        verifier: Of the network.
+        params: Budget and limits.
+        deployment_target: The oldest system that must read the file.
+
+    Returns:
+        The package, and its verification with every candidate and what became of it.
+
+    Raises:
+        PocketAffectError: None fits, or none that fits passes; each is listed with the reason.
+    """
+    candidates: dict[str, Candidate] = {}
+    passed: list[_Measured] = []
+    for precision in readable_precisions(deployment_target):
+        better = next((one for one in passed if _holds_more(one.package.precision, precision)), None)
+        if better is not None:
+            reason = f"not tried: {better.package.precision.name} fits and holds more"
+            candidates[precision.name] = Candidate(precision.name, reason)
+            continue
+        candidate, measured = _try(precision, packages, verifier, params, deployment_target)
+        candidates[precision.name] = candidate
+        if measured is not None:
+            passed.append(measured)
+    if not passed:
+        raise PocketAffectError(
+            f"export.precision auto: no precision fits export.budget_bytes {params.budget_bytes:,} and passes",
+            found="\n" + tabulate(candidates.values()),
+            todo=f"raise export.budget_bytes, lower model.width{_newer(deployment_target)}",
+        )
+    best = max(passed, key=lambda one: one.rank)
+    for one in passed:
+        name = one.package.precision.name
+        verdict = CHOSEN if one is best else f"scored {one.score:.4f}, {best.package.precision.name} {best.score:.4f}"
+        candidates[name] = dataclasses.replace(candidates[name], verdict=verdict)
+    logger.info("precisions for %d bytes:\n%s", params.budget_bytes, tabulate(candidates.values()))
+    return best.package, dataclasses.replace(best.verification, candidates=tuple(candidates.values()))
+
+
+def _newer(deployment_target: str) -> str:
+    newest = list(SPEC_VERSIONS)[-1]
+    return "" if deployment_target == newest else f", or set export.deployment_target: {newest}, which has more forms"
+
+
+def _try(
+    precision: Precision, packages: Packages, verifier: Verifier, params: ExportParams, deployment_target: str
+) -> tuple[Candidate, _Measured | None]:
+    least = packages.estimate_least(precision)
+    if least > params.budget_bytes:
+        over = least - params.budget_bytes
+        return Candidate(precision.name, f"over the budget by at least {over:,} bytes"), None
+    package = packages.make(precision)
+    if package.bytes > params.budget_bytes:
+        over = package.bytes - params.budget_bytes
+        return Candidate(precision.name, f"over the budget by {over:,} bytes", package.bytes), None
+    reference = packages.make_reference(precision)
+    verification = verifier.verify(
+        reference, package.path, params, precision=precision, deployment_target=deployment_target
+    )
+    score = score_package(verification)
+    candidate = Candidate(
+        precision.name,
+        verification.failures().replace("\n", "; "),
+        package.bytes,
+        score,
+        verification.shipped_quality,
+        verification.shipped.agreement,
+    )
+    return candidate, _Measured(package, verification, score) if verification.passed else None
+
+
+def _holds_more(one: Precision, other: Precision) -> bool:
+    """Whether `one` is of the same form as `other` with as many bits and as few weights left out, or better.
+
+    Not so between forms: a finer palette has the smaller error in the weights, and now and then the larger in the
+    metrics.
+    """
+    return (
+        one.kind == other.kind != "float"
+        and one.group == other.group
+        and one.bits >= other.bits
+        and one.sparsity <= other.sparsity
+    )
+
+
+def propose_precisions(packages: Packages, params: ExportParams, deployment_target: str) -> str:
+    """The precisions whose packages fit the budget, with their bytes, and what else there is to do."""
+    readable = readable_precisions(deployment_target)
+    possible = [one for one in readable if packages.estimate_least(one) <= params.budget_bytes]
+    fitting = [one for one in map(packages.make, possible) if one.bytes <= params.budget_bytes]
+    if fitting:
+        names = ", ".join(f"{one.precision.name} ({one.bytes:,})" for one in fitting)
+        return f"these would fit: {names}; export.precision: auto measures them and takes the best"
+    smallest = packages.make(min(readable, key=packages.estimate_least))
+    return (
+        f"for {deployment_target} none fits, the smallest is {smallest.precision.name} ({smallest.bytes:,}): "
+        "lower model.width or raise export.budget_bytes"
+    )
+
+
+def tabulate(candidates: Iterable[Candidate]) -> str:
+    """Every candidate in a line: bytes, score, agreement, balanced accuracy, RMSE of valence and arousal, verdict."""
+    rows: list[Sequence[str]] = [("precision", "bytes", "score", "agreement", "bal. acc.", "RMSE V", "RMSE A", "")]
+    for one in candidates:
+        quality = one.quality
+        numbers = (
+            (one.score, one.agreement, quality.balanced_accuracy, quality.valence_rmse, quality.arousal_rmse)
+            if quality is not None
+            else ()
+        )
+        cells = [f"{number:.4f}" for number in numbers] or ["-"] * 5
+        size = "-" if one.package_bytes is None else f"{one.package_bytes:,}"
+        rows.append((one.precision, size, *cells, one.verdict))
+    widths = [max(len(row[place]) for row in rows) for place in range(7)]
+    lines = []
+    for row in rows:
+        right = [cell.rjust(width) for cell, width in zip(row[1:7], widths[1:], strict=True)]
+        lines.append("  ".join([row[0].ljust(widths[0]), *right, row[7]]).rstrip())
+    return "\n".join(lines)

@@ -1,0 +1,170 @@
+"""The package's twin in ONNX, with the package's own decoded weights: for Android, servers and browsers.
+
+It takes float32 [batch, 3, size, size], RGB in 0..255, and gives `probabilities` [batch, 8] and `valence_arousal`
+[batch, 2]: what the package takes and gives, for any number of faces. A compressed weight is stored as the float16
+that the package decodes it to, and cast when the model is loaded, so that no number differs from the package's.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pocketaffect.errors import PocketAffectError
+from pocketaffect.export.describe import IMAGE, PROBABILITIES, VALENCE_AROUSAL_OUTPUT
+from pocketaffect.export.rounding import spell_out_rounding
+from pocketaffect.files import write_atomically
+
+if TYPE_CHECKING:
+    import onnx
+    import onnxruntime
+
+OPSET: Final = 18
+"""Read by every onnxruntime since 1.14 (2023), onnxruntime-web too."""
+
+PRODUCER: Final = "pocketaffect"
+_IMAGES_AT_ONCE: Final = 64
+
+
+class _Twin(nn.Module):
+    """The network as the file computes it: bytes in, probabilities in place of logits out."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        logits, valence_arousal = self.network(image / 255)
+        return torch.softmax(logits, dim=1), valence_arousal
+
+
+def save_twin(network: nn.Module, size: int, metadata: Mapping[str, str], target: Path) -> None:
+    """Writes the ONNX file; equal weights and metadata give equal bytes.
+
+    Args:
+        network: With the package's weights (`transplant.transplant_weights`); maps float32 [n, 3, size, size] in
+            [0, 1] to (logits [n, 8], valence-arousal [n, 2]).
+        size: Pixels a side.
+        metadata: What the package says about itself.
+        target: The `.onnx` file.
+    """
+    model = _export(_Twin(spell_out_rounding(network)).eval(), size)
+    _strip(model)
+    _store_halves(model)
+    for key, value in sorted({**metadata, "input_layout": "float32 [batch, 3, size, size], RGB, 0..255"}.items()):
+        model.metadata_props.add(key=key, value=value)
+    with write_atomically(target) as draft:
+        draft.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def _export(module: nn.Module, size: int) -> onnx.ModelProto:
+    example = torch.zeros(2, 3, size, size)  # two: torch.export takes a batch of one for a constant
+    for noisy in ("torch.onnx", "onnxscript", "onnx_ir"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # of the exporter's own libraries
+        program = torch.onnx.export(
+            module,
+            (example,),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=[IMAGE],
+            output_names=[PROBABILITIES, VALENCE_AROUSAL_OUTPUT],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            verbose=False,
+        )
+    assert program is not None
+    model: onnx.ModelProto = program.model_proto
+    return model
+
+
+def _strip(model: onnx.ModelProto) -> None:
+    """Removes what tells of the machine: the exporter's version, stack traces with paths of source files."""
+    model.producer_name, model.producer_version, model.doc_string = PRODUCER, "", ""
+    del model.metadata_props[:]
+    graph = model.graph
+    graph.name, graph.doc_string = PRODUCER, ""
+    del graph.metadata_props[:]
+    for part in (*graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        part.doc_string = ""
+        del part.metadata_props[:]
+
+
+def _store_halves(model: onnx.ModelProto) -> None:
+    """Stores each float32 weight that float16 holds exactly as float16, with a cast in front of its readers."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    casts = []
+    for tensor in model.graph.initializer:
+        if tensor.data_type != TensorProto.FLOAT:
+            continue
+        values = numpy_helper.to_array(tensor)
+        with np.errstate(over="ignore"):
+            halves = values.astype(np.float16)
+        if values.size < 64 or not np.array_equal(halves.astype(np.float32), values):
+            continue
+        name = tensor.name
+        tensor.CopyFrom(numpy_helper.from_array(halves, f"{name}.half"))
+        casts.append(helper.make_node("Cast", [tensor.name], [name], name=f"{name}.cast", to=TensorProto.FLOAT))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+
+
+class Twin:
+    """An executable twin.
+
+    Attributes:
+        size: Pixels a side.
+        metadata: What the file says about itself.
+    """
+
+    def __init__(self, session: onnxruntime.InferenceSession, size: int, metadata: dict[str, str]) -> None:
+        self._session = session
+        self.size = size
+        self.metadata = metadata
+
+    def predict(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        """Probabilities [n, 8] and valence-arousal [n, 2] of uint8 [n, size, size, 3], RGB."""
+        names = (PROBABILITIES, VALENCE_AROUSAL_OUTPUT)
+        parts: list[list[Any]] = []
+        for start in range(0, len(images), _IMAGES_AT_ONCE):
+            chunk = images[start : start + _IMAGES_AT_ONCE].transpose(0, 3, 1, 2).astype(np.float32)
+            parts.append(self._session.run(list(names), {IMAGE: np.ascontiguousarray(chunk)}))
+        return {name: np.concatenate([part[place] for part in parts]) for place, name in enumerate(names)}
+
+
+def load_twin(file: Path, *, threads: int = 1) -> Twin:
+    """Opens an ONNX file that `save_twin` wrote.
+
+    Raises:
+        PocketAffectError: No such file, no ONNX model, or one with other inputs and outputs.
+    """
+    import onnxruntime
+
+    if not file.is_file():
+        raise PocketAffectError(f"{file}: no such file", found="a folder" if file.is_dir() else None)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = threads
+    options.log_severity_level = 4
+    try:
+        session = onnxruntime.InferenceSession(file.read_bytes(), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its exception types are not public
+        raise PocketAffectError(f"{file}: not readable as ONNX", found=str(error).strip()[:200]) from None
+    inputs = {value.name: value.shape for value in session.get_inputs()}
+    outputs = {value.name for value in session.get_outputs()}
+    if list(inputs) != [IMAGE] or len(inputs[IMAGE]) != 4 or outputs != {PROBABILITIES, VALENCE_AROUSAL_OUTPUT}:
+        raise PocketAffectError(
+            f"{file}: not a pocketaffect model",
+            found=f"inputs {', '.join(inputs) or 'none'}; outputs {', '.join(sorted(outputs)) or 'none'}",
+            allowed=f"{IMAGE} in; {PROBABILITIES} and {VALENCE_AROUSAL_OUTPUT} out",
+        )
+    return Twin(session, int(inputs[IMAGE][2]), dict(session.get_modelmeta().custom_metadata_map))

@@ -1,0 +1,1 @@
+"""Where a run, version or model file comes from."""

@@ -1,0 +1,210 @@
+"""The promotion log: who made which version champion, when, why, and instead of which.
+
+Its entries are the versions of a second registered model, `<model>.promotions`, since that is the one thing that
+MLflow appends atomically on every kind of store: a version's number and its tags appear in one transaction, numbers
+only grow, and two writers never get the same one. So the log lies in the database beside what it tells of, travels
+with every backup, and a process that is killed leaves an entry whole or not at all.
+
+Each entry names the hash of the one before it. A changed or removed entry breaks the chain, which `read_log` says;
+of two entries that name the same predecessor the first holds, and the second's writer is told that it was overtaken.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from pocketaffect.errors import PocketAffectError
+from pocketaffect.registry.store.store import Store
+from pocketaffect.registry.store.versions import RegisteredVersion, ensure_model, search_versions
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+
+SUFFIX: Final = ".promotions"
+ENTRY_TAG: Final = "promotion.entry"
+HASH_TAG: Final = "promotion.sha256"
+APPLIED_TAG: Final = "promotion.applied"
+"""Set once the alias was moved; an entry without it is one whose process was killed before."""
+
+Kind = Literal["promotion", "override", "rollback"]
+
+
+@dataclass(frozen=True)
+class LogEntry:
+    """One move of the alias `champion`.
+
+    Attributes:
+        kind: By the policy, against it, or back.
+        who: login@host.
+        when: UTC, to the microsecond.
+        why: In the mover's words, or the policy's verdict.
+        before: The champion until then; None for the first.
+        after: The champion from then on.
+        digest: Of the package of `after`.
+        failed: Checks that were overridden.
+        verdict_sha256: Of the verdict's file among the artifacts of `after`; empty for a rollback.
+        remark: What else was found, such as an alias that somebody had moved by hand.
+        previous: Hash of the entry before; empty for the first.
+        number: Place in the log; given by the store.
+        applied: Whether the alias followed; not part of the hash.
+    """
+
+    kind: Kind
+    who: str
+    when: str
+    why: str
+    before: int | None
+    after: int
+    digest: str
+    failed: tuple[str, ...]
+    verdict_sha256: str
+    remark: str
+    previous: str
+    number: int = 0
+    applied: bool = False
+
+    def to_json(self) -> str:
+        """What is hashed and stored."""
+        content = {name: value for name, value in asdict(self).items() if name not in ("number", "applied")}
+        return json.dumps(content, sort_keys=True, ensure_ascii=False)
+
+    @property
+    def sha256(self) -> str:
+        """What the next entry names."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Log:
+    """The entries that hold, oldest first."""
+
+    entries: tuple[LogEntry, ...] = ()
+    overtaken: tuple[LogEntry, ...] = ()
+    """Entries that came second: their promotion did not take place."""
+    problems: tuple[str, ...] = field(default=())
+    """Signs that somebody changed the log."""
+
+    @property
+    def head(self) -> str:
+        """Hash of the last entry; empty without any."""
+        return self.entries[-1].sha256 if self.entries else ""
+
+    @property
+    def champion(self) -> int | None:
+        """The version that the log says is live."""
+        return self.entries[-1].after if self.entries else None
+
+    def earlier_champion(self) -> int | None:
+        """The version to roll back to: the champion before the present one, whatever was rolled back since."""
+        champions: list[int] = []
+        for entry in self.entries:
+            if entry.kind == "rollback" and entry.after in champions:
+                while champions[-1] != entry.after:
+                    champions.pop()
+            elif not champions or champions[-1] != entry.after:
+                champions.append(entry.after)
+        return champions[-2] if len(champions) > 1 else None
+
+    def versions(self) -> frozenset[int]:
+        """Every version that an entry points to."""
+        named = {entry.after for entry in self.entries} | {entry.before for entry in self.entries}
+        return frozenset(number for number in named if number is not None)
+
+
+def read_log(store: Store, model_name: str) -> Log:
+    """Reads the log of a model and follows its chain."""
+    entries: list[LogEntry] = []
+    overtaken: list[LogEntry] = []
+    problems: list[str] = []
+    seen = {""}
+    head = ""
+    for entry, stored_hash in _stored_entries(store, model_name, problems):
+        if entry.sha256 != stored_hash:
+            problems.append(f"entry {entry.number} was changed after it was written")
+        if entry.previous == head:
+            entries.append(entry)
+        elif entry.previous in seen:
+            overtaken.append(entry)
+            continue
+        else:
+            problems.append(f"an entry before {entry.number} is missing")
+            entries.append(entry)
+        head = stored_hash
+        seen.add(head)
+    return Log(tuple(entries), tuple(overtaken), tuple(problems))
+
+
+def append_entry(store: Store, entry: LogEntry, version: RegisteredVersion) -> LogEntry:
+    """Adds an entry, which must name the log's head.
+
+    Args:
+        store: Locked by the caller; that keeps this machine's processes apart, the chain other machines'.
+        entry: What to add.
+        version: The one that becomes champion.
+
+    Returns:
+        The entry with its number.
+
+    Raises:
+        PocketAffectError: Another entry with the same predecessor came first.
+    """
+    client = store.client()
+    log_name = version.model_name + SUFFIX
+    ensure_model(
+        client,
+        log_name,
+        description=f"The promotion log of {version.model_name}: a version is an entry. Written by `pocketaffect "
+        "promote` and `rollback`; a changed or deleted entry breaks its chain of hashes.",
+    )
+    made = client.create_model_version(
+        log_name,
+        version.source,
+        version.run_id,
+        tags={ENTRY_TAG: entry.to_json(), HASH_TAG: entry.sha256},
+        description=f"{entry.kind}: {entry.before or 'none'} to {entry.after} by {entry.who}: {entry.why}"[:1000],
+    )
+    log = read_log(store, version.model_name)
+    mine = next((one for one in log.entries if one.number == int(made.version)), None)
+    if mine is None:
+        raise overtaken_error(log)
+    return mine
+
+
+def mark_applied(store: Store, model_name: str, entry: LogEntry) -> None:
+    """Records that the alias stands where the entry says."""
+    store.client().set_model_version_tag(model_name + SUFFIX, str(entry.number), APPLIED_TAG, "true")
+
+
+def overtaken_error(log: Log) -> PocketAffectError:
+    """For the one of two promotions at the same time that came second."""
+    last = log.entries[-1]
+    return PocketAffectError(
+        "another promotion came first; this one did not take place",
+        found=f"version {last.after} became champion at {last.when} by {last.who}",
+        todo="repeat the command: it compares with the new champion",
+    )
+
+
+def _stored_entries(store: Store, model_name: str, problems: list[str]) -> Iterator[tuple[LogEntry, str]]:
+    known = {field.name for field in fields(LogEntry)}
+    found = search_versions(store.client(), f"name = '{model_name}{SUFFIX}'")
+    for version in sorted(found, key=lambda one: int(one.version)):
+        content = _content(version)
+        if content is None or not content.keys() <= known:
+            problems.append(f"entry {version.version} cannot be read")
+            continue
+        content["failed"] = tuple(content["failed"])
+        applied = version.tags.get(APPLIED_TAG) == "true"
+        yield LogEntry(**content, number=int(version.version), applied=applied), version.tags.get(HASH_TAG, "")
+
+
+def _content(version: ModelVersion) -> dict[str, Any] | None:
+    try:
+        content = json.loads(version.tags.get(ENTRY_TAG, ""))
+    except ValueError:
+        return None
+    return content if isinstance(content, dict) else None

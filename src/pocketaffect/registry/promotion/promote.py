@@ -1,0 +1,289 @@
+"""Moves the alias `champion`: through the policy, against it with a reason, or back; each move is logged first.
+
+The log decides and the alias follows. A process that is killed between the two leaves a log that is ahead, and the
+next command completes the move.
+"""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import json
+import socket
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from pocketaffect.config import Params
+from pocketaffect.errors import PocketAffectError
+from pocketaffect.files import write_json
+from pocketaffect.registry.promotion.evidence import gather_evidence
+from pocketaffect.registry.promotion.log import (
+    Kind,
+    Log,
+    LogEntry,
+    append_entry,
+    mark_applied,
+    overtaken_error,
+    read_log,
+)
+from pocketaffect.registry.promotion.policy import CheckResult, apply_policy, failed_checks
+from pocketaffect.registry.store.store import Store
+from pocketaffect.registry.store.versions import (
+    CANDIDATE,
+    CHAMPION,
+    RegisteredVersion,
+    aliased_version,
+    check_forms,
+    get_version,
+)
+
+VERDICTS: Final = "promotion"
+"""Folder of a version's verdicts among its run's artifacts."""
+
+VERDICT_TAG: Final = "promotion.verdict"
+TIME_TAG: Final = "promotion.time"
+FAILED_TAG: Final = "promotion.failed"
+
+Outcome = Literal["promoted", "overridden", "refused", "would be promoted", "would be refused", "champion already"]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What came of a promotion.
+
+    Attributes:
+        outcome: In a word or two.
+        version: The one that was to become champion.
+        before: The champion until then.
+        checks: Every check of the policy.
+        remark: What else was found.
+        entry: The log's, where the champion changed.
+    """
+
+    outcome: Outcome
+    version: RegisteredVersion
+    before: RegisteredVersion | None
+    checks: tuple[CheckResult, ...]
+    remark: str = ""
+    entry: LogEntry | None = None
+
+
+def promote(
+    store: Store,
+    params: Params,
+    wanted: str | int = CANDIDATE,
+    *,
+    root: Path = Path(),
+    dry_run: bool = False,
+    override: str | None = None,
+) -> Decision:
+    """Makes a version champion if every check of `promotion` in params.yaml holds.
+
+    Args:
+        store: From `open_store`.
+        params: The policy, and how faces are cut.
+        wanted: Alias or number.
+        root: The repository, for the validation faces where a version must be executed on them.
+        dry_run: Only judge.
+        override: Promote against failed checks, for this reason.
+
+    Raises:
+        PocketAffectError: No such version, its files are not what was registered, an empty reason, or another
+            promotion came first.
+    """
+    if override is not None and not override.strip():
+        raise PocketAffectError("--override: no reason given", todo='--override "why the policy does not hold here"')
+    model_name = params.register_.model_name
+    version = get_version(store, model_name, wanted)
+    log, champion, remark = look(store, model_name) if dry_run else settle(store, model_name)
+    check_forms(store, version)
+    if champion is not None and champion.version == version.version:
+        return Decision("champion already", version, champion, (), remark)
+    evidence = gather_evidence(store, version, champion, root, params)
+    checks = apply_policy(params.promotion.checks, evidence)
+    failed = failed_checks(checks)
+    if dry_run:
+        return Decision("would be refused" if failed else "would be promoted", version, champion, checks, remark)
+    outcome: Outcome = "promoted" if not failed else "refused" if override is None else "overridden"
+    when = _now()
+    verdict = _verdict(outcome, version, champion, checks, params, when, override)
+    verdict_sha256 = _write_verdict(store, version, verdict)
+    if outcome == "refused":
+        _tag_verdict(store, model_name, version.version, outcome, when, [check.name for check in failed])
+        return Decision(outcome, version, champion, checks, remark)
+    entry = _move(
+        store,
+        version,
+        champion,
+        log,
+        kind="override" if failed else "promotion",
+        when=when,
+        why=(override or "").strip() or "every check of the policy held",
+        failed=[check.name for check in failed],
+        verdict_sha256=verdict_sha256,
+        remark=remark,
+    )
+    return Decision(outcome, get_version(store, model_name, version.version), champion, checks, remark, entry)
+
+
+def roll_back(store: Store, model_name: str, to: str | int | None = None, *, why: str = "") -> Decision:
+    """Makes an earlier champion champion again; by default the one before the present.
+
+    Raises:
+        PocketAffectError: There is no earlier one, `to` never was champion, its package is not what was registered,
+            or another promotion came first.
+    """
+    log, champion, remark = settle(store, model_name)
+    target = log.earlier_champion() if to is None else get_version(store, model_name, to).version
+    if target is None:
+        raise PocketAffectError(
+            f"model {model_name!r} has no champion to go back to",
+            found=f"champions so far: {_listed(log)}",
+            todo="pocketaffect promote",
+        )
+    if target not in {entry.after for entry in log.entries}:
+        raise PocketAffectError(
+            f"version {target} of {model_name!r} never was champion",
+            allowed=f"one of {_listed(log)}",
+            todo=f"pocketaffect promote {target}",
+        )
+    version = get_version(store, model_name, target)
+    check_forms(store, version)
+    if champion is not None and champion.version == target:
+        return Decision("champion already", version, champion, (), remark)
+    entry = _move(
+        store, version, champion, log, kind="rollback", when=_now(), why=why.strip() or "rolled back", remark=remark
+    )
+    return Decision("promoted", get_version(store, model_name, target), champion, (), remark, entry)
+
+
+def look(store: Store, model_name: str) -> tuple[Log, RegisteredVersion | None, str]:
+    """The log, the champion that holds, and what does not fit; changes nothing."""
+    log = read_log(store, model_name)
+    remarks = [f"the promotion log was tampered with: {problem}" for problem in log.problems]
+    champion = aliased_version(store, model_name, CHAMPION)
+    number = None if champion is None else champion.version
+    if log.entries and not log.entries[-1].applied:
+        champion = get_version(store, model_name, log.entries[-1].after)
+    elif number != log.champion:
+        said = f"version {log.champion}" if log.champion is not None else "none"
+        stands = f"at version {number}" if number is not None else "nowhere"
+        remarks.append(f"the log says that the champion is {said}, but the alias stands {stands}: moved by other means")
+    return log, champion, "; ".join(remarks)
+
+
+def settle(store: Store, model_name: str) -> tuple[Log, RegisteredVersion | None, str]:
+    """As `look`, after completing the move of a process that was killed."""
+    with store.locked():
+        log, champion, remark = look(store, model_name)
+        if log.entries and not log.entries[-1].applied:
+            _apply(store, model_name, log.entries[-1])
+            log = read_log(store, model_name)
+    return log, champion, remark
+
+
+def _move(
+    store: Store,
+    version: RegisteredVersion,
+    champion: RegisteredVersion | None,
+    log: Log,
+    *,
+    kind: Kind,
+    when: str,
+    why: str,
+    failed: Sequence[str] = (),
+    verdict_sha256: str = "",
+    remark: str = "",
+) -> LogEntry:
+    """Logs the move and makes it, unless the champion is another one than was compared with."""
+    before = None if champion is None else champion.version
+    entry = LogEntry(
+        kind=kind,
+        who=_who(),
+        when=when,
+        why=why,
+        before=before,
+        after=version.version,
+        digest=version.digest,
+        failed=tuple(failed),
+        verdict_sha256=verdict_sha256,
+        remark=remark,
+        previous=log.head,
+    )
+    with store.locked():
+        latest, now, _ = look(store, version.model_name)
+        if latest.head != log.head:
+            raise overtaken_error(latest)
+        if (None if now is None else now.version) != before:
+            raise PocketAffectError("the champion was moved by other means meanwhile", todo="repeat the command")
+        entry = append_entry(store, entry, version)
+        _apply(store, version.model_name, entry)
+    return entry
+
+
+def _apply(store: Store, model_name: str, entry: LogEntry) -> None:
+    store.client().set_registered_model_alias(model_name, CHAMPION, str(entry.after))
+    if entry.kind != "rollback":
+        outcome: Outcome = "promoted" if entry.kind == "promotion" else "overridden"
+        _tag_verdict(store, model_name, entry.after, outcome, entry.when, entry.failed)
+    mark_applied(store, model_name, entry)
+
+
+def _verdict(
+    outcome: Outcome,
+    version: RegisteredVersion,
+    champion: RegisteredVersion | None,
+    checks: Sequence[CheckResult],
+    params: Params,
+    when: str,
+    override: str | None,
+) -> dict[str, Any]:
+    return {
+        "outcome": outcome,
+        "version": version.version,
+        "package_sha256": version.digest,
+        "champion": None if champion is None else {"version": champion.version, "package_sha256": champion.digest},
+        "when": when,
+        "who": _who(),
+        "override": override,
+        "checks": [asdict(check) for check in checks],
+        "policy": params.promotion.model_dump(),
+    }
+
+
+def _write_verdict(store: Store, version: RegisteredVersion, verdict: dict[str, Any]) -> str:
+    """Keeps the verdict with the version's run; its SHA-256."""
+    with tempfile.TemporaryDirectory(prefix="pocketaffect-") as folder:
+        content = hashlib.sha256(json.dumps(verdict, sort_keys=True).encode()).hexdigest()
+        file = Path(folder) / f"{verdict['when'].replace(':', '')}-{content[:8]}.json"
+        write_json(file, verdict)
+        store.client().log_artifact(version.run_id, str(file), VERDICTS)
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _tag_verdict(
+    store: Store, model_name: str, version: int, outcome: Outcome, when: str, failed: Sequence[str]
+) -> None:
+    client = store.client()
+    for key, value in ((FAILED_TAG, ", ".join(failed) or "none"), (TIME_TAG, when), (VERDICT_TAG, outcome)):
+        client.set_model_version_tag(model_name, str(version), key, value)
+
+
+def _listed(log: Log) -> str:
+    return ", ".join(map(str, sorted({entry.after for entry in log.entries}))) or "none"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+def _who() -> str:
+    try:
+        login = getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        login = "unknown"
+    return f"{login}@{socket.gethostname()}"

@@ -1,0 +1,156 @@
+"""A PostgreSQL database that many machines share: is it there, is it usable, and are MLflow's tables complete?
+
+MLflow answers an unreachable database with a minute of retries. And its tables come from sixty migrations, so that two
+machines that begin at once leave an unusable mixture: here one makes them while the others wait, under a lock of the
+database's own. Optuna's tables have the same need, and may not lie in the same database: both packages number their
+schema in a table `alembic_version`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from pocketaffect.errors import PocketAffectError
+from pocketaffect.registry.store.database import known_revisions
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+CONNECT_SECONDS: Final = 5
+CREATION_LOCK: Final = 0x706F636B  # any number that nothing else in the database locks
+TABLES_OF_MLFLOW: Final = frozenset({"experiments", "runs", "model_versions"})
+TABLES_OF_OPTUNA: Final = frozenset({"studies", "trials", "study_directions"})
+
+
+def is_postgresql(address: str) -> bool:
+    """Whether the address names a PostgreSQL database, whatever the driver."""
+    return address.split(":")[0].split("+")[0] in ("postgresql", "postgres")
+
+
+def hide_password(address: str) -> str:
+    """The address as it may be shown."""
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        return make_url(address).set(query={}).render_as_string(hide_password=True)
+    except (ArgumentError, ValueError):  # ValueError: a port that is no number
+        return address.split("://")[0] + "://…"
+
+
+@contextlib.contextmanager
+def creation_lock(address: str, *, setting: str) -> Iterator[Connection]:
+    """Holds the database against other machines that would create tables in it at this moment.
+
+    Args:
+        address: postgresql://user:password@host:port/database.
+        setting: What named it, for messages: an environment variable or a key of params.yaml.
+
+    Raises:
+        PocketAffectError: No driver, or no such database answers within seconds.
+    """
+    from sqlalchemy import create_engine, text
+    from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
+    from sqlalchemy.pool import NullPool
+
+    allowed = "postgresql://user:password@host:port/database"
+    try:
+        engine = create_engine(address, poolclass=NullPool, connect_args={"connect_timeout": CONNECT_SECONDS})
+    except (ArgumentError, NoSuchModuleError, ValueError):
+        raise PocketAffectError(f"{setting}: not an address", found=hide_password(address), allowed=allowed) from None
+    except ImportError as error:
+        raise PocketAffectError(
+            f"{setting} names PostgreSQL, whose driver is not installed",
+            found=error,
+            allowed=allowed,
+            todo='pip install "pocketaffect[postgres]" (psycopg)',
+        ) from None
+    try:
+        connection = engine.connect()
+    except OperationalError as error:
+        raise PocketAffectError(
+            f"{setting}: {hide_password(address)} cannot be used",
+            found=" ".join(str(error.orig).split())[:400],
+            todo="start the database, or correct the address, user or password",
+        ) from None
+    with connection:
+        connection.execute(text(f"SELECT pg_advisory_lock({CREATION_LOCK})"))  # given back with the connection
+        yield connection
+
+
+def prepare_mlflow(address: str, *, setting: str, artifacts: str) -> None:
+    """Makes MLflow's tables in an empty database, and refuses one that the installed MLflow cannot use.
+
+    Args:
+        address: As in `creation_lock`.
+        setting: As in `creation_lock`.
+        artifacts: Where files of experiment 0 go, which comes with the tables.
+
+    Raises:
+        PocketAffectError: As `creation_lock`; or the tables are Optuna's, of another MLflow, or not whole.
+    """
+    with creation_lock(address, setting=setting) as connection:
+        tables = list_tables(connection)
+        shown = hide_password(address)
+        if tables & TABLES_OF_OPTUNA:
+            raise shared_database_error(setting, shown, "Optuna's studies")
+        if not tables:
+            _create_tables(address, artifacts)
+        else:
+            _refuse_other_schema(connection, tables, f"{setting}: {shown}")
+
+
+def list_tables(connection: Connection) -> frozenset[str]:
+    """Names of the tables that a query without a schema finds."""
+    from sqlalchemy import inspect
+
+    return frozenset(inspect(connection).get_table_names())
+
+
+def shared_database_error(setting: str, shown: str, owner: str) -> PocketAffectError:
+    """For MLflow's tables where Optuna's are, or the other way round."""
+    return PocketAffectError(
+        f"{setting}: {shown} already holds {owner}",
+        found="MLflow and Optuna both number their tables in `alembic_version`",
+        allowed="a database for each, on one server",
+        todo="createdb NAME, and name that one (docs/scaling.md)",
+    )
+
+
+def _create_tables(address: str, artifacts: str) -> None:
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    level = logging.root.manager.disable
+    logging.disable(logging.INFO)  # MLflow's and alembic's reports of 60 migrations
+    try:
+        SqlAlchemyStore(address, artifacts).engine.dispose()  # type: ignore[no-untyped-call]
+    finally:
+        logging.disable(level)
+
+
+def _refuse_other_schema(connection: Connection, tables: frozenset[str], place: str) -> None:
+    from sqlalchemy import text
+
+    revision = None
+    if "alembic_version" in tables:
+        row = connection.execute(text("SELECT version_num FROM alembic_version")).fetchone()
+        revision = None if row is None else str(row[0])
+    known, newest = known_revisions()
+    if revision is None or not tables >= TABLES_OF_MLFLOW:
+        problem, todo = "not a complete MLflow database", "drop the other tables, or name an empty database"
+    elif revision == newest:
+        return
+    elif revision in known:
+        problem, todo = "older than the installed MLflow", "back it up, then: mlflow db upgrade ADDRESS"
+    else:
+        problem = "newer than the installed MLflow"
+        todo = "make setup (installs the locked MLflow), or use the MLflow version that wrote it"
+    raise PocketAffectError(
+        f"{place}: {problem}",
+        found="no schema of MLflow's" if revision is None else f"schema {revision}",
+        allowed=f"an MLflow database of schema {newest}",
+        todo=todo,
+    )

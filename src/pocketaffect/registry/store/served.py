@@ -1,0 +1,108 @@
+"""The shipped model behind `mlflow.pyfunc`: this file is copied beside it, and stands on its own.
+
+It needs onnxruntime, NumPy, pandas and Pillow alone. Where the version has no ONNX twin, the package itself is
+executed by pocketaffect's interpreter, which must then be installed.
+
+A request is a table with one column `image`: the bytes of a JPEG or PNG file, a square around a face (in JSON:
+base64). The answer has a row for each: the likeliest expression, the eight probabilities, valence and arousal.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+FACTS = "served.json"
+
+
+class Served:
+    """The opened model, with the `predict` that MLflow calls."""
+
+    def __init__(self, folder: Path) -> None:
+        self.facts: dict[str, Any] = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+        name = self.facts["file"]
+        for form, sha256 in self.facts["forms"].items():
+            if form == name or (folder / form).exists():  # a deployment may leave out what it does not execute
+                _check(folder / form, sha256)
+        self._answer, self.size = _open_twin(folder / name) if name.endswith(".onnx") else _open_package(folder / name)
+
+    def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> Any:  # noqa: ARG002  MLflow asks for it
+        """A pandas table with the column `image` to one with expression, probabilities, valence and arousal."""
+        import pandas as pd
+
+        faces = np.stack([self._decode(image, row) for row, image in enumerate(model_input["image"])])
+        probabilities, affect = self._answer(faces)
+        labels = self.facts["labels"]
+        columns = {"expression": [labels[index] for index in probabilities.argmax(axis=1)]}
+        columns |= {f"p_{name}": probabilities[:, index] for index, name in enumerate(labels)}
+        columns |= {"valence": affect[:, 0], "arousal": affect[:, 1]}
+        return pd.DataFrame(columns)
+
+    def _decode(self, image: bytes, row: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        from PIL import Image, ImageOps
+
+        try:
+            with Image.open(io.BytesIO(image)) as opened:
+                upright = ImageOps.exif_transpose(opened).convert("RGB")
+        except (OSError, TypeError) as error:
+            raise ValueError(f"image in row {row}: neither a JPEG nor a PNG file ({error})") from None
+        if upright.size != (self.size, self.size):
+            upright = upright.resize((self.size, self.size), Image.Resampling.BOX)
+        return np.asarray(upright, dtype=np.uint8)
+
+
+def _load_pyfunc(path: str) -> Served:
+    """What MLflow calls with the model's folder."""
+    return Served(Path(path))
+
+
+def _check(place: Path, sha256: str) -> None:
+    found = hashlib.sha256(b"".join(_content(place))).hexdigest()
+    if found != sha256:
+        raise ValueError(
+            f"{place}: not the file that was registered\n"
+            f"  found:   SHA-256 {found}\n  allowed: {sha256}\n"
+            "  do:      restore the store's artifacts from a backup"
+        )
+
+
+def _content(place: Path) -> list[bytes]:
+    """A file's bytes; of a folder names, lengths and bytes, as `mlpackage.package.package_digest` hashes them."""
+    if not place.is_dir():
+        return [place.read_bytes()]
+    parts = []
+    files = {one.relative_to(place).as_posix(): one for one in place.rglob("*") if one.is_file()}
+    for name, file in sorted(files.items()):
+        content = file.read_bytes()
+        parts += [f"{name}\0{len(content)}\0".encode(), content]
+    return parts
+
+
+def _open_twin(file: Path) -> tuple[Any, int]:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    image = session.get_inputs()[0]
+
+    def answer(faces: np.ndarray[Any, np.dtype[np.uint8]]) -> Any:
+        planes = np.ascontiguousarray(faces.transpose(0, 3, 1, 2), dtype=np.float32)
+        return session.run(["probabilities", "valence_arousal"], {image.name: planes})
+
+    return answer, int(image.shape[-1])
+
+
+def _open_package(package: Path) -> tuple[Any, int]:
+    from pocketaffect.export.measure import load_affect_program, predict_program
+
+    program = load_affect_program(package)
+
+    def answer(faces: np.ndarray[Any, np.dtype[np.uint8]]) -> Any:
+        predictions = predict_program(program, faces)
+        return predictions.probabilities, predictions.valence_arousal
+
+    return answer, program.size

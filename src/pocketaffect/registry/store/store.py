@@ -1,0 +1,245 @@
+"""Opens MLflow's store: the user's server or database, or SQLite in mlruns/, made once and found after a move."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import socket
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote, urlsplit
+from urllib.request import getproxies
+
+from filelock import FileLock, Timeout
+
+from pocketaffect.errors import PocketAffectError
+from pocketaffect.registry.store.database import (
+    ARTIFACTS,
+    DATABASE,
+    STORE,
+    find_problem,
+    moved_bases,
+    rewrite_locations,
+)
+from pocketaffect.registry.store.postgresql import is_postgresql, prepare_mlflow
+from pocketaffect.telemetry import disable_telemetry
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+log = logging.getLogger(__name__)
+
+LOCK: Final = ".lock"
+LOCK_SECONDS: Final = 600
+QUIET_SECONDS: Final = 10
+"""How long the lock is waited for before a line says so."""
+
+CONNECT_SECONDS: Final = 5
+ADDRESS: Final = "MLFLOW_TRACKING_URI"
+SHARED_ARTIFACTS: Final = "MLFLOW_DEFAULT_ARTIFACT_ROOT"
+"""Where files go beside a database without a server: `mlflow server` reads the same variable."""
+
+
+@dataclass(frozen=True)
+class Store:
+    """Where MLflow keeps runs and versions."""
+
+    tracking_uri: str
+    artifact_root: Path | None
+    """Folder of the artifacts; None where a server decides."""
+    lock_file: Path
+    needs_place: bool = False
+    """Whether it is a bare database, which keeps no files."""
+
+    def client(self) -> MlflowClient:
+        """A client for runs and versions of this store alone, whatever MLflow's globals say."""
+        from mlflow import MlflowClient
+
+        if self.artifact_root is None:  # then MLFLOW_REGISTRY_URI is the user's to set
+            return MlflowClient(tracking_uri=self.tracking_uri)
+        return MlflowClient(tracking_uri=self.tracking_uri, registry_uri=self.tracking_uri)
+
+    def experiment_id(self, name: str) -> str:
+        """The experiment's id; it is created where it does not exist.
+
+        Raises:
+            PocketAffectError: It was deleted, so that its name is taken and it takes no runs; or nothing says where
+                a shared database's files go.
+        """
+        client = self.client()
+        with self.locked():
+            experiment = client.get_experiment_by_name(name)
+            if experiment is None:
+                return str(client.create_experiment(name, artifact_location=self._new_location()))
+        if experiment.lifecycle_stage != "active":
+            restore = f"mlflow experiments restore --experiment-id {experiment.experiment_id}"
+            if self.artifact_root is not None:  # a server's address may hold a password
+                restore = f"MLFLOW_TRACKING_URI={self.tracking_uri} {restore}"
+            raise PocketAffectError(
+                f"MLflow experiment {name!r} was deleted",
+                allowed="an active experiment (params.yaml, register.experiment)",
+                todo=f"{restore}; or name another experiment",
+            )
+        return str(experiment.experiment_id)
+
+    def _new_location(self) -> str | None:
+        if self.artifact_root is not None:
+            return self.artifact_root.as_uri()
+        return _shared_artifacts() if self.needs_place else None
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Holds the store against other processes on this machine; may be entered again inside itself.
+
+        Raises:
+            PocketAffectError: Another process kept it too long, or the lock file cannot be written.
+        """
+        lock = FileLock(self.lock_file, is_singleton=True)
+        try:
+            try:
+                lock.acquire(timeout=QUIET_SECONDS)
+            except Timeout:
+                log.warning("%s: held by another process; waiting up to %d s", self.lock_file, LOCK_SECONDS)
+                lock.acquire(timeout=LOCK_SECONDS)
+        except Timeout:
+            raise PocketAffectError(
+                f"{self.lock_file}: held by another process for over {LOCK_SECONDS} s",
+                todo="wait for the other registration, or end it, and repeat",
+            ) from None
+        except OSError as error:
+            raise PocketAffectError(
+                f"{self.lock_file}: cannot be locked",
+                found=error,
+                todo="make the folder writable, on a file system with locks",
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def find_store(root: Path = Path()) -> Store | None:
+    """The store of the repository at `root` to read from, also where it cannot be written; None if there is none.
+
+    Raises:
+        PocketAffectError: As `open_store`, but for a read-only one.
+    """
+    database = root.resolve() / STORE / DATABASE
+    local = not os.environ.get(ADDRESS, "").strip()
+    if not local:
+        return open_store(root)
+    if problem := find_problem(root, to_write=False):
+        raise problem.error()
+    if not database.is_file() or not database.stat().st_size:
+        return None
+    if find_problem(root, to_write=True) is None:
+        return open_store(root)
+    disable_telemetry()
+    return Store(f"sqlite:///{database}", database.parent / ARTIFACTS, database.parent / LOCK)
+
+
+def open_store(root: Path = Path()) -> Store:
+    """The store of the repository at `root`: MLFLOW_TRACKING_URI where set, else root/mlruns, made if missing.
+
+    A repository that was moved or copied finds its artifacts again: MLflow writes absolute locations, which are
+    rewritten here, in one transaction.
+
+    Raises:
+        PocketAffectError: The store is in MLflow's old file format, of another schema, damaged, half made,
+            read-only or locked, or the server does not answer.
+    """
+    disable_telemetry()
+    folder = root.resolve() / STORE
+    address = os.environ.get(ADDRESS, "").strip()
+    if address and not _is_local_database(address, folder / DATABASE):
+        return _open_remote(address)
+    if set("%?") & set(str(folder)):
+        raise PocketAffectError(
+            f"{folder}: MLflow cannot address an SQLite file whose path holds '%' or '?'",
+            todo="move the repository, or set MLFLOW_TRACKING_URI to a server",
+        )
+    if problem := find_problem(root, to_write=True):
+        raise problem.error()
+    (folder / ARTIFACTS).mkdir(parents=True, exist_ok=True)
+    store = Store(f"sqlite:///{folder / DATABASE}", folder / ARTIFACTS, folder / LOCK)
+    with store.locked():
+        if not (folder / DATABASE).exists() or (folder / DATABASE).stat().st_size == 0:
+            _create_database(folder)
+        elif moved := moved_bases(root):
+            rewrite_locations(root, moved)
+    return store
+
+
+def _create_database(folder: Path) -> None:
+    """Makes the whole database under another name, so that a killed process leaves none rather than half of one."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    unfinished = folder / f".{DATABASE}.new"
+    for leftover in folder.glob(f"{unfinished.name}*"):  # and SQLite's journal of it
+        leftover.unlink()
+    level = logging.root.manager.disable
+    logging.disable(logging.INFO)  # MLflow's and alembic's reports of 60 migrations
+    try:
+        address = f"sqlite:///{unfinished}"
+        store = SqlAlchemyStore(address, (folder / ARTIFACTS).as_uri())  # type: ignore[no-untyped-call]
+        store.engine.dispose()
+    finally:
+        logging.disable(level)
+    unfinished.replace(folder / DATABASE)
+
+
+def _is_local_database(address: str, database: Path) -> bool:
+    """Whether the address names the repository's own database, as in MLFLOW_TRACKING_URI=sqlite:///mlruns/mlflow.db."""
+    if not address.startswith("sqlite:///"):
+        return False
+    return Path(unquote(address.removeprefix("sqlite:///").split("?")[0])).resolve() == database.resolve()
+
+
+def _open_remote(address: str) -> Store:
+    parts = urlsplit(address)
+    if parts.scheme in ("", "file") and address not in ("databricks", "uc"):
+        raise PocketAffectError(
+            f"{ADDRESS}: MLflow's old file format, which MLflow no longer opens",
+            found=address,
+            allowed="http(s)://…, postgresql://…, mysql://…, sqlite:///…, or unset for mlruns/mlflow.db",
+            todo="unset MLFLOW_TRACKING_URI, or set it to a server",
+        )
+    if parts.scheme in ("http", "https") and parts.scheme not in getproxies():
+        try:
+            port = parts.port or (443 if parts.scheme == "https" else 80)
+        except ValueError as error:
+            raise PocketAffectError(
+                f"{ADDRESS}: not an address", found=error, allowed="http(s)://host:port, port from 1 to 65535"
+            ) from None
+        try:
+            socket.create_connection((parts.hostname or "", port), timeout=CONNECT_SECONDS).close()
+        except OSError as error:  # MLflow itself would try for minutes
+            raise PocketAffectError(
+                f"{ADDRESS}: no MLflow server answers at {parts.hostname}:{port}",
+                found=error,
+                todo="start the server, correct the address, or unset MLFLOW_TRACKING_URI to use mlruns/",
+            ) from None
+    user = getattr(os, "getuid", int)()  # Windows has no ids, and a temporary folder per user
+    name = hashlib.sha256(address.encode()).hexdigest()[:16]
+    lock_file = Path(tempfile.gettempdir()) / f"pocketaffect-{user}-{name}.lock"
+    if not is_postgresql(address):
+        return Store(address, None, lock_file)
+    prepare_mlflow(address, setting=ADDRESS, artifacts=os.environ.get(SHARED_ARTIFACTS, "").strip() or ".")
+    return Store(address, None, lock_file, needs_place=True)
+
+
+def _shared_artifacts() -> str:
+    place = os.environ.get(SHARED_ARTIFACTS, "").strip()
+    if "://" not in place and not Path(place).is_absolute():
+        raise PocketAffectError(
+            f"{SHARED_ARTIFACTS}: where files go; {ADDRESS} names a database, which keeps none",
+            found=place or "not set",
+            allowed="a folder that all machines see at the same path, or s3://… or gs://…",
+            todo=f"set {SHARED_ARTIFACTS}, or let {ADDRESS} name an MLflow server (docs/scaling.md)",
+        )
+    return place if "://" in place else Path(place).as_uri()

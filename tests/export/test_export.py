@@ -1,0 +1,166 @@
+"""From a network to the file: what fits and passes is written, anything else is refused with the way out."""
+
+from __future__ import annotations
+
+import copy
+import json
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from pocketaffect.errors import PocketAffectError
+from pocketaffect.evaluation.prediction_table import PredictionTable, encode_predictions
+from pocketaffect.evaluation.tables import Labels, Predictions
+from pocketaffect.export.export import REJECTED, export_network
+from pocketaffect.export.finetune import finetune_palette
+from pocketaffect.export.twin import load_twin
+from pocketaffect.mlpackage.interpret import load_program
+from pocketaffect.mlpackage.package import package_bytes, read_metadata
+from pocketaffect.models.network import AffectNetwork, NetworkSpec
+from pocketaffect.models.reparameterize import reparameterize
+from pocketaffect.paths import CLASSIFIER, PACKAGE, SHIPPED_PREDICTIONS, TWIN
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Drawn faces with the interface of a split."""
+
+    pictures: np.ndarray
+    expression: np.ndarray
+    valence_arousal: np.ndarray
+
+    def images(self):
+        return self.pictures
+
+    @property
+    def paths(self):
+        return tuple(f"face{number}.png" for number in range(len(self.pictures)))
+
+
+@pytest.fixture(scope="module")
+def split(draw):
+    drawn = draw(256, seed=1)
+    return Drawn(drawn.images, drawn.expression, drawn.valence_arousal)
+
+
+@pytest.fixture
+def export(split, limits, tmp_path):
+    def run(network, *, finetuned=None, deployment_target="iOS16", **changes):
+        return export_network(
+            network,
+            split,
+            limits.model_copy(update={"deployment_target": deployment_target, **changes}),
+            margin=0.1,
+            lineage={"git_commit": "abc"},
+            folder=tmp_path / "out",
+            rejects=tmp_path / "rejects",
+            finetuned=finetuned,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def untrained():
+    torch.manual_seed(0)
+    return AffectNetwork(NetworkSpec("vgg", 0.25, 32, "prototype", 0.0)).eval()
+
+
+def batches(draw, steps):
+    drawn = draw(1024, seed=0)
+    images = torch.from_numpy(drawn.images).permute(0, 3, 1, 2).float() / 255
+    generator = torch.Generator().manual_seed(5)
+    for _ in range(steps):
+        rows = torch.randint(0, len(images), (64,), generator=generator)
+        yield images[rows], torch.from_numpy(drawn.expression)[rows], torch.from_numpy(drawn.valence_arousal)[rows]
+
+
+def loss(network, batch):
+    images, expression, affect = batch
+    logits, va = network(images)
+    return functional.cross_entropy(logits, expression) + 4 * functional.mse_loss(va, affect)
+
+
+@pytest.fixture(scope="module")
+def trained(untrained, draw):
+    network = copy.deepcopy(untrained).train()
+    optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
+    for batch in batches(draw, 150):
+        optimizer.zero_grad()
+        loss(network, batch).backward()
+        optimizer.step()
+    return network.eval()
+
+
+def test_a_precision_for_newer_systems_is_refused_before_any_work(export, untrained, tmp_path):
+    with pytest.raises(PocketAffectError, match="palette4-grouped needs iOS18"):
+        export(untrained, precision="palette4-grouped", deployment_target="iOS17")
+    with pytest.raises(PocketAffectError, match="auto does not go with fine-tuning"):
+        export(untrained, precision="auto", finetuned=untrained)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_package_over_the_budget_is_kept_apart_and_the_fitting_ones_are_named(export, untrained, tmp_path):
+    with pytest.raises(PocketAffectError, match="int8 package is over the budget") as raised:
+        export(untrained, precision="int8", budget_bytes=100_000)
+    assert "too many" in str(raised.value)
+    assert "these would fit: palette4 (" in str(raised.value)
+    rejected = tmp_path / "rejects" / REJECTED
+    assert f"{package_bytes(rejected):,} bytes" in str(raised.value)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_every_form_is_written_and_says_what_was_measured(export, trained, split, tmp_path):
+    verification = export(trained, precision="int8")
+    folder = tmp_path / "out"
+    assert [form.name for form in verification.forms][:2] == ["classifier", "twin"]
+    metadata = read_metadata(folder / PACKAGE.name)
+    assert f"accuracy {verification.shipped_quality.accuracy:.4f}" in metadata["metrics"]
+    assert f"for {verification.shipped.agreement:.4f} of {len(split.pictures)} faces" in metadata["verification"]
+    assert load_program(folder / CLASSIFIER.name).classes[1] == "happiness"
+    assert load_twin(folder / TWIN.name).metadata["metrics"] == metadata["metrics"]
+    answers = load_program(folder / PACKAGE.name).predict(split.pictures)
+    predictions = Predictions(answers["probabilities"], answers["valence_arousal"])
+    labels = Labels(split.expression, split.valence_arousal)
+    expected = PredictionTable(tuple(split.paths), predictions, labels)
+    assert (folder / SHIPPED_PREDICTIONS.name).read_bytes() == encode_predictions(expected)
+
+
+@pytest.mark.slow
+def test_auto_writes_the_chosen_package_and_reports_every_candidate(export, trained, split, tmp_path):
+    verification = export(trained, precision="auto", budget_bytes=160_000, min_agreement=0.9)
+    path = tmp_path / "out" / PACKAGE.name
+    assert verification.passed
+    assert verification.package_bytes == package_bytes(path) <= 160_000
+    assert read_metadata(path)["precision"] == verification.precision
+    report = json.loads(json.dumps(verification.to_dict(), allow_nan=False))
+    verdicts = {one["precision"]: one["verdict"] for one in report["candidates"]}
+    assert verdicts[verification.precision] == "chosen"
+    assert "over the budget" in verdicts["fp16"]
+    answers = load_program(path).predict(split.images())["probabilities"].argmax(1)
+    known = split.expression >= 0
+    assert (answers == split.expression)[known].mean() == pytest.approx(verification.shipped_quality.accuracy)
+
+
+@pytest.mark.slow
+def test_a_precision_that_costs_too_much_is_refused_with_its_checks(export, trained, tmp_path):
+    with pytest.raises(PocketAffectError, match="not fit to ship") as raised:
+        export(trained, precision="pruned75-palette4", deployment_target="iOS18")
+    assert "agreement with PyTorch" in str(raised.value)
+    assert load_program(tmp_path / "rejects" / REJECTED).size == 32
+
+
+@pytest.mark.slow
+def test_a_fine_tuned_network_is_shipped_in_place_of_the_trained_one(export, trained, draw, tmp_path):
+    tuned = finetune_palette(
+        reparameterize(trained), batches(draw, 30), loss, precision="palette4", steps=30, learning_rate=3e-4
+    )
+    verification = export(trained, precision="palette4", finetuned=tuned, max_rmse_rise=0.05)
+    assert verification.passed
+    assert verification.shipped.agreement > 0.98
+    assert verification.precision == read_metadata(tmp_path / "out" / PACKAGE.name)["precision"] == "palette4"

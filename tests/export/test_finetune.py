@@ -1,0 +1,164 @@
+"""Fine-tuning for the stored form: better than rounding afterwards, repeatable, and it verifies."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from pocketaffect.errors import PocketAffectError
+from pocketaffect.export.convert import convert
+from pocketaffect.export.finetune import IntegerNetwork, finetune_integers, finetune_palette
+from pocketaffect.export.measure import Faces, predict_network, predict_program, score
+from pocketaffect.export.verify import Verifier
+from pocketaffect.mlpackage.interpret import load_program
+from pocketaffect.mlpackage.package import package_digest, save_package
+from pocketaffect.precisions import PRECISIONS
+
+SIZE = 32
+
+
+@pytest.fixture(scope="module")
+def batches(draw):
+    """Endless batches of 32 of the faces that the network was fitted to."""
+    drawn = draw(1024, seed=0)
+    images = torch.from_numpy(drawn.images).permute(0, 3, 1, 2).float() / 255
+    labels = torch.from_numpy(drawn.expression), torch.from_numpy(drawn.valence_arousal)
+
+    def start():
+        generator = torch.Generator().manual_seed(5)
+        while True:
+            rows = torch.randint(0, len(images), (32,), generator=generator)
+            yield images[rows], *(label[rows] for label in labels)
+
+    return start
+
+
+def loss(network, batch):
+    images, expression, affect = batch
+    logits, va = network(images)
+    return functional.cross_entropy(logits, expression) + 4 * functional.mse_loss(va, affect)
+
+
+@pytest.mark.parametrize("precision", ["int8", "pruned50-palette4", "fp16"])
+def test_only_palettes_are_fine_tuned_as_palettes(network, batches, precision):
+    with pytest.raises(PocketAffectError, match="without pruning"):
+        finetune_palette(network, batches(), loss, precision=precision, steps=1)
+
+
+def test_too_few_batches_and_a_broken_loss_are_refused(network, batches):
+    with pytest.raises(PocketAffectError, match="too few batches") as raised:
+        finetune_palette(network, itertools.islice(batches(), 1), loss, precision="palette2", steps=2)
+    assert "2 (its steps)" in str(raised.value)
+    with pytest.raises(PocketAffectError, match="loss is nan at step 1"):
+        finetune_palette(network, batches(), lambda *both: loss(*both) * torch.nan, precision="palette2", steps=1)
+
+
+def test_integer_activations_need_a_network_that_was_fine_tuned_for_them(network, description):
+    with pytest.raises(PocketAffectError, match="was fine-tuned for it"):
+        convert(network, size=SIZE, precision="int8-activations", description=description)
+
+
+@pytest.fixture(scope="module")
+def faces(draw):
+    drawn = draw(512, seed=9)
+    return Faces(drawn.images, drawn.expression, drawn.valence_arousal)
+
+
+def answers(network, precision, description, path, faces):
+    save_package(convert(network, size=SIZE, precision=precision, description=description), path)
+    return score(predict_program(load_program(path), faces.images), faces)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["palette4", "palette4-grouped"])
+def test_palettes_that_were_trained_are_better_than_palettes_fitted_afterwards(
+    network, batches, description, tmp_path, faces, monkeypatch, form
+):
+    # Four bits hold this network without loss; one bit shows what training is for.
+    monkeypatch.setitem(PRECISIONS, "one-bit", replace(PRECISIONS[form], name="one-bit", bits=1))
+    afterwards = answers(network, "one-bit", description, tmp_path / "afterwards.mlpackage", faces)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    tuned = finetune_palette(network, batches(), loss, precision="one-bit", steps=40, learning_rate=1e-3)
+    trained = answers(tuned, "one-bit", description, tmp_path / "trained.mlpackage", faces)
+    assert trained.accuracy > afterwards.accuracy + (0.2 if form == "palette4" else 0.02)
+    assert trained.valence_rmse < afterwards.valence_rmse
+    assert trained.arousal_rmse < afterwards.arousal_rmse
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert not any(isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) for module in tuned.modules())
+    assert type(tuned) is type(network)
+    groups = {"palette4": (1, 1), "palette4-grouped": (9, 3)}[form]  # of 144 and of 24 channels
+    values = [len(weight.unique()) for weight in tuned.state_dict().values() if weight.numel() > 2048]
+    assert values == [2 * groups[0], 2 * groups[1]]
+
+
+@pytest.mark.slow
+def test_a_trained_palette_verifies_against_its_network_and_repeats(
+    network, batches, description, tmp_path, faces, limits
+):
+    digests, packages = set(), []
+    for number in range(2):
+        tuned = finetune_palette(network, batches(), loss, precision="palette4", steps=12)
+        path = tmp_path / f"{number}.mlpackage"
+        save_package(convert(tuned, size=SIZE, precision="palette4", description=description), path)
+        digests.add(package_digest(path))
+        packages.append(path)
+    assert len(digests) == 1
+    reference = tmp_path / "fp16.mlpackage"
+    save_package(convert(tuned, size=SIZE, precision="fp16", description=description), reference)
+    verification = Verifier(tuned, faces, baseline=network).verify(
+        reference, packages[0], limits, precision=PRECISIONS["palette4"], deployment_target="iOS16"
+    )
+    assert verification.passed, verification.failures()
+    assert verification.shipped.agreement > 0.99
+    assert verification.pytorch_quality == score(predict_network(network, faces.images), faces)
+
+
+class InOneBackbone(nn.Module):
+    """The small network with its layers in one submodule, as the product's have them."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.register_buffer("mean", network.mean)
+        self.register_buffer("std", network.std)
+        self.register_buffer("prototypes", network.prototypes)
+        self.backbone = nn.Sequential(network.features, network.dense)
+        self.expression, self.residual = network.expression, network.residual
+
+    def forward(self, x):
+        x = self.backbone((x - self.mean) / self.std)
+        logits = self.expression(x)
+        affect = torch.softmax(logits, dim=1) @ self.prototypes + self.residual(x)
+        return logits, affect.clamp(-1, 1)
+
+
+@pytest.mark.slow
+def test_integers_that_were_trained_verify_against_their_simulation_and_repeat(
+    network, batches, description, tmp_path, faces, limits
+):
+    plain = InOneBackbone(network).eval()
+    digests = set()
+    for number in range(2):
+        tuned = finetune_integers(plain, batches(), loss, size=SIZE, steps=40)
+        path = tmp_path / f"{number}.mlpackage"
+        save_package(convert(tuned, size=SIZE, precision="int8-activations", description=description), path)
+        digests.add(package_digest(path))
+    assert len(digests) == 1
+    assert isinstance(tuned, IntegerNetwork)
+    verification = Verifier(tuned, faces, baseline=plain).verify(
+        path, path, limits, precision=PRECISIONS["int8-activations"], deployment_target="iOS17"
+    )
+    assert verification.passed, verification.failures()
+    program = load_program(path)
+    kinds = [step.kind for step in program.steps]
+    assert kinds.count("quantize") == kinds.count("dequantize") >= 6
+    assert "batch_norm" not in kinds
+    assert program.version == 8
+    weights = [array for name, array in program.decoded_weights().items() if program.stored(name).operations]
+    assert all(np.isfinite(array).all() for array in weights)
+    assert len(weights) >= 4

@@ -1,0 +1,128 @@
+"""The interpreter computes what PyTorch computes, from the file alone, and refuses what it does not know."""
+
+from __future__ import annotations
+
+import coremltools as ct
+import numpy as np
+import pytest
+import torch
+from coremltools.converters import mil
+
+from pocketaffect.errors import PocketAffectError
+from pocketaffect.mlpackage.interpret import load_program
+from pocketaffect.mlpackage.package import save_package
+
+
+def reference(network, images):
+    with torch.no_grad():
+        logits, affect = network(torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255)
+    return {"probabilities": logits.softmax(1).numpy(), "valence_arousal": affect.numpy()}
+
+
+def test_the_float32_package_equals_pytorch(network, packages, samples):
+    ours = load_program(packages["fp32"]).predict(samples.images)
+    for name, expected in reference(network, samples.images).items():
+        assert ours[name].dtype == np.float32
+        np.testing.assert_allclose(ours[name], expected, rtol=0, atol=1e-4)
+        assert np.abs(ours[name] - expected).max() < 2e-5
+
+
+def test_the_float16_package_differs_by_rounding_only(network, packages, samples):
+    ours = load_program(packages["fp16"]).predict(samples.images)
+    for name, expected in reference(network, samples.images).items():
+        difference = np.abs(ours[name] - expected)
+        assert 1e-6 < difference.mean() < 2e-3
+        np.testing.assert_array_equal(ours[name], ours[name].astype(np.float16))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_many_images_at_once_give_what_single_images_give(packages, samples, precision):
+    program = load_program(packages[precision])
+    images = samples.images[:70]
+    together = program.predict(images)
+    for name, values in together.items():
+        alone = np.concatenate([program.predict(image[None])[name] for image in images])
+        # Sums are ordered by batch shape; a float16 step at a rounding border is all that may follow.
+        np.testing.assert_allclose(values, alone, rtol=0, atol=1e-6 if precision == "fp32" else 2e-3)
+        assert np.abs(values - alone).mean() < 1e-4
+
+
+def test_no_images_give_empty_results(packages):
+    results = load_program(packages["fp16"]).predict(np.zeros((0, 32, 32, 3), np.uint8))
+    assert {name: values.shape for name, values in results.items()} == {
+        "probabilities": (0, 8),
+        "valence_arousal": (0, 2),
+    }
+
+
+def test_the_order_of_colours_in_the_file_is_obeyed(packages, samples, tmp_path):
+    opened = ct.models.MLModel(str(packages["fp32"]), skip_model_load=True)
+    spec = opened.get_spec()
+    spec.description.input[0].type.imageType.colorSpace = ct.proto.FeatureTypes_pb2.ImageFeatureType.BGR
+    path = tmp_path / "bgr.mlpackage"
+    save_package(ct.models.MLModel(spec, weights_dir=opened.weights_dir, skip_model_load=True), path)
+    swapped = load_program(path).predict(samples.images[..., ::-1])
+    straight = load_program(packages["fp32"]).predict(samples.images)
+    np.testing.assert_array_equal(swapped["probabilities"], straight["probabilities"])
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        np.zeros((1, 32, 32, 3), np.float32),
+        np.zeros((1, 3, 32, 32), np.uint8),
+        np.zeros((32, 32, 3), np.uint8),
+        np.zeros((1, 64, 64, 3), np.uint8),
+    ],
+)
+def test_images_that_do_not_fit_are_refused(packages, images):
+    with pytest.raises(PocketAffectError, match=r"uint8 \[n, 32, 32, 3\]"):
+        load_program(packages["fp16"]).predict(images)
+
+
+def changed_operation(path, target, kind, change):
+    """Saves a copy of a package with its first operation of a type renamed or altered."""
+    opened = ct.models.MLModel(str(path), skip_model_load=True)
+    spec = opened.get_spec()
+    (block,) = spec.mlProgram.functions["main"].block_specializations.values()
+    change(next(operation for operation in block.operations if operation.type == kind))
+    save_package(ct.models.MLModel(spec, weights_dir=opened.weights_dir, skip_model_load=True), target)
+    return target
+
+
+@pytest.mark.parametrize("kind", ["relu", "constexpr_affine_dequantize"])
+def test_an_unknown_operation_or_weight_form_is_refused_on_loading(packages, tmp_path, kind):
+    unknown = f"{kind}_of_tomorrow"
+    path = changed_operation(
+        packages["int8"], tmp_path / "odd.mlpackage", kind, lambda operation: setattr(operation, "type", unknown)
+    )
+    with pytest.raises(PocketAffectError, match=unknown) as raised:
+        load_program(path)
+    assert "which makes" in str(raised.value)
+
+
+def test_a_random_operation_left_by_training_mode_is_refused(tmp_path):
+    @mil.Builder.program(input_specs=[mil.Builder.TensorSpec(shape=(1, 3, 8, 8))], opset_version=ct.target.iOS16)
+    def noisy(image):
+        return mil.Builder.add(x=image, y=mil.Builder.random_normal(shape=[1, 3, 8, 8]), name="y")
+
+    model = ct.convert(
+        noisy,
+        convert_to="mlprogram",
+        inputs=[ct.ImageType(name="image", shape=(1, 3, 8, 8))],
+        minimum_deployment_target=ct.target.iOS16,
+    )
+    save_package(model, tmp_path / "noisy.mlpackage")
+    with pytest.raises(PocketAffectError, match="random_normal"):
+        load_program(tmp_path / "noisy.mlpackage")
+
+
+def test_an_input_that_is_no_image_is_refused(tmp_path):
+    @mil.Builder.program(input_specs=[mil.Builder.TensorSpec(shape=(1, 4))], opset_version=ct.target.iOS16)
+    def plain(x):
+        return mil.Builder.relu(x=x, name="y")
+
+    model = ct.convert(plain, convert_to="mlprogram", minimum_deployment_target=ct.target.iOS16)
+    save_package(model, tmp_path / "plain.mlpackage")
+    with pytest.raises(PocketAffectError, match="one square RGB"):
+        load_program(tmp_path / "plain.mlpackage")

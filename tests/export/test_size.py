@@ -1,0 +1,86 @@
+"""Predicted bytes against those of conversions; all designs are in test_backbones.py and benchmarks/export/size.py."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from size_parts import MOST_OVER, MOST_UNDER, MOST_UNDER_SHARE, compare
+
+from pocketaffect.errors import PocketAffectError
+from pocketaffect.export.size import list_shapes, predict_package_bytes
+from pocketaffect.export.size_table import FORMS, PROGRAMS
+from pocketaffect.models.catalogue import CATALOGUE
+from pocketaffect.models.network import AffectNetwork, NetworkSpec
+from pocketaffect.precisions import PRECISIONS
+
+
+def assert_close(spec, compared):
+    for name, predicted, real in compared:
+        assert predicted >= real - max(MOST_UNDER, MOST_UNDER_SHARE * real), (spec, name, predicted, real)
+        assert predicted <= real + MOST_OVER, (spec, name, predicted, real)
+
+
+@pytest.mark.parametrize(
+    ("spec", "precisions"),
+    [
+        (NetworkSpec("alexnet", 0.13, 32, "prototype"), ("fp16", "int8")),
+        pytest.param(NetworkSpec("vgg", 0.2, 48, "plain"), ("palette6",), marks=pytest.mark.slow),
+    ],
+)
+def test_the_size_is_known_before_the_conversion(spec, precisions, tmp_path):
+    assert_close(spec, compare(spec, precisions, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("spec", "precisions"),
+    [
+        (NetworkSpec("alexnet", 0.13, 32, "plain"), ("int8",)),
+        pytest.param(
+            NetworkSpec("mobilenet", 0.2, 32, "prototype"), ("fp32", "pruned50-palette4"), marks=pytest.mark.slow
+        ),
+    ],
+)
+def test_so_is_that_of_a_program_as_coremltools_writes_it(spec, precisions, tmp_path):
+    assert_close(spec, compare(spec, precisions, tmp_path, compact=False))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", ["mobilenet", "mobilenetv3_small", "mobileone_s0"])
+def test_the_size_of_random_configurations_is_known_before_the_conversion(architecture, tmp_path):
+    rng = np.random.default_rng(list(CATALOGUE).index(architecture))
+    spec = NetworkSpec(
+        architecture,
+        round(float(rng.uniform(0.08, 0.3)), 3),
+        int(rng.choice([32, 48, 64])),
+        str(rng.choice(["prototype", "plain"])),
+        full_resolution_stem=bool(rng.integers(2)),
+    )
+    compressed = [name for name, one in PRECISIONS.items() if name in FORMS and one.kind != "float"]
+    assert_close(spec, compare(spec, ("fp16", str(rng.choice(compressed))), tmp_path))
+
+
+def test_a_network_its_spec_and_its_shapes_have_the_same_size():
+    spec = NetworkSpec("vgg", 0.25, 64, "prototype")
+    sizes = {predict_package_bytes(one, "int8") for one in (spec, AffectNetwork(spec), list_shapes(spec))}
+    assert len(sizes) == 1
+
+
+def test_predicting_leaves_the_random_numbers_of_the_caller_alone():
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    list_shapes(NetworkSpec("alexnet", 0.17, 32, "plain"))
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_every_design_and_every_precision_that_conversion_alone_makes_has_a_size():
+    assert list(PROGRAMS) == list(CATALOGUE)
+    assert set(FORMS) == {name for name, one in PRECISIONS.items() if not one.integer_activations}
+
+
+def test_what_cannot_be_predicted_is_refused():
+    with pytest.raises(PocketAffectError, match="not known before training"):
+        predict_package_bytes(NetworkSpec("vgg", 0.25, 64, "plain"), "int8-activations")
+    with pytest.raises(PocketAffectError, match="unknown"):
+        predict_package_bytes(NetworkSpec("vgg", 0.25, 64, "plain"), "int7")

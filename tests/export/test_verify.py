@@ -1,0 +1,249 @@
+"""Verification accepts faithful packages and refuses each kind of wrong one."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import shutil
+
+import coremltools as ct
+import numpy as np
+import pytest
+import torch
+from scipy.special import softmax
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, root_mean_squared_error
+from torch import nn
+from torch.nn import functional
+
+from pocketaffect.errors import PocketAffectError
+from pocketaffect.export.convert import convert
+from pocketaffect.export.verdict import Check
+from pocketaffect.export.verify import verify
+from pocketaffect.labels import EXPRESSIONS
+from pocketaffect.mlpackage.package import package_bytes, save_package
+
+
+@pytest.fixture
+def check(network, packages, samples, limits):
+    """Verifies with the faithful parts, except for those that a test replaces."""
+
+    def run(**replaced):
+        parts = {
+            "network": network,
+            "fp16_path": packages["fp16"],
+            "shipped_path": packages["int8"],
+            "images": samples.images,
+            "expression": samples.expression,
+            "valence_arousal": samples.valence_arousal,
+            "limits": limits,
+        }
+        return verify(**{**parts, **replaced})
+
+    return run
+
+
+@pytest.fixture
+def package_of(tmp_path, description):
+    """Converts a network and returns the package's path."""
+
+    def make(network, precision="fp16", size=32):
+        path = tmp_path / f"{precision}.mlpackage"
+        save_package(convert(network, size=size, precision=precision, description=description), path)
+        return path
+
+    return make
+
+
+def failed(verification):
+    return [one.name for one in verification.checks if not one.passed]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_a_faithful_package_passes_in_every_precision(check, packages, precision):
+    verification = check(shipped_path=packages[precision])
+    assert verification.passed, verification.failures()
+    assert verification.failures() == ""
+    assert verification.float16.mean_probability < 0.0015
+
+
+def test_the_fitted_network_is_good_enough_for_the_refusals_to_mean_something(check):
+    assert check().pytorch_quality.accuracy > 0.8
+
+
+def test_the_reported_metrics_are_those_of_independent_references(check, network, samples):
+    verification = check()
+    with torch.no_grad():
+        logits, affect = network(torch.from_numpy(samples.images).permute(0, 3, 1, 2).float() / 255)
+    predicted = softmax(logits.numpy(), axis=1).argmax(axis=1)
+    known = samples.expression >= 0
+    rated = ~np.isnan(samples.valence_arousal[:, 0])
+    quality = verification.pytorch_quality
+    assert quality.accuracy == pytest.approx(accuracy_score(samples.expression[known], predicted[known]))
+    for dimension, rmse in enumerate((quality.valence_rmse, quality.arousal_rmse)):
+        expected = root_mean_squared_error(samples.valence_arousal[rated, dimension], affect[rated, dimension].numpy())
+        assert rmse == pytest.approx(expected, rel=1e-5)
+    assert quality.balanced_accuracy == pytest.approx(
+        balanced_accuracy_score(samples.expression[known], predicted[known])
+    )
+    assert verification.expression_labels == known.sum()
+    assert verification.valence_arousal_labels == rated.sum()
+    assert verification.package_bytes == verification.to_dict()["package_bytes"]
+
+
+def test_the_report_is_json_and_the_same_on_every_run(check):
+    first, second = (json.dumps(check().to_dict(), allow_nan=False, sort_keys=True) for _ in range(2))
+    assert first == second
+
+
+def test_a_wrong_scale_of_the_image_is_caught(check, network, package_of, monkeypatch):
+    original = ct.ImageType
+    monkeypatch.setattr(ct, "ImageType", lambda **given: original(**{**given, "scale": 1 / 256}))
+    wrong = package_of(network)
+    assert "factor on image bytes, times 255" in failed(check(shipped_path=wrong))
+
+
+def test_a_package_that_expects_blue_first_is_caught_by_the_first_step(check, network, package_of, monkeypatch):
+    original = ct.ImageType
+    bgr = ct.colorlayout.BGR
+    monkeypatch.setattr(ct, "ImageType", lambda **given: original(**{**given, "color_layout": bgr}))
+    verification = check(fp16_path=package_of(network))
+    assert "fp16 package against PyTorch: mean probability difference" in failed(verification)
+
+
+def test_an_image_order_swapped_in_the_written_file_is_caught(check, packages, tmp_path):
+    path = tmp_path / "bgr.mlpackage"
+    model = ct.models.MLModel(str(packages["int8"]), skip_model_load=True)
+    spec = model.get_spec()
+    spec.description.input[0].type.imageType.colorSpace = ct.proto.FeatureTypes_pb2.ImageFeatureType.BGR
+    save_package(ct.models.MLModel(spec, weights_dir=model.weights_dir, skip_model_load=True), path)
+    assert failed(check(shipped_path=path))[0].startswith("package against PyTorch with its weights")
+
+
+class Wrapped(nn.Module):
+    """A network with one deliberate mistake in what it hands out."""
+
+    def __init__(self, network, change):
+        super().__init__()
+        self.network = network
+        self.change = change
+
+    def forward(self, x):
+        return self.change(*self.network(x))
+
+
+MISTAKES = {
+    "valence and arousal swapped": lambda logits, va: (logits, va.flip(1)),
+    "arousal's sign turned": lambda logits, va: (logits, torch.cat([va[:, :1], -va[:, 1:]], 1)),
+    "two classes swapped": lambda logits, va: (torch.cat([logits[:, 4:], logits[:, :4]], 1), va),
+    "softmax applied twice": lambda logits, va: (torch.softmax(logits, 1), va),
+}
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [*list(MISTAKES)[::2], *(pytest.param(name, marks=pytest.mark.slow) for name in list(MISTAKES)[1::2])],
+)
+def test_wrong_outputs_are_caught_in_both_steps(check, network, package_of, mistake):
+    wrong = package_of(Wrapped(network, MISTAKES[mistake]).eval())
+    for replaced in ({"fp16_path": wrong}, {"shipped_path": wrong}):
+        assert any("against PyTorch" in name for name in failed(check(**replaced)))
+
+
+class PaddedElsewhere(nn.Module):
+    """The first convolution padded at the far sides only, as TensorFlow's "same" does for stride 2."""
+
+    def __init__(self, convolution):
+        super().__init__()
+        self.convolution = convolution
+
+    def forward(self, x):
+        return functional.conv2d(functional.pad(x, (0, 1, 0, 1)), self.convolution.weight, stride=2)
+
+
+def test_padding_at_the_wrong_sides_is_caught(check, network, package_of):
+    wrong = copy.deepcopy(network)
+    wrong.features[0] = PaddedElsewhere(wrong.features[0])
+    package = package_of(wrong)
+    assert "fp16 package against PyTorch: mean probability difference" in failed(check(fp16_path=package))
+    assert failed(check(shipped_path=package))[0] == "operations unlike the fp16 package's"
+
+
+def overwrite(path, tmp_path, place, content):
+    """Copies a package and overwrites bytes of its weight file."""
+    changed = tmp_path / "changed.mlpackage"
+    shutil.copytree(path, changed)
+    file = changed / "Data/com.apple.CoreML/weights/weight.bin"
+    data = bytearray(file.read_bytes())
+    data[place : place + len(content)] = content
+    file.write_bytes(data)
+    return changed
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_a_single_altered_weight_is_caught(check, packages, tmp_path, precision):
+    # The last tensor but its padding: the largest dense layer lies in the middle of the file.
+    size = (packages[precision] / "Data/com.apple.CoreML/weights/weight.bin").stat().st_size
+    changed = overwrite(packages[precision], tmp_path, size // 2 & ~1, b"\x40\x41")
+    verification = check(shipped_path=changed)
+    assert failed(verification)[:2] == [
+        "operations unlike the fp16 package's",
+        "largest weight error, in units of its rounding",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("key", "wrong"),
+    [("labels", ",".join(sorted(EXPRESSIONS))), ("valence_arousal_order", "arousal,valence"), ("labels", None)],
+)
+def test_metadata_that_would_mislead_an_app_is_caught(check, packages, tmp_path, key, wrong):
+    model = ct.models.MLModel(str(packages["int8"]), skip_model_load=True)
+    del model.user_defined_metadata[key]
+    if wrong is not None:
+        model.user_defined_metadata[key] = wrong
+    path = tmp_path / "metadata.mlpackage"
+    save_package(model, path)
+    assert failed(check(shipped_path=path)) == [f"metadata: {key}"]
+
+
+def test_a_package_over_the_budget_is_caught(check, packages, limits):
+    size = package_bytes(packages["int8"])
+    exact = check(limits=limits.model_copy(update={"budget_bytes": size}))
+    over = check(limits=limits.model_copy(update={"budget_bytes": size - 1}))
+    assert exact.passed
+    assert failed(over) == ["bytes of the package"]
+
+
+def test_a_network_that_overflows_float16_is_caught(check, network, package_of):
+    large = copy.deepcopy(network)
+    with torch.no_grad():
+        large.features[7].weight.mul_(3e5)
+        large.features[7].bias.mul_(3e5)
+        large.dense[0].weight.div_(3e5)
+    path = package_of(large)
+    verification = check(network=large, fp16_path=path, shipped_path=path)
+    assert "fp16 package against PyTorch: mean probability difference" in failed(verification)
+    json.dumps(verification.to_dict(), allow_nan=False)
+
+
+def test_the_package_of_another_network_is_refused(check, make_network, package_of):
+    other = make_network()
+    other.dense = nn.Sequential(nn.Linear(144 * 16, 24), nn.ReLU(), nn.Linear(24, 24))
+    with pytest.raises(PocketAffectError, match="converted from this network"):
+        check(shipped_path=package_of(other.eval()))
+
+
+def test_a_network_left_in_training_mode_is_verified_in_evaluation_mode(check, network):
+    training = copy.deepcopy(network).train()
+    assert check(network=training).passed
+    assert training.training
+
+
+def test_images_without_labels_are_refused(check, samples):
+    with pytest.raises(PocketAffectError, match="0 expressions"):
+        check(expression=np.full_like(samples.expression, -1))
+
+
+def test_a_value_of_nan_fails_every_numeric_comparison():
+    assert not any(Check("any", float("nan"), 0.5, sign).passed for sign in ("<", "<=", ">="))
+    assert dataclasses.asdict(Check("any", 1.0, 0.5, ">="))["value"] == 1.0
