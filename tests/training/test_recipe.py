@@ -86,11 +86,18 @@ class Steps(pl.Callback):
             raise RuntimeError("stopped")
 
 
-def test_all_parts_together_learn_and_end_with_the_same_bytes_after_an_interruption(shards, teacher, tmp_path):
+def test_all_parts_together_learn(shards, teacher, tmp_path):
+    settings = EVERYTHING | {"distill": DISTILL | {"teacher": str(teacher)}, "learning_rate": 0.02, "accumulate": 2}
+    history = fit(shards, tmp_path, **settings, epochs=12)
+    # 2.08 = log(8) is chance; ten runs, of five seeds and two kinds of instructions, ended between 1.41 and 1.66.
+    assert history[0]["validation_expression_loss"] == pytest.approx(np.log(8), abs=0.02)
+    assert history[-1]["validation_expression_loss"] < 1.85
+
+
+def test_all_parts_together_end_with_the_same_bytes_after_an_interruption(shards, teacher, tmp_path):
     settings = EVERYTHING | {"distill": DISTILL | {"teacher": str(teacher)}, "epochs": 3, "learning_rate": 0.02}
     steps = Steps()
     history = fit(shards, tmp_path / "whole", steps, **settings)
-    assert history[-1]["validation_expression_loss"] < history[0]["validation_expression_loss"]
     assert {row["expression_weight"] for row in history} != {TRAIN["expression_weight"]}
     assert len(steps.states) == 3 * 2  # 6 batches an epoch, 4 to a step, the last two a step of their own
     with pytest.raises(RuntimeError, match="stopped"):
