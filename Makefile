@@ -45,9 +45,10 @@ test: setup ## the fast tests
 test-all: setup ## all tests
 	$(BIN)/pytest -m ''
 
-lint: setup ## style and common mistakes
+lint: setup ## style, common mistakes and misspellings
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	git ls-files -z | xargs -0 $(BIN)/codespell
 
 format: setup ## mend what can be mended by itself
 	$(BIN)/ruff check --fix .
