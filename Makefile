@@ -8,16 +8,19 @@ export DVC_NO_ANALYTICS := 1
 # The stages' `python` is the environment's.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 UV := $(shell sed -n 's/^uv==\([^ ;]*\).*/\1/p' requirements.lock)
+# A .venv that was moved or copied here, or whose Python is gone, runs nothing, or another checkout's code.
+FOREIGN := $(shell test -x $(BIN)/python && grep -qsF -- " $$(pwd -P)/.venv" .venv/pyvenv.cfg || echo foreign)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro summary web app test test-all lint format types doctor lock clean
+.PHONY: foreign help setup repro summary web app test test-all lint format types doctor lock clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(BIN)/.ready ## make .venv from requirements.lock
 
-$(BIN)/.ready: requirements.lock pyproject.toml
+$(BIN)/.ready: requirements.lock pyproject.toml $(FOREIGN)
+	@test -z "$(FOREIGN)" || { test ! -e .venv || echo ".venv was not made here: making it anew" >&2; rm -rf .venv; }
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
 	  { echo "error: $$($(PYTHON) --version) found, Python 3.11 to 3.13 needed; do: make setup PYTHON=python3.11" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv

@@ -1,5 +1,7 @@
 """Judges the trained network on the validation split, beside its floor rows."""
 
+import own_sources  # noqa: F401
+
 from pocketaffect import paths
 from pocketaffect.arithmetic import pin_arithmetic
 from pocketaffect.config import Params

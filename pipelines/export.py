@@ -1,5 +1,7 @@
 """Converts the network to Core ML, executes the file against PyTorch, and writes it if every check holds."""
 
+import own_sources  # noqa: F401
+
 from pocketaffect import paths
 from pocketaffect.arithmetic import pin_arithmetic
 from pocketaffect.config import Params

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import own_sources  # noqa: F401
+
 from pocketaffect import paths
 from pocketaffect.config import Params
 from pocketaffect.stage import run_stage

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import own_sources  # noqa: F401
+
 from pocketaffect import paths
 from pocketaffect.stage import run_stage
 

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import own_sources  # noqa: F401
+
 from pocketaffect.arithmetic import pin_arithmetic
 from pocketaffect.config import Params
 from pocketaffect.stage import require_networks, run_stage

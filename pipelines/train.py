@@ -2,6 +2,8 @@
 
 import sys
 
+import own_sources  # noqa: F401
+
 from pocketaffect.config import Params
 from pocketaffect.stage import require_networks, run_stage
 from pocketaffect.training.launch import launch_training

@@ -6,6 +6,8 @@ import logging
 import shutil
 from typing import TYPE_CHECKING
 
+import own_sources  # noqa: F401
+
 from pocketaffect import paths
 from pocketaffect.stage import run_stage
 

@@ -57,7 +57,7 @@ def test_a_healthy_repository_has_no_findings(root):
     assert bad(root) == []
     names = {finding.name for finding in examine(root)}
     assert names == {
-        *("python", "packages", "git", "dvc", "params.yaml", "data", "store"),
+        *("python", "sources", "packages", "git", "dvc", "params.yaml", "data", "store"),
         *("disk", "telemetry", "checkpoints"),
     }
 

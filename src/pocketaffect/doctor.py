@@ -15,6 +15,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
+from pocketaffect.checkout import USE_OWN, find_foreign_sources
 from pocketaffect.config import PARAMS_FILE, load_params
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.files import read_yaml
@@ -52,6 +53,7 @@ def examine(root: Path) -> list[Finding]:
     """Looks at the repository at `root` and this environment; changes nothing and never raises."""
     checks: tuple[tuple[str, Callable[[Path], Iterator[Finding]]], ...] = (
         ("python", _examine_python),
+        ("sources", _examine_sources),
         ("packages", _examine_packages),
         ("programs", _examine_programs),
         ("params.yaml", _examine_params),
@@ -84,6 +86,13 @@ def _examine_python(_root: Path) -> Iterator[Finding]:
         found = "not on PATH" if called is None else f"{called}, of another environment"
         detail = f"`python`, which dvc repro runs the stages with, is {found}"
         yield Finding("python", "warning", detail, ". .venv/bin/activate, then dvc repro; or make repro")
+
+
+def _examine_sources(root: Path) -> Iterator[Finding]:
+    if foreign := find_foreign_sources(root):
+        yield Finding("sources", "warning", f"{foreign}; stages run this checkout's", USE_OWN)
+    else:
+        yield Finding("sources", "ok", f"those in {Path(__file__).parent} run")
 
 
 def _examine_packages(root: Path) -> Iterator[Finding]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -28,9 +27,8 @@ def run_stage(folder: Path, *, dependency: str | None = None, **settings) -> str
         section, _, key = name.partition("__")
         params[section][key] = params[section][key] | value if isinstance(value, dict) else value
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    shutil.copy(ROOT / "pipelines" / "sweep.py", folder)
     done = subprocess.run(
-        [sys.executable, "sweep.py"],
+        [sys.executable, str(ROOT / "pipelines" / "sweep.py")],
         cwd=folder,
         env=os.environ | {"DVC_STAGE": f"{STAGE}:sweep"},
         capture_output=True,

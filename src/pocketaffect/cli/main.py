@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from pocketaffect import __version__
+from pocketaffect.checkout import USE_OWN, find_foreign_sources
 from pocketaffect.cli import audit, compare, data, models, music, predict, registry, serve, study, sweep, train
 from pocketaffect.errors import PocketAffectError
 
@@ -24,6 +25,8 @@ class Commands(click.Group):
         from pocketaffect.telemetry import disable_telemetry
 
         disable_telemetry()
+        if foreign := find_foreign_sources(Path()):
+            click.echo(f"warning: {foreign}\n  do:      {USE_OWN}", err=True)
         try:
             return super().invoke(ctx)
         except PocketAffectError as error:
