@@ -149,5 +149,19 @@ def count_rows(content: bytes) -> int:
         text.decode("utf-8", "replace") for text in re.split(rb"\r\n|\r|\n", content.removeprefix(b"\xef\xbb\xbf"))
     ]
     rows = [text for text in found if text.strip(', "\t')]
-    names = {field.strip().strip('"') for field in rows[0].split(",")}
-    return len(rows) - bool(names & {"subDirectory_filePath", "expression"})
+    names = {re.sub(r"[^a-z0-9]", "", field.lower()) for field in rows[0].split(",")}
+    known = {
+        "subdirectoryfilepath",
+        "identity",
+        "subject",
+        "personid",
+        *(name.replace("_", "") for name in CSV_COLUMNS),
+    }
+    return len(rows) - bool(names & known or not any(is_number(cell) for cell in re.split("[,;]", rows[0])))
+
+
+def is_number(cell: str) -> bool:
+    try:
+        return float(cell.strip(' "')) is not None
+    except ValueError:
+        return False

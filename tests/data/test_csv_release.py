@@ -77,6 +77,44 @@ def test_columns_are_found_by_name_whatever_their_order(tmp_path):
     assert_two_rows(*read_training(tmp_path, lines(*reordered, header=None)))
 
 
+SPELLINGS = [str.upper, str.lower, str.title, lambda name: name.replace("_", " "), lambda name: f" {name.swapcase()} "]
+
+
+@pytest.mark.parametrize("spell", SPELLINGS)
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_header_is_known_however_it_is_spelt_and_ordered(tmp_path, spell, order):
+    table = [
+        f"{text},{more}".split(",") for text, more in zip((HEADER, *TWO_ROWS), ("identity", "A", "B"), strict=True)
+    ]
+    table[0] = [spell(name) for name in table[0]]
+    content = lines(*(",".join(fields[::order]) for fields in table), header=None)
+    found = read_annotations(DataFolder.open(write_copy(tmp_path, content)))
+    assert_two_rows(found.rows[found.rows["list"] == "training.csv"], found.unsplit)
+    assert found.rows["identity"].to_list() == ["A", "B", ""]
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        (HEADER.replace("face_x", "face_left"), ["missing: face_x", "'face_left' to face_x"]),
+        (HEADER.upper().replace("VALENCE", "VALENZ"), ["missing: valence", "'VALENZ' to valence"]),
+        ("path,x,y,w,h,points,label,v,a", ["missing: subDirectory_filePath, face_x", "found:   path, x, y"]),
+        (HEADER.replace(",", ";"), ["missing", "separate the columns by commas, not by ';'"]),
+        (HEADER.replace(",", "\t"), ["missing", "separate the columns by commas, not by '\\t'"]),
+        (HEADER.replace("arousal", "VALENCE"), ["missing: arousal"]),
+    ],
+)
+def test_names_that_are_no_columns_are_refused_and_never_read_by_position(tmp_path, header, words):
+    with pytest.raises(PocketAffectError) as caught:
+        read_training(tmp_path, lines(*TWO_ROWS, header=header))
+    assert all(word in str(caught.value) for word in [*words, "training.csv, line 1"]), str(caught.value)
+
+
+def test_a_column_given_twice_in_two_spellings_is_named(tmp_path):
+    with pytest.raises(PocketAffectError, match=r"column\(s\) given twice: expression"):
+        read_training(tmp_path, lines(row() + ",5", header=HEADER + ",Expression"))
+
+
 def test_blank_lines_between_rows_keep_the_line_numbers(tmp_path):
     rows, unsplit = read_training(tmp_path, lines("", row(), "", " \t", row("1/b.jpg"), "1/c.jpg,1,2", ""))
     assert rows["line"].to_list() == [3, 6]
@@ -222,7 +260,9 @@ def test_a_row_without_a_path_is_no_path_to_a_file(tmp_path):
 
 def test_a_missing_column_is_named(tmp_path):
     without = [",".join(fields.split(",")[:6] + fields.split(",")[8:]) for fields in (HEADER, row())]
-    with pytest.raises(PocketAffectError, match=r"training\.csv: column\(s\) missing: expression, valence\n") as caught:
+    with pytest.raises(
+        PocketAffectError, match=r"training\.csv, line 1: column\(s\) missing: expression, valence\n"
+    ) as caught:
         read_training(tmp_path, lines(*without, header=None))
     assert "arousal" in str(caught.value)
 
@@ -249,10 +289,12 @@ def test_a_line_without_end_is_refused_before_it_fills_the_memory(tmp_path, monk
         (HEADER.encode(), ["no rows", "a header line alone"]),
         (lines("", "  "), ["no rows", "a header line alone"]),
         (lines("a,b", "c"), ["no rows", "2 line(s) without the 9 columns; line 2: 'a,b'"]),
-        (b"a,b\nc,d\n", ["first line: neither a header nor a row", "2 column(s): 'a,b'", "subDirectory_filePath"]),
-        (lines(row()).replace(b",", b";"), ["first line: neither a header nor a row"]),
+        (b"a,b\nc,d\n", ["line 1: column(s) missing: subDirectory_filePath", "found:   a, b"]),
+        (b"a,1\nc,2\n", ["first line: neither a header nor a row", "2 column(s): 'a,1'", "subDirectory_filePath"]),
+        (lines(row()).replace(b",", b";"), ["line 1: column(s) missing", "separate the columns by commas"]),
+        (lines(row(), header=None).replace(b",", b";"), ["first line: neither a header nor a row"]),
         (lines(row()).decode().encode("utf-16"), ["UTF-16", "save it as UTF-8"]),
-        (b"\x89PNG\r\n\x1a\n\0\0", ["first line: neither a header nor a row"]),
+        (b"\x89PNG\r\n\x1a\n\0\0", ["line 1: column(s) missing"]),
     ],
 )
 def test_a_list_without_rows_says_what_was_found(tmp_path, content, words):

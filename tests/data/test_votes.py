@@ -41,9 +41,10 @@ def test_votes_become_shares_in_the_labels_order(tmp_path):
     assert np.isnan(votes.shares[1]).all()
 
 
-def test_columns_are_found_by_name_and_any_line_end_is_read(tmp_path):
-    shuffled = [PATH_COLUMN, *VOTE_COLUMNS][::-1]
-    votes = read(tmp_path, "0,0,0,0,0,0,0,0,10,0,1//a.jpg", header=",".join(shuffled), end="\r\n")
+@pytest.mark.parametrize("spell", [str, str.upper, str.title])
+def test_columns_are_found_by_name_and_any_line_end_is_read(tmp_path, spell):
+    shuffled = ",".join([PATH_COLUMN, *VOTE_COLUMNS][::-1])
+    votes = read(tmp_path, "0,0,0,0,0,0,0,0,10,0,1//a.jpg", header=spell(shuffled), end="\r\n")
     assert votes.paths.to_pylist() == ["1/a.jpg"]
     assert votes.shares[0, EXPRESSIONS.index("happiness")] == 1
 
@@ -69,7 +70,8 @@ ZEROS = ",0" * 9
         (["1/a.jpg,1,1" + ZEROS], HEADER + ",fear", ["line 1: column(s) given twice: fear"]),
         ([], HEADER, ["no rows", "a header line alone"]),
         ([], "", ["no rows", "an empty file"]),
-        ([], "1/a.jpg,1" + ZEROS, ["line 1: column(s) missing: subDirectory_filePath"]),
+        ([], "1/a.jpg,1" + ZEROS, ["line 1: no header line", "1/a.jpg,1"]),
+        (["1/a.jpg,1" + ZEROS], HEADER.replace("anger", "ANGR"), ["missing: anger", "'ANGR' to anger"]),
     ],
 )
 def test_bad_votes_name_the_file_the_line_and_what_is_allowed(tmp_path, rows, header, words):

@@ -96,6 +96,15 @@ def test_a_file_that_is_no_catalogue_is_refused(tmp_path, content, problem):
         Catalogue.load(tmp_path / "c.csv")
 
 
+def test_a_catalogue_s_columns_are_found_in_any_case_and_order(curated, tmp_path):
+    table = [line.split(",") for line in CURATED.read_text(encoding="utf-8").splitlines() if '"' not in line]
+    table[0] = [name.upper() for name in table[0]]
+    (tmp_path / "c.csv").write_text("\n".join(",".join(cells[::-1]) for cells in table), encoding="utf-8")
+    found = Catalogue.load(tmp_path / "c.csv")
+    assert len(found) == len(table) - 1
+    assert set(found.tracks) <= set(curated.tracks)
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(PocketAffectError, match="not readable"):
         Catalogue.load(tmp_path / "no.csv")

@@ -149,15 +149,30 @@ def test_a_missing_column_is_named_with_the_names_it_may_have(tmp_path):
         import_tracks(file)
 
 
-def test_an_unknown_scale_is_refused_and_can_be_named(tmp_path):
+@pytest.mark.parametrize("column", ["energy", "Arousal", "nrgy"])
+def test_an_unknown_scale_is_refused_and_can_be_named_as_the_error_says(tmp_path, column):
     rows = [(f"T{number}", f"A{number}", 0.5, number * 10) for number in range(50)]
-    file = write_list(tmp_path / "x.csv", ("title", "artist", "valence", "energy"), rows)
-    with pytest.raises(PocketAffectError, match=r"column energy is on no scale(.|\n)*--scale energy=0-100"):
+    file = write_list(tmp_path / "x.csv", ("title", "artist", "valence", column), rows)
+    advice = rf"column {column} is on no scale(.|\n)*`--scale energy=0-100` keeps 11 of 50 rows"
+    with pytest.raises(PocketAffectError, match=advice):
         import_tracks(file)
     imported = import_tracks(file, {"energy": "0-100"})
     assert (len(imported.tracks), len(imported.problems)) == (11, 39)
     with pytest.raises(PocketAffectError, match="--scale: unknown"):
         import_tracks(file, {"energy": "0-7"})
+
+
+def test_a_scale_that_keeps_no_row_is_not_advised(tmp_path):
+    rows = [(f"T{number}", f"A{number}", 0.5, number + 1000) for number in range(50)]
+    with pytest.raises(PocketAffectError, match=r"column energy is on no scale") as caught:
+        import_tracks(write_list(tmp_path / "x.csv", ("title", "artist", "valence", "energy"), rows))
+    assert "--scale" not in str(caught.value)
+
+
+def test_a_column_in_two_spellings_is_refused(tmp_path):
+    file = write_list(tmp_path / "x.csv", ("title", "artist", "valence", "Energy", "energy"), [("a", "b", 0, 0, 1)])
+    with pytest.raises(PocketAffectError, match=r"a column occurs twice\n.*Energy, energy"):
+        import_tracks(file)
 
 
 def test_a_list_without_a_sound_row_is_refused(tmp_path):

@@ -100,7 +100,7 @@ class Catalogue:
             PocketAffectError: The file is no catalogue, cannot be read, or holds no sound row.
         """
         path = file or CURATED
-        table = read_table(path)
+        table = read_table(path, COLUMNS)
         if missing := [column for column in COLUMNS if column not in table.header]:
             raise PocketAffectError(
                 f"{path}: no catalogue of ours",

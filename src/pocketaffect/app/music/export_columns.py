@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from pocketaffect.data.release.headers import plain_name
 from pocketaffect.errors import PocketAffectError
 
 NAMES: Final[dict[str, tuple[str, ...]]] = {
@@ -77,7 +77,7 @@ def recognise_columns(header: Sequence[str], path: Path) -> dict[str, list[str]]
     Raises:
         PocketAffectError: A required column is missing.
     """
-    plain = {name: re.sub(r"[^a-z0-9]", "", name.casefold()) for name in header}
+    plain = {name: plain_name(name) for name in header}
     found = {}
     for meaning, names in NAMES.items():
         columns = sorted((name for name in header if plain[name] in names), key=lambda name: names.index(plain[name]))
@@ -95,27 +95,36 @@ def recognise_columns(header: Sequence[str], path: Path) -> dict[str, list[str]]
 
 def name_source(header: Sequence[str]) -> str:
     """Whose style of list it is."""
-    plain = {re.sub(r"[^a-z0-9]", "", name.casefold()) for name in header}
+    plain = {plain_name(name) for name in header}
     if plain & SPOTIFY_MARKS:
         return "Spotify-style"
     return "Deezer-style" if plain & DEEZER_MARKS else "other"
 
 
-def choose_scale(numbers: npt.NDArray[np.float64], column: str, path: Path) -> Scale:
+def choose_scale(numbers: npt.NDArray[np.float64], meaning: str, column: str, path: Path) -> Scale:
     """The narrowest scale that nearly all numbers of a column lie on.
+
+    Args:
+        numbers: The column's.
+        meaning: "valence" or "energy", as `--scale` takes it.
+        column: What the list calls it.
+        path: The list, for errors.
 
     Raises:
         PocketAffectError: They lie on none.
     """
     allowed_outside = max(1, int(_OUTLIERS * len(numbers))) if len(numbers) > 2 else 0
+    outside = {scale: int(((numbers < scale.low) | (numbers > scale.high)).sum()) for scale in SCALES}
     for scale in SCALES:
-        outside = int(((numbers < scale.low) | (numbers > scale.high)).sum())
-        if outside <= allowed_outside:
+        if outside[scale] <= allowed_outside:
             return scale
     low, middle, high = min(numbers), statistics.median(numbers), max(numbers)
+    nearest = min(SCALES, key=lambda scale: outside[scale])
+    kept = len(numbers) - outside[nearest]
     raise PocketAffectError(
         f"{path}: column {column} is on no scale that we know",
         found=f"{low:g} to {high:g}, median {middle:g}",
         allowed=", ".join(scale.name for scale in SCALES),
-        todo=f"bring it to 0..1, or say which it is: --scale {column}=0-100",
+        todo="bring it to 0..1"
+        + (f"; or `--scale {meaning}={nearest.name}` keeps {kept:,} of {len(numbers):,} rows" if kept else ""),
     )

@@ -109,7 +109,7 @@ def import_tracks(file: Path, scales: Mapping[str, str] | None = None) -> Import
     for name in ("valence", "energy"):
         column = columns[name][0]
         values = np.array([getattr(row, name) for row in rows])
-        scale = _named_scale(scales[name]) if scales and name in scales else choose_scale(values, column, file)
+        scale = _named_scale(scales[name]) if scales and name in scales else choose_scale(values, name, column, file)
         outside = (values < scale.low) | (values > scale.high)
         problems += [
             Problem(row.line, f"{column}: {value:g} is not on the column's scale {scale.name}")

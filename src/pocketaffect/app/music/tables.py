@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from pocketaffect.data.release.headers import match_header, plain_name
 from pocketaffect.errors import PocketAffectError
 
 MAX_BYTES: Final = 512 << 20
@@ -60,8 +61,12 @@ class Table:
                 problems.append(Problem(number, f"{len(values)} value(s) under {len(self.header)} columns"))
 
 
-def read_table(path: Path) -> Table:
+def read_table(path: Path, known: Sequence[str] = ()) -> Table:
     """Reads a CSV file with a header line: UTF-8 or UTF-16 with its mark, separated by comma, semicolon, tab or bar.
+
+    Args:
+        path: The file.
+        known: Columns that the header names so, whatever case and blanks it writes them with.
 
     Raises:
         PocketAffectError: There is no such file, it is too large, in another encoding, or has no header line.
@@ -71,14 +76,18 @@ def read_table(path: Path) -> Table:
     lines = text.split("\n" if "\n" in text else "\r")
     separator = max(SEPARATORS, key=lines[0].count)
     try:
-        header = tuple(value.strip() for value in next(csv.reader((lines[0],), delimiter=separator), []))
+        cells = [value.strip() for value in next(csv.reader((lines[0],), delimiter=separator), [])]
     except csv.Error as error:
         raise PocketAffectError(f"{path}: header line is not readable as CSV", found=error) from None
-    if not any(header):
-        raise PocketAffectError(f"{path}: no header line", allowed="CSV whose first line names the columns")
-    if repeated := sorted({name for name in header if name and header.count(name) > 1}):
+    header = match_header(cells, known) if known else cells
+    if header is None or not any(header):
+        raise PocketAffectError(
+            f"{path}: no header line", found=repr(lines[0][:80]), allowed="CSV whose first line names the columns"
+        )
+    plain = [plain_name(name) for name in header]
+    if repeated := [name for name, same in zip(header, plain, strict=True) if same and plain.count(same) > 1]:
         raise PocketAffectError(f"{path}: a column occurs twice", found=", ".join(repeated))
-    return Table(header, separator, lines)
+    return Table(tuple(header), separator, lines)
 
 
 def _read_text(path: Path) -> str:

@@ -15,11 +15,12 @@ from pocketaffect.data.release.delimited import (
     Lines,
     Rows,
     parse_numbers,
-    read_header,
     read_lines,
+    split_cells,
     split_columns,
     tidy_paths,
 )
+from pocketaffect.data.release.headers import check_header, match_header
 from pocketaffect.data.release.rows import (
     BOX_COLUMNS,
     EYE_COLUMNS,
@@ -175,25 +176,17 @@ class _Columns:
 def _find_columns(lines: Lines, name: str) -> tuple[_Columns, Lines]:
     """The columns, in AffectNet's own order where the first line is a row; and the lines that are rows."""
     first = lines.text[0].as_py()
-    names = read_header(first)
-    if CSV_COLUMNS[0] not in names and "expression" not in names:
-        if len(names) == len(CSV_COLUMNS):
+    cells = split_cells(first)
+    names = match_header(cells, (*CSV_COLUMNS, *IDENTITY_COLUMNS))
+    if names is None:
+        if len(cells) == len(CSV_COLUMNS):
             return _Columns(list(CSV_COLUMNS), header=False, identity=""), lines
         raise PocketAffectError(
             f"{name}, first line: neither a header nor a row",
-            found=f"{len(names)} column(s): {first[:80]!r}",
+            found=f"{len(cells)} column(s): {first[:80]!r}",
             allowed=f"a header with {', '.join(CSV_COLUMNS)}; or rows of these {len(CSV_COLUMNS)} columns",
         )
-    for problem, wrong in (
-        ("missing", [column for column in CSV_COLUMNS if column not in names]),
-        ("given twice", [column for column in CSV_COLUMNS if names.count(column) > 1]),
-    ):
-        if wrong:
-            raise PocketAffectError(
-                f"{name}: column(s) {problem}: {', '.join(wrong)}",
-                found=", ".join(names),
-                allowed=", ".join(CSV_COLUMNS),
-            )
+    check_header(names, CSV_COLUMNS, f"{name}, line {lines.numbers[0]}", known=IDENTITY_COLUMNS)
     identity = next((column for column in IDENTITY_COLUMNS if column in names), "")
     return _Columns(names, header=True, identity=identity), Lines(lines.numbers[1:], lines.text[1:])
 

@@ -106,9 +106,9 @@ def _as_text(content: bytes) -> pa.StringArray:
         return pa.array([content.decode("utf-8", "replace")], pa.string())
 
 
-def read_header(first: str) -> list[str]:
-    """The fields of a line, without the quotes and blanks around them."""
-    return [field.strip().strip('"').strip() for field in first.split(",")]
+def split_cells(line: str) -> list[str]:
+    """Splits a line into its cells, without the quotes and blanks around them."""
+    return [field.strip().strip('"').strip() for field in line.split(",")]
 
 
 @dataclass(frozen=True)

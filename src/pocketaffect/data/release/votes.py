@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from pocketaffect.data.release.delimited import Lines, parse_numbers, read_header, read_lines, split_columns, tidy_paths
+from pocketaffect.data.release.delimited import Lines, parse_numbers, read_lines, split_cells, split_columns, tidy_paths
+from pocketaffect.data.release.headers import check_header, match_header
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.labels import EXPRESSIONS
 
@@ -35,6 +36,7 @@ VOTE_COLUMNS: Final = (
     "unknown",
     "NF",
 )
+_HEADER: Final = f"a header with {', '.join((PATH_COLUMN, *VOTE_COLUMNS))}"
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ def read_votes(folder: DataFolder, path: str = VOTES_FILE) -> Votes:
             numbers.append(rows.numbers)
     if names is None or not sum(map(len, paths)):
         raise PocketAffectError(
-            f"{name}: no rows", found="an empty file" if names is None else "a header line alone", allowed=_allowed()
+            f"{name}: no rows", found="an empty file" if names is None else "a header line alone", allowed=_HEADER
         )
     joined = pa.chunked_array(paths).combine_chunks()
     _refuse_repeated(joined, np.concatenate(numbers), name)
@@ -126,24 +128,15 @@ def find_soft_labels(
     return soft, counts
 
 
-def _allowed() -> str:
-    return f"a header with {', '.join((PATH_COLUMN, *VOTE_COLUMNS))}"
-
-
 def _read_names(lines: Lines, name: str) -> list[str]:
-    names = read_header(lines.text[0].as_py())
+    first = lines.text[0].as_py()
     known = (PATH_COLUMN, *VOTE_COLUMNS)
-    for problem, wrong in (
-        ("missing", [column for column in known if column not in names]),
-        ("unknown", [column for column in names if column not in known]),
-        ("given twice", [column for column in known if names.count(column) > 1]),
-    ):
-        if wrong:
-            raise PocketAffectError(
-                f"{name}, line {lines.numbers[0]}: column(s) {problem}: {', '.join(wrong)[:200]}",
-                found=", ".join(names)[:200],
-                allowed=_allowed(),
-            )
+    names = match_header(split_cells(first), known)
+    if names is None:
+        raise PocketAffectError(
+            f"{name}, line {lines.numbers[0]}: no header line", found=repr(first[:80]), allowed=_HEADER
+        )
+    check_header(names, known, f"{name}, line {lines.numbers[0]}", others=False)
     return names
 
 
