@@ -122,6 +122,18 @@ def test_a_bug_is_not_dressed_up_as_the_user_s_problem(monkeypatch):
     assert not isinstance(result.exception, PocketAffectError)
 
 
+def test_a_full_disk_is_named_by_every_command(monkeypatch):
+    def fail(_root: Path) -> str:
+        with Path("/dev/full").open("wb", buffering=0) as stream:
+            stream.write(b"x")
+        return ""
+
+    monkeypatch.setattr("pocketaffect.summary.summarise", fail)
+    result = run("summary")
+    assert result.exit_code == 1
+    assert "disk full" in result.output
+
+
 def test_data_use_and_data_sample_point_the_pipeline_there_and_back(tmp_path, monkeypatch):
     (tmp_path / "repository").mkdir()
     monkeypatch.chdir(tmp_path / "repository")

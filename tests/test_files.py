@@ -81,27 +81,76 @@ def test_a_full_disk_is_named_with_what_is_free(tmp_path):
     assert names(tmp_path) == ["a.txt"]
 
 
-LIMITED = """
+WRITERS = {
+    "bytes": "draft.write_bytes(bytes(5_000_000))",
+    "numpy": "import numpy; numpy.save(draft.open('wb'), numpy.zeros(700_000))",
+    "mapped": "import numpy; numpy.lib.format.open_memmap(draft, 'w+', numpy.uint8, (5_000_000,))[:] = 1",
+    "parquet": "import pyarrow as a, pyarrow.parquet as q; q.write_table(a.table({'a': range(2_000_000)}), draft)",
+    "sqlite": "draft.mkdir(); import sqlite3; c = sqlite3.connect(draft / 'b'); c.execute('create table a (b)'); "
+    "c.execute('insert into a values (zeroblob(5000000))'); c.commit()",
+    "torch": "import torch; torch.save(torch.zeros(2_000_000), draft)",
+    "safetensors": "import torch; from safetensors.torch import save_file as s; s({'a': torch.zeros(2000000)}, draft)",
+}
+WRITE = """
 import resource, sys
 from pathlib import Path
 from pocketaffect.files import write_atomically
-resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+if sys.argv[2] != "none":
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 try:
     with write_atomically(Path(sys.argv[1])) as draft:
-        draft.write_bytes(bytes(5000))
+        {writer}
 except Exception as error:
     print(type(error).__name__, error)
 """
+SLOW_WRITERS = ("torch", "safetensors")
 
 
-def test_a_write_that_the_system_cuts_short_is_named(tmp_path):
+def write_too_much(target: Path, writer: str, limit: str) -> str:
+    code = WRITE.format(writer=WRITERS[writer])
+    done = subprocess.run([sys.executable, "-c", code, str(target), limit], capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    "writer", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW_WRITERS else name for name in WRITERS]
+)
+def test_a_write_that_a_limit_on_file_sizes_cuts_short_is_named_whichever_library_writes(tmp_path, writer):
     (tmp_path / "a.bin").write_text("old")
-    done = subprocess.run(
-        [sys.executable, "-c", LIMITED, str(tmp_path / "a.bin")], capture_output=True, text=True, check=True
-    )
-    assert done.stdout.startswith(f"PocketAffectError {tmp_path}/a.bin: cannot be written\n  found:   [Errno 27]")
+    said = write_too_much(tmp_path / "a.bin", writer, "100 KB")
+    assert said.startswith(f"PocketAffectError {tmp_path}/a.bin: the system lets no file grow that far\n"), said
+    assert "allowed: files of up to 100,000 bytes (`ulimit -f`)" in said
     assert (tmp_path / "a.bin").read_text() == "old"
     assert names(tmp_path) == ["a.bin"]
+
+
+@pytest.fixture(scope="module")
+def small_disk(tmp_path_factory):
+    """A file system of 2 MB; mounting one takes root's rights."""
+    place = tmp_path_factory.mktemp("small")
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", place], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("no right to mount a small file system")
+    yield place
+    subprocess.run(["umount", place], check=True)
+
+
+@pytest.mark.parametrize(
+    "writer",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name in SLOW_WRITERS else name
+        for name in WRITERS
+        if name != "mapped"  # a full disk kills who writes to mapped memory, before any code can tell
+    ],
+)
+def test_a_disk_that_fills_up_is_named_whichever_library_writes(small_disk, writer):
+    (small_disk / "a.bin").write_text("old")
+    said = write_too_much(small_disk / "a.bin", writer, "none")
+    assert said.startswith(f"PocketAffectError {small_disk}/a.bin: disk full\n  found:   "), said
+    assert (small_disk / "a.bin").read_text() == "old"
+    assert names(small_disk) == ["a.bin"]
 
 
 def test_other_errors_come_through_as_they_are(tmp_path):

@@ -18,7 +18,7 @@ from pocketaffect.stage import require_dependency
 ROOT = Path(__file__).parents[1]
 
 SCRIPT = """
-import errno, time
+import errno, resource, time
 from pathlib import Path
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.stage import run_stage
@@ -31,6 +31,9 @@ def main(params):
         raise PocketAffectError("in: not wanted", found=text.strip(), allowed="anything else", todo="mend it")
     if "full" in text:
         raise OSError(errno.ENOSPC, "No space left on device", "out/value")
+    if "too large" in text:  # as NumPy says it where `ulimit -f` cuts its file short
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20))
+        raise OSError("100 requested and 60 written")
     if "bug" in text:
         print({}["no such key"])
     if "missing file" in text:
@@ -100,9 +103,14 @@ KEPT = "kept:    the last good outputs of this stage are back in place"
             "refuse",
             "error in stage one: in: not wanted\n  found:   refuse\n  allowed: anything else\n  do:      mend it",
         ),
-        ("full", "error in stage one: disk full: [Errno 28] No space left on device: 'out/value'"),
+        ("full", "error in stage one: out/value: disk full\n  found:   "),
+        pytest.param(
+            "too large",
+            "error in stage one: .: the system lets no file grow that far\n  found:   100 requested and 60 written",
+            marks=pytest.mark.slow,
+        ),
     ],
-    ids=["refused", "disk full"],
+    ids=["refused", "disk full", "too large"],
 )
 def test_a_failing_stage_says_why_and_its_last_good_outputs_come_back(text, message, repository):
     (repository / "in").write_text(f"{text}\n")

@@ -6,13 +6,20 @@ import errno
 import glob
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pocketaffect.errors import PocketAffectError
+
+_FULL: Final = re.compile(
+    r"No space left on device|Disk quota exceeded|disk is full|\d+ requested and \d+ written|unexpected pos \d+ vs"
+)
+_TOO_LARGE: Final = re.compile("File too large|disk I/O error")
+"""What writers say that pass no error number on: those in Rust, SQLite, NumPy, PyTorch."""
 
 
 @contextmanager
@@ -36,14 +43,10 @@ def write_atomically(target: Path) -> Iterator[Path]:
             _remove(old)
             target.replace(old)
         draft.replace(target)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise PocketAffectError(
-                f"{target}: disk full",
-                found=f"{shutil.disk_usage(_existing(target)).free:,} bytes free",
-                todo="free some space (`dvc gc --workspace` removes old cached outputs), then repeat the command",
-            ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.EFBIG):
+    except Exception as error:
+        if refused := explain_failed_write(error, target):
+            raise refused from error
+        if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise PocketAffectError(f"{target}: cannot be written", found=error) from error
         raise
     finally:
@@ -51,6 +54,46 @@ def write_atomically(target: Path) -> Iterator[Path]:
             old.replace(target)
         _remove(draft)
         _remove(old)
+
+
+def explain_failed_write(error: BaseException, place: Path) -> PocketAffectError | None:
+    """Says that the disk is full or a file may not grow, where that is what an error or one behind it comes from.
+
+    Args:
+        error: What a writer raised.
+        place: What was to be written, or a folder on the same disk.
+    """
+    chain: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in chain:
+        chain.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    numbers, texts = {getattr(one, "errno", None) for one in chain}, " ".join(map(str, chain))
+    most = _file_limit()
+    if errno.EFBIG in numbers or (most and (_TOO_LARGE.search(texts) or _FULL.search(texts))):
+        return PocketAffectError(
+            f"{place}: the system lets no file grow that far",
+            found=" ".join(str(error).split())[:200],
+            allowed=f"files of up to {most:,} bytes (`ulimit -f`)" if most else "what the file system allows",
+            todo="`ulimit -f unlimited`, or write to another file system; then repeat the command",
+        )
+    if numbers & {errno.ENOSPC, errno.EDQUOT} or _FULL.search(texts):
+        return PocketAffectError(
+            f"{place}: disk full",
+            found=f"{shutil.disk_usage(_existing(place)).free:,} bytes free",
+            todo="free some space (`dvc gc --workspace` removes old cached outputs), then repeat the command",
+        )
+    return None
+
+
+def _file_limit() -> int | None:
+    """Bytes that a file of this process may have; None for any number."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    most = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    return None if most == resource.RLIM_INFINITY else most
 
 
 def _remove_abandoned(target: Path) -> None:

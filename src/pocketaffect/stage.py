@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import subprocess
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.files import read_yaml
+from pocketaffect.files import explain_failed_write, read_yaml
 from pocketaffect.telemetry import disable_telemetry
 
 if TYPE_CHECKING:
@@ -112,11 +111,11 @@ def run_stage(name: str, main: Callable[[Params], None]) -> None:
         again = "`dvc repro`" if "DVC_STAGE" in os.environ else "the same command"  # torchrun's, or SLURM's
         _fail(name, f"stage {name} was interrupted\n  {'do:':<9}{again} goes on", code=130)
     except Exception as error:
-        if not isinstance(error, OSError) or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        refused = explain_failed_write(error, Path(getattr(error, "filename", None) or "."))
+        if refused is None:
             _bring_back_outputs(name)
             raise
-        full = PocketAffectError(f"disk full: {error}", todo="free some space, then `dvc repro` again")
-        _fail(name, f"error in stage {name}: {full}", code=1)
+        _fail(name, f"error in stage {name}: {refused}", code=1)
 
 
 def _fail(name: str, message: str, *, code: int) -> NoReturn:

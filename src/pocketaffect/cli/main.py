@@ -18,7 +18,7 @@ from pocketaffect.errors import PocketAffectError
 
 
 class Commands(click.Group):
-    """Prints a `PocketAffectError` as it is and exits with 1."""
+    """Prints a `PocketAffectError` as it is, says when nothing more can be written, and exits with 1."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Runs the chosen command."""
@@ -29,8 +29,13 @@ class Commands(click.Group):
             click.echo(f"warning: {foreign}\n  do:      {USE_OWN}", err=True)
         try:
             return super().invoke(ctx)
-        except PocketAffectError as error:
-            click.echo(f"error: {error}", err=True)
+        except Exception as error:
+            from pocketaffect.files import explain_failed_write
+
+            told = error if isinstance(error, PocketAffectError) else explain_failed_write(error, Path())
+            if told is None:
+                raise
+            click.echo(f"error: {told}", err=True)
             sys.exit(1)
 
 
