@@ -12,7 +12,7 @@ UV := $(shell sed -n 's/^uv==\([^ ;]*\).*/\1/p' requirements.lock)
 FOREIGN := $(shell test -x $(BIN)/python && grep -qsF -- " $$(pwd -P)/.venv" .venv/pyvenv.cfg || echo foreign)
 
 .DEFAULT_GOAL := help
-.PHONY: foreign help setup repro summary web app test test-all lint format types doctor lock clean
+.PHONY: foreign help setup repro summary web app test test-all lint format types doctor lock deps clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,6 +66,9 @@ doctor: setup ## look for what could be wrong here
 lock: setup ## resolve requirements.lock anew from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-header --quiet --output-file requirements.lock
+
+deps: setup ## write what code each stage depends on into dvc.yaml, from the imports
+	$(BIN)/python -m pocketaffect.provenance.deps
 
 clean: ## remove the environment and what runs left behind; not mlruns
 	rm -rf .venv .work out sample data dvc_plots

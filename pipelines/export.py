@@ -16,7 +16,7 @@ def main(params: Params) -> None:
     from pocketaffect.export.tune import finetune_for_export
     from pocketaffect.files import write_atomically
     from pocketaffect.models.network import load_network
-    from pocketaffect.provenance import describe_origin
+    from pocketaffect.provenance.origin import describe_origin
 
     network = load_network(paths.MODEL)
     finetuned = finetune_for_export(network, open_split(paths.SHARDS, "train"), params.export, params.train)

@@ -9,6 +9,7 @@ SAMPLE: Final = Path("sample")
 DATA: Final = Path("data")
 DATA_FILE: Final = Path("data.dvc")
 LOCK_FILE: Final = Path("dvc.lock")
+PIPELINES: Final = Path("pipelines")
 
 OUTPUTS: Final = Path("out")
 MANIFEST: Final = OUTPUTS / "manifest"

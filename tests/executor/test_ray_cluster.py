@@ -131,7 +131,7 @@ def test_ranks_find_each_other_across_nodes_and_one_that_fails_ends_the_other(cl
 def test_nodes_with_other_code_or_another_folder_are_refused_before_any_work(cluster, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with monkeypatch.context() as context:
-        context.setattr("pocketaffect.executor.ray_cluster.hash_sources", lambda _: "older")
+        context.setattr("pocketaffect.executor.ray_cluster.hash_code", lambda: "older")
         with pytest.raises(PocketAffectError, match="another version of pocketaffect's code"):
             RayExecutor()
     executor = RayExecutor()

@@ -29,7 +29,7 @@ from pocketaffect.config import load_params
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.evaluation.prediction_table import read_predictions
 from pocketaffect.labels import SOFT_COLUMNS
-from pocketaffect.provenance import describe_origin
+from pocketaffect.provenance.origin import describe_origin
 from pocketaffect.registry.lineage.trace import trace
 from pocketaffect.registry.promotion.evidence import gather_evidence
 from pocketaffect.registry.store.publish import publish
@@ -73,6 +73,7 @@ def repository(tmp_path_factory) -> Path:
     root.mkdir()
     for name in ("params.yaml", "requirements.lock", ".gitignore"):
         shutil.copy(REPOSITORY / name, root / name)
+    shutil.copytree(REPOSITORY / paths.PIPELINES, root / paths.PIPELINES)
     md5 = "1" * 32 + ".dir"
     (root / "data.dvc").write_text(f"deps:\n- path: sample\nouts:\n- path: data\n  md5: {md5}\n")
     (root / "dvc.lock").write_text(f"stages:\n  validate:\n    deps:\n    - {{path: data, md5: {md5}}}\n")

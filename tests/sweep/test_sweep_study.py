@@ -61,7 +61,7 @@ def test_other_data_and_other_code_are_other_questions(root, monkeypatch):
     with pytest.raises(PocketAffectError, match="data: "):
         open_one(root)
     make_root(root)
-    monkeypatch.setattr("pocketaffect.sweep.study.hash_sources", lambda *_: "f" * 64)
+    monkeypatch.setattr("pocketaffect.sweep.study.hash_code", lambda *_: "f" * 64)
     with pytest.raises(PocketAffectError, match=r"code: [0-9a-f]{16} -> f{16}"):
         open_one(root)
 

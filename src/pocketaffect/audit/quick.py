@@ -29,7 +29,9 @@ ANSWER_TOLERANCE: Final = 1e-3
 """How far an answer may lie from the recorded one: far above what another processor's rounding does in one pass."""
 
 _DESCRIBE_ORIGIN: Final = (
-    "import json; from pocketaffect.config import load_params; from pocketaffect.provenance import describe_origin; "
+    "import json; from pocketaffect.config import load_params\n"
+    "try: from pocketaffect.provenance.origin import describe_origin\n"
+    "except ImportError: from pocketaffect.provenance import describe_origin  # at commits before 0.2.0\n"
     "print(json.dumps(describe_origin(load_params())))"
 )
 

@@ -22,7 +22,7 @@ from typing import Any, Final, TypeVar
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.executor.ray_worker import Place, RayWorker
 from pocketaffect.paths import WORK
-from pocketaffect.provenance import hash_sources
+from pocketaffect.provenance.code import hash_code
 from pocketaffect.telemetry import QUIET, TELEMETRY_OFF, disable_telemetry
 
 Job = TypeVar("Job")
@@ -167,7 +167,7 @@ class RayExecutor:
             token.unlink()
         for answer in answers:
             problem = answer.problem
-            if problem is None and answer.sources != hash_sources("."):
+            if problem is None and answer.sources != hash_code():
                 problem = "another version of pocketaffect's code"
             if problem is not None:
                 raise PocketAffectError(
@@ -224,7 +224,7 @@ def _greet(place: Place, token: Path) -> Greeting:
         place.enter()
     except PocketAffectError as error:
         return Greeting(name, str(error))
-    return Greeting(name, None, hash_sources("."), token.exists())
+    return Greeting(name, None, hash_code(), token.exists())
 
 
 def _call_job(place: Place, function: Callable[[Any], Any], job: Any) -> tuple[bool, Any]:

@@ -13,9 +13,9 @@ from filelock import FileLock
 from pocketaffect import paths
 from pocketaffect.config import Params
 from pocketaffect.data.shards.split import SUMMARY_FILE, read_summary
-from pocketaffect.data.shards.write import DECIDING_SOURCES, write_shards
+from pocketaffect.data.shards.write import write_shards
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.provenance import hash_sources
+from pocketaffect.provenance.code import hash_code
 
 logger = logging.getLogger(__name__)
 
@@ -85,6 +85,6 @@ def _fingerprint(params: Params, root: Path) -> str:
     content = {
         "manifest": hashlib.sha256((root / paths.MANIFEST_TABLE).read_bytes()).hexdigest(),
         "preprocess": params.preprocess.model_dump(include={"image_size", "margin", "align", "shard_images"}),
-        "sources": hash_sources(*DECIDING_SOURCES),
+        "sources": hash_code(write_shards.__module__),
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]

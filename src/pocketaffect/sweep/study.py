@@ -17,7 +17,7 @@ from pocketaffect import paths
 from pocketaffect.config import Params
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.export.size_table import FORMS
-from pocketaffect.provenance import hash_sources
+from pocketaffect.provenance.code import hash_code
 from pocketaffect.registry.lineage.file_metadata import digest_file
 from pocketaffect.registry.store.runs import flatten
 from pocketaffect.stage import list_networks
@@ -32,11 +32,8 @@ if TYPE_CHECKING:
 Direction = Literal["minimize", "maximize"]
 
 SETTINGS_ATTRIBUTE: Final = "settings"
-SOURCES: Final = (
-    *("arithmetic.py", "labels.py", "data/faces", "data/shards", "models", "training"),
-    *("export/size.py", "export/size_table.py", "sweep/space.py", "sweep/warm_start.py", "sweep/objective.py"),
-)
-"""What a trial's suggestion, bytes and score come from."""
+TRIAL: Final = ("pocketaffect.arithmetic", "pocketaffect.sweep.objective", "pocketaffect.sweep.warm_start")
+"""Modules that a trial's suggestion, bytes and score come from."""
 
 ASIDE: Final = frozenset({"trials", "workers", "executor", "storage"})
 """Of `sweep`: may change while a study goes on."""
@@ -95,7 +92,7 @@ def ask_question(params: Params, root: Path = Path()) -> Question:
     for _, network in list_networks(params, searched=True):
         there = (root / network).exists()  # if not, the training will say so
         settings[f"content of {network}"] = digest_file(root / network)[:16] if there else "missing"
-    settings["code"] = hash_sources(*SOURCES)[:16]
+    settings["code"] = hash_code(*TRIAL)[:16]
     settings["torch"] = str(torch.__version__)
     return Question(settings, re.sub(r"[^A-Za-z0-9_.-]", "-", params.register_.model_name))
 

@@ -11,7 +11,7 @@ from typing import Final
 from pocketaffect import paths
 from pocketaffect.config import Params
 from pocketaffect.files import write_atomically, write_json
-from pocketaffect.provenance import hash_sources
+from pocketaffect.provenance.code import hash_code
 from pocketaffect.sweep.objective import MODEL_FOLDER, Plan, prepare_params
 from pocketaffect.sweep.results import TrialRow, best_first, find_front
 from pocketaffect.sweep.space import Choice, Space
@@ -71,7 +71,7 @@ def measure_winner(plan: Plan, rows: Sequence[TrialRow]) -> Winner:
     made_from = {
         "trial": row.number,
         "export": prepare_params(plan.params, dict(row.settings)).export.model_dump(mode="json"),
-        "sources": hash_sources("export", "mlpackage", "precisions.py"),
+        "sources": hash_code("pocketaffect.export.export", "pocketaffect.export.tune"),
     }
     if known.is_file():
         content = json.loads(known.read_text(encoding="utf-8"))
@@ -96,7 +96,7 @@ def _export(plan: Plan, row: TrialRow) -> Winner:
     from pocketaffect.export.tune import finetune_for_export
     from pocketaffect.mlpackage.package import package_bytes
     from pocketaffect.models.network import WEIGHTS_FILE, load_network
-    from pocketaffect.provenance import describe_origin
+    from pocketaffect.provenance.origin import describe_origin
     from pocketaffect.sweep.shards import ensure_shards
     from pocketaffect.training.fit import train_network
 

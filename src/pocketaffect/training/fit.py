@@ -22,7 +22,7 @@ from pocketaffect.data.shards.split import Split, open_split, read_summary
 from pocketaffect.files import write_atomically
 from pocketaffect.models.network import AffectNetwork, NetworkSpec, count_parameters, save_network
 from pocketaffect.models.pretrained import PretrainedWeights, load_pretrained
-from pocketaffect.provenance import hash_sources
+from pocketaffect.provenance.code import hash_code
 from pocketaffect.training.callbacks import EpochLines, StopEarly, is_stale
 from pocketaffect.training.checkpoint import CHECKPOINT_STEM, AtomicCheckpointIO, find_checkpoint
 from pocketaffect.training.checks import refuse_uneven, refuse_untrainable
@@ -36,7 +36,6 @@ from pocketaffect.training.teacher import load_teacher
 logger = logging.getLogger(__name__)
 
 HISTORY_FILE: Final = "history.csv"
-SOURCES: Final = ("arithmetic.py", "labels.py", "data/shards", "models", "training")
 
 
 def train_network(
@@ -175,7 +174,7 @@ def fingerprint_run(
         "first_weights": hash_state(network.state_dict()),
         "teacher": None if teacher is None else [asdict(teacher.spec), hash_state(teacher.state_dict())],
         "train": params.model_dump(),
-        "sources": hash_sources(*SOURCES),
+        "sources": hash_code(__name__, "pocketaffect.arithmetic"),
         "torch": torch.__version__,
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

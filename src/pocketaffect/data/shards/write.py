@@ -39,7 +39,7 @@ from pocketaffect.data.shards.writer import SHARDS, ShardJob, ShardSettings, Sha
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.files import write_atomically, write_json
 from pocketaffect.labels import SPLITS
-from pocketaffect.provenance import hash_sources
+from pocketaffect.provenance.code import hash_code
 
 if TYPE_CHECKING:
     from pocketaffect.data.faces.crop import Align
@@ -47,13 +47,6 @@ if TYPE_CHECKING:
 
 FINGERPRINT: Final = re.compile(r"[0-9a-f]{16}")
 
-DECIDING_SOURCES: Final = tuple(
-    f"data/{name}.py"
-    for name in (
-        *("faces/crop", "faces/images", "release/places"),
-        *("shards/index", "shards/manifest", "shards/write", "shards/writer"),
-    )
-)
 DECIDING_PACKAGES: Final = ("numpy", "opencv-python-headless", "pillow", "pyarrow", "simplejpeg")
 
 
@@ -165,7 +158,7 @@ def _fingerprint(manifest_file: Path, decisive: dict[str, Any]) -> str:
     with manifest_file.open("rb") as stream:
         rows = hashlib.file_digest(stream, "sha256").hexdigest()
     packages = {name: version(name) for name in DECIDING_PACKAGES}
-    named = [decisive, rows, hash_sources(*DECIDING_SOURCES), packages]
+    named = [decisive, rows, hash_code(__name__), packages]
     return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:16]
 
 

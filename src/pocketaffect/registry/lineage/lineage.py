@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from pocketaffect import paths
 from pocketaffect.files import read_yaml
-from pocketaffect.provenance import read_data_hash
+from pocketaffect.provenance.origin import read_data_hash
 
 NO_GIT: Final = "no git"
 NO_COMMIT: Final = "no commit"

@@ -10,11 +10,10 @@ from typing import Final
 
 from pocketaffect.config import PARAMS_FILE, load_params
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.provenance import DECIDING_PARAMS, hash_settings
+from pocketaffect.provenance.origin import DECIDING_PARAMS, hash_settings
 from pocketaffect.registry.lineage.file_metadata import digest_file, read_file_metadata
-from pocketaffect.registry.lineage.history import History, fits_commit, search_history
 from pocketaffect.registry.lineage.trials import STUDY_TAG, TRIAL_TAG
-from pocketaffect.registry.store.runs import CLASSIFIER_TAG, DIGEST_TAG, TWIN_TAG, flatten
+from pocketaffect.registry.store.runs import CLASSIFIER_TAG, DIGEST_TAG, TWIN_TAG
 from pocketaffect.registry.store.store import Store
 from pocketaffect.registry.store.versions import (
     FIRST_COMMIT_TAG,
@@ -63,7 +62,6 @@ class Trace:
         version: The registry's; None where it has none, or where there is no registry.
         settings: Each section that decides the result, and its values.
         disagreements: Where file and store differ.
-        history: What git says of a file that the registry does not know.
     """
 
     title: str
@@ -71,7 +69,6 @@ class Trace:
     version: RegisteredVersion | None
     settings: tuple[tuple[str, str], ...] = ()
     disagreements: tuple[str, ...] = ()
-    history: History | None = None
 
     def to_text(self) -> str:
         """For a person."""
@@ -79,7 +76,6 @@ class Trace:
         rows += [(f"  {name}", value) for name, value in self.file]
         if self.version is None:
             rows.append(("registry", "does not know it: only what the file says of itself is known"))
-            rows += _history_rows(self.history)
         else:
             names = f" ({', '.join(self.version.aliases)})" if self.version.aliases else ""
             rows.append(("registry", f"{self.version.model_name} version {self.version.version}{names}"))
@@ -95,7 +91,7 @@ class Trace:
         return "\n".join([*lines, *(f"DISAGREE  {one}" for one in self.disagreements)])
 
 
-def trace(store: Store | None, model_name: str, asked: str, root: Path = Path()) -> list[Trace]:
+def trace(store: Store | None, model_name: str, asked: str) -> list[Trace]:
     """Origin of a file, version, alias or run, or of every version that came from some data.
 
     Args:
@@ -103,13 +99,12 @@ def trace(store: Store | None, model_name: str, asked: str, root: Path = Path())
         model_name: The registered model.
         asked: Path of a .mlpackage or .onnx, a version's number, an alias, a run's id, or a data hash (DVC's, six
             digits of it at least).
-        root: The repository, whose history is asked for the commit of a file that the registry does not know.
 
     Raises:
         PocketAffectError: Nothing of that name, or a model file that cannot be read.
     """
     if Path(asked).exists():
-        return [_trace_file(store, model_name, Path(asked), root)]
+        return [_trace_file(store, model_name, Path(asked))]
     if Path(asked).suffix in (".mlpackage", ".onnx"):
         raise PocketAffectError(f"{asked}: no such file")
     if store is None:
@@ -121,7 +116,7 @@ def trace(store: Store | None, model_name: str, asked: str, root: Path = Path())
     found = list(_search(store, model_name, asked))
     if not found:
         found = [get_version(store, model_name, asked)]  # refuses with what there is
-    return [_trace_version(store, version, root) for version in found]
+    return [_trace_version(store, version) for version in found]
 
 
 def _search(store: Store, model_name: str, asked: str) -> Iterator[RegisteredVersion]:
@@ -137,7 +132,7 @@ def _search(store: Store, model_name: str, asked: str) -> Iterator[RegisteredVer
             yield get_version(store, model_name, one.version)
 
 
-def _trace_file(store: Store | None, model_name: str, path: Path, root: Path) -> Trace:
+def _trace_file(store: Store | None, model_name: str, path: Path) -> Trace:
     metadata, digest = read_file_metadata(path), digest_file(path)
     says = _says(metadata)
     title = f"{path}: sha256 {digest}"
@@ -146,8 +141,8 @@ def _trace_file(store: Store | None, model_name: str, path: Path, root: Path) ->
         version = find_version(store, model_name, digest) or _find_form(store, model_name, digest)
     if store is None or version is None:
         suspects = () if store is None else tuple(_suspect(store, model_name, metadata))
-        return Trace(title, says, None, disagreements=suspects, history=search_history(root, metadata))
-    return Trace(title, says, version, _settings(store, version), tuple(_disagreements(store, metadata, version, root)))
+        return Trace(title, says, None, disagreements=suspects)
+    return Trace(title, says, version, _settings(store, version), tuple(_disagreements(store, metadata, version)))
 
 
 def _find_form(store: Store, model_name: str, digest: str) -> RegisteredVersion | None:
@@ -159,14 +154,14 @@ def _find_form(store: Store, model_name: str, digest: str) -> RegisteredVersion 
     return None
 
 
-def _trace_version(store: Store, version: RegisteredVersion, root: Path) -> Trace:
+def _trace_version(store: Store, version: RegisteredVersion) -> Trace:
     """The store's answer, held against what its own package says."""
     title = f"{version.model_name} version {version.version}"
     try:
         metadata = read_file_metadata(package_path(store, version))
     except PocketAffectError as error:
         return Trace(title, (), version, _settings(store, version), (error.in_one_line(),))
-    disagreements = tuple(_disagreements(store, metadata, version, root))
+    disagreements = tuple(_disagreements(store, metadata, version))
     return Trace(title, _says(metadata), version, _settings(store, version), disagreements)
 
 
@@ -188,33 +183,10 @@ def _settings(store: Store, version: RegisteredVersion) -> tuple[tuple[str, str]
     return tuple(lines)
 
 
-def _history_rows(history: History | None) -> Iterator[tuple[str, str]]:
-    """Which commit made a file, and with which settings, as far as git can tell."""
-    if history is None:
-        yield "git", "no repository here: its commit is looked for where it was made"
-        return
-    if history.unjudged:
-        yield "git", f"{history.unjudged} of {history.looked_at} commits name their origin by other rules: ask there"
-    if not history.commits:
-        yield "git", f"none of {history.looked_at - history.unjudged} commits has these data, settings and sources"
-        return
-    newest = history.commits[0]
-    yield "git", "these data, settings and sources are those of (and of later commits that leave them alone)"
-    yield "  commit", f"{newest.sha} of {newest.date}: {newest.subject}"
-    yield from ((f"  or {one.sha[:12]}", f"of {one.date}: {one.subject}") for one in history.commits[1:5])
-    settings = newest.params.model_dump(by_alias=True, mode="json")
-    for section in DECIDING_PARAMS:
-        values = sorted(flatten(settings[section]).items())
-        yield f"  {section}", ", ".join(f"{name}={value}" for name, value in values)
-
-
-def _disagreements(store: Store, metadata: dict[str, str], version: RegisteredVersion, root: Path) -> Iterator[str]:
+def _disagreements(store: Store, metadata: dict[str, str], version: RegisteredVersion) -> Iterator[str]:
     says, stored = metadata.get("origin_data_md5"), version.tags.get("data.md5")
     if says != stored:
         yield f"data: the file says {says}, the store {stored}"
-    commit = version.tags.get("git.commit", "")
-    if version.tags.get("git.dirty") == "false" and fits_commit(root, commit, metadata) is False:
-        yield f"commit: the store says {commit}, whose data, settings and sources are not those that the file says"
     kept = artifact_path(store, version, PARAMS_FILE.name)
     if kept is not None and "origin_params_sha256" in metadata:
         try:

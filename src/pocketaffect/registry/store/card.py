@@ -96,12 +96,10 @@ def write_card(facts: CardFacts, folder: Path) -> tuple[Path, Path]:
         f"{facts.params.model.width:g}, {facts.params.preprocess.image_size} px, {facts.verification['precision']}",
     }
     made = []
-    for name in ("model_card.md", "model_card.html"):
-        target = folder / name
+    for name in ("registry/store/model_card.md.jinja", "registry/store/model_card.html.jinja"):
+        target = folder / Path(name).stem
         with write_atomically(target) as draft:
-            text = page_template(f"registry/store/{name}.jinja", {"number": _number, "interval": _interval}).render(
-                content
-            )
+            text = page_template(name, {"number": _number, "interval": _interval}).render(content)
             draft.write_text(text, encoding="utf-8")
         made.append(target)
     return made[0], made[1]

@@ -1,4 +1,4 @@
-"""Digests that name what a result was made of, for checkpoints and for a package's own metadata."""
+"""What a package says of its origin: digests of the data, the settings and the code that decide its bytes."""
 
 from __future__ import annotations
 
@@ -10,24 +10,10 @@ from typing import Final
 from pocketaffect import paths
 from pocketaffect.config import Params
 from pocketaffect.files import read_yaml
+from pocketaffect.provenance.code import hash_code
 
-PACKAGE: Final = Path(__file__).parent
-DECIDING_SOURCES: Final = (
-    *("arithmetic.py", "files.py", "labels.py", "precisions.py"),
-    *("data/contract", "data/faces", "data/release", "data/shards", "models", "training", "mlpackage", "export"),
-)
+DECIDING_STAGES: Final = ("validate", "preprocess", "train", "export")
 DECIDING_PARAMS: Final = ("validate", "preprocess", "model", "train", "export")
-
-
-def hash_sources(*parts: str) -> str:
-    """sha256 over this package's Python files below `parts` (files or folders), by relative name and content."""
-    digest = hashlib.sha256()
-    for part in parts:
-        place = PACKAGE / part
-        files = sorted(place.rglob("*.py")) if place.is_dir() else [place]
-        for file in files:
-            digest.update(file.relative_to(PACKAGE).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
-    return digest.hexdigest()
 
 
 def describe_origin(params: Params, root: Path = Path()) -> dict[str, str]:
@@ -39,7 +25,7 @@ def describe_origin(params: Params, root: Path = Path()) -> dict[str, str]:
     return {
         "origin_data_md5": read_data_hash(root),
         "origin_params_sha256": hash_settings(params),
-        "origin_sources_sha256": hash_sources(*DECIDING_SOURCES),
+        "origin_sources_sha256": hash_code(*(root / paths.PIPELINES / f"{stage}.py" for stage in DECIDING_STAGES)),
     }
 
 
