@@ -11,7 +11,6 @@ import numpy as np
 from pocketaffect.config import Params, load_params
 from pocketaffect.evaluation.prediction_table import PredictionTable, write_predictions
 from pocketaffect.evaluation.tables import Labels, Predictions
-from pocketaffect.registry.lineage.file_metadata import SPEC_PLACE
 from pocketaffect.registry.lineage.lineage import Lineage
 from pocketaffect.registry.promotion.log import read_log
 from pocketaffect.registry.promotion.promote import look
@@ -22,6 +21,7 @@ from pocketaffect.registry.store.versions import RegisteredVersion, get_version,
 
 NAME: Final = "pocketaffect"
 FACES: Final = 240
+SPEC_PLACE: Final = "Data/com.apple.CoreML/model.mlmodel"
 
 
 def make_params() -> Params:

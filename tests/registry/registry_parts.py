@@ -18,18 +18,22 @@ import numpy as np
 from pocketaffect.evaluation.prediction_table import PredictionTable, write_predictions
 from pocketaffect.evaluation.tables import Labels, Predictions
 from pocketaffect.labels import CLASS_MEAN_VA
-from pocketaffect.registry.lineage.file_metadata import SPEC_PLACE, _messages
 from pocketaffect.registry.lineage.lineage import Lineage
 from pocketaffect.registry.store.register import register_package
 from pocketaffect.registry.store.runs import VALIDATION_TAG
 from pocketaffect.registry.store.store import Store
 from pocketaffect.registry.store.versions import RegisteredVersion
 
+SPEC_PLACE = "Data/com.apple.CoreML/model.mlmodel"
+MANIFEST = json.dumps(
+    {"itemInfoEntries": {"m": {"path": "com.apple.CoreML/model.mlmodel"}}, "rootModelIdentifier": "m"}
+)
+
 
 def make_package(path: Path, content: bytes) -> Path:
     weights = path / "Data" / "com.apple.CoreML" / "weights"
     weights.mkdir(parents=True)
-    (path / "Manifest.json").write_text("{}")
+    (path / "Manifest.json").write_text(MANIFEST)
     (weights / "weight.bin").write_bytes(content)
     return path
 
@@ -64,12 +68,14 @@ def in_processes(count: int, work: Callable[[int], None]) -> list[int]:
 
 def make_stamped_package(path: Path, content: bytes, **metadata: str) -> Path:
     """A package whose model file says no more than its metadata; `content` stands for its weights."""
+    from coremltools import proto
+
     package = make_package(path, content)
-    message = _messages()["CoreML"]()
-    for key, value in metadata.items():
-        message.description.metadata.user.add(key=key, value=value)
-    message.description.metadata.author = "the tests"
-    (package / SPEC_PLACE).write_bytes(message.SerializeToString(deterministic=True))
+    model = proto.Model_pb2.Model(specificationVersion=7)
+    model.description.metadata.userDefined.update(metadata)
+    model.mlProgram.version = 1
+    model.description.metadata.author = "the tests"
+    (package / SPEC_PLACE).write_bytes(model.SerializeToString(deterministic=True))
     return package
 
 

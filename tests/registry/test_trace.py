@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from registry_parts import make_stamped_package
+from registry_parts import SPEC_PLACE, make_stamped_package
 
 from pocketaffect.cli.main import main
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.mlpackage.package import package_digest
-from pocketaffect.registry.lineage.file_metadata import digest_file, read_file_metadata
+from pocketaffect.registry.lineage.model_file import digest_file, read_file_metadata
 from pocketaffect.registry.lineage.trace import trace
 from pocketaffect.registry.store.store import find_store
 from pocketaffect.registry.store.versions import package_path
@@ -69,12 +69,14 @@ def test_what_is_no_model_file_is_refused(tmp_path, content):
         package.mkdir()
     else:
         make_stamped_package(package, b"x")
-        (package / "Data/com.apple.CoreML/model.mlmodel").write_bytes(content)
-    if content == b"":
-        assert read_file_metadata(package)["author"] == ""
-        return
-    with pytest.raises(PocketAffectError, match=r"not a model file|damaged"):
+        (package / SPEC_PLACE).write_bytes(content)
+        (tmp_path / "a.onnx").write_bytes(content or b"x")
+        with pytest.raises(PocketAffectError, match=r"a.onnx: damaged"):
+            read_file_metadata(tmp_path / "a.onnx")
+    with pytest.raises(PocketAffectError, match=r"not a Core ML package|damaged|cannot be read"):
         read_file_metadata(package)
+    with pytest.raises(PocketAffectError, match=r"a .mlpackage folder or a .onnx file"):
+        read_file_metadata(tmp_path)
 
 
 def test_a_packages_digest_is_the_registrys(package, tmp_path):

@@ -20,7 +20,7 @@ from pocketaffect.audit.scratch import Scratch
 from pocketaffect.audit.verdict import Check, NotAuditableError
 from pocketaffect.data.shards.split import INDEX_FILE, SUMMARY_FILE
 from pocketaffect.evaluation.prediction_table import PREDICTIONS_FILE
-from pocketaffect.registry.lineage.file_metadata import read_file_metadata
+from pocketaffect.registry.lineage.model_file import read_file_metadata
 from pocketaffect.registry.store.runs import MODEL_FOLDER, PACKAGE_TAG
 
 log = logging.getLogger(__name__)

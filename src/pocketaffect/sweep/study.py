@@ -18,7 +18,7 @@ from pocketaffect.config import Params
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.export.size_table import FORMS
 from pocketaffect.provenance.code import hash_code
-from pocketaffect.registry.lineage.file_metadata import digest_file
+from pocketaffect.registry.lineage.model_file import digest_file
 from pocketaffect.registry.store.runs import flatten
 from pocketaffect.stage import list_networks
 from pocketaffect.sweep.space import FURTHER, SECTIONS

@@ -11,7 +11,7 @@ from typing import Final
 from pocketaffect.config import PARAMS_FILE, load_params
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.provenance.origin import DECIDING_PARAMS, hash_settings
-from pocketaffect.registry.lineage.file_metadata import digest_file, read_file_metadata
+from pocketaffect.registry.lineage.model_file import digest_file, read_file_metadata
 from pocketaffect.registry.lineage.trials import STUDY_TAG, TRIAL_TAG
 from pocketaffect.registry.store.runs import CLASSIFIER_TAG, DIGEST_TAG, TWIN_TAG
 from pocketaffect.registry.store.store import Store

@@ -13,8 +13,8 @@ from pocketaffect.errors import PocketAffectError
 from pocketaffect.evaluation.intervals import Comparison, compare_predictions
 from pocketaffect.evaluation.prediction_table import PredictionTable, match_rows, read_predictions
 from pocketaffect.mlpackage.package import package_bytes
-from pocketaffect.registry.lineage.file_metadata import read_file_metadata
 from pocketaffect.registry.lineage.lineage import NONE
+from pocketaffect.registry.lineage.model_file import read_file_metadata
 from pocketaffect.registry.promotion.policy import Evidence
 from pocketaffect.registry.promotion.remeasure import execute_on_shards
 from pocketaffect.registry.store.measured import measure_predictions

@@ -1,7 +1,7 @@
 """MLflow's SQLite file, looked at without MLflow: is it usable, and did the repository move since?
 
 MLflow itself answers a missing, corrupt or half-made database with two minutes of retries or with an alembic
-traceback, so each way it can be unusable is found here first, in milliseconds.
+traceback, so each way it can be unusable is found here first.
 """
 
 from __future__ import annotations
@@ -75,25 +75,14 @@ def find_problem(root: Path, *, to_write: bool) -> StoreProblem | None:
 
 
 def known_revisions() -> tuple[frozenset[str], str]:
-    """All schema revisions the installed MLflow knows and the newest, read from its migration scripts.
+    """All schema revisions that the installed MLflow knows, and the newest."""
+    from alembic.script import ScriptDirectory
 
-    Read as text, since importing MLflow or alembic for it takes seconds.
-    """
     spec = importlib.util.find_spec("mlflow")
     if spec is None or not spec.submodule_search_locations:
         raise PocketAffectError("MLflow is not installed", todo="make setup")
-    scripts = Path(spec.submodule_search_locations[0]) / "store" / "db_migrations" / "versions"
-    revisions: set[str] = set()
-    replaced: set[str] = set()
-    for script in scripts.glob("*.py"):
-        text = script.read_text(encoding="utf-8")
-        revisions.update(re.findall(r"^revision\b.*?=\s*[\"'](\w+)[\"']", text, flags=re.MULTILINE))
-        for line in re.findall(r"^down_revision\b.*?=(.*)$", text, flags=re.MULTILINE):
-            replaced.update(re.findall(r"[\"'](\w+)[\"']", line))
-    heads = revisions - replaced
-    if len(heads) != 1:
-        raise PocketAffectError(f"{scripts}: not MLflow's migration scripts", found=f"heads {sorted(heads)}")
-    return frozenset(revisions), heads.pop()
+    scripts = ScriptDirectory(str(Path(spec.submodule_search_locations[0]) / "store" / "db_migrations"))
+    return frozenset(script.revision for script in scripts.walk_revisions()), str(scripts.get_current_head())
 
 
 def moved_bases(root: Path) -> dict[str, str]:

@@ -18,8 +18,8 @@ from pocketaffect.evaluation.prediction_table import read_predictions
 from pocketaffect.files import write_json
 from pocketaffect.mlpackage.package import package_bytes, package_digest
 from pocketaffect.provenance.origin import describe_origin
-from pocketaffect.registry.lineage.file_metadata import read_file_metadata
 from pocketaffect.registry.lineage.lineage import Lineage, collect_lineage
+from pocketaffect.registry.lineage.model_file import read_file_metadata
 from pocketaffect.registry.lineage.trials import find_trial
 from pocketaffect.registry.store.card import CardFacts, write_card
 from pocketaffect.registry.store.measured import (
