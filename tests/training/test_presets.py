@@ -52,8 +52,9 @@ def test_the_classifier_leaves_the_regressors_layer_new_and_the_regressor_the_cl
     classifier, regressor = (load_network(place.model / task) for task in ("classifier", "regressor"))
     torch.manual_seed(7)  # as the training does it
     fresh = type(classifier)(classifier.spec)
-    assert torch.equal(classifier.valence_arousal.weight, fresh.valence_arousal.weight)
-    assert not torch.equal(classifier.expression.weight, fresh.expression.weight)
+    # Not equal bit by bit: the training's process has its arithmetic pinned, this one draws with its own instructions.
+    torch.testing.assert_close(classifier.valence_arousal.weight, fresh.valence_arousal.weight)
+    assert not torch.allclose(classifier.expression.weight, fresh.expression.weight)
     assert torch.equal(regressor.expression.weight, classifier.expression.weight)
     assert not torch.equal(regressor.valence_arousal.weight, classifier.valence_arousal.weight)
 
