@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pocketaffect.names import show_name
+
 
 class PocketAffectError(Exception):
     """A problem that the user can mend; stages and the command line print it without a traceback.
@@ -21,11 +23,11 @@ class PocketAffectError(Exception):
         allowed: object | None = None,
         todo: str | None = None,
     ) -> None:
-        self.problem = problem
-        lines = [problem]
+        self.problem = show_name(problem)
+        lines = [self.problem]
         for name, value in (("found", found), ("allowed", allowed), ("do", todo)):
             if value is not None:
-                lines.append(f"  {name + ':':<9}{value}")
+                lines.append(f"  {name + ':':<9}{show_name(value)}")
         super().__init__("\n".join(lines))
 
     def in_one_line(self) -> str:

@@ -146,7 +146,8 @@ def spoilt(draw: st.DrawFn, content: bytes, tokens: tuple[bytes, ...] = ()) -> b
 def count_rows(content: bytes) -> int:
     """Lines of a list that hold something, without the header: counted apart from the code under test."""
     found = [
-        text.decode("utf-8", "replace") for text in re.split(rb"\r\n|\r|\n", content.removeprefix(b"\xef\xbb\xbf"))
+        text.decode("utf-8", "backslashreplace")
+        for text in re.split(rb"\r\n|\r|\n", content.removeprefix(b"\xef\xbb\xbf"))
     ]
     rows = [text for text in found if text.strip(', "\t')]
     names = {re.sub(r"[^a-z0-9]", "", field.lower()) for field in rows[0].split(",")}

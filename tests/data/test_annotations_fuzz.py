@@ -69,7 +69,7 @@ def check(found, content: bytes) -> None:
     numbers = [*rows["line"], *unsplit["line"]]
     assert len(set(numbers)) == len(numbers)
     text = [b"", *re.split(rb"\r\n|\r|\n", content.removeprefix(b"\xef\xbb\xbf"))]
-    text = [line.decode("utf-8", "replace") for line in text]
+    text = [line.decode("utf-8", "backslashreplace") for line in text]
     assert all(path in text[line] for line, path in zip(rows["line"], rows["listed_path"], strict=True))
     assert all(text[line].startswith(shown) for line, shown in zip(unsplit["line"], unsplit["text"], strict=True))
     values = rows[["expression", "valence", "arousal"]].to_numpy()

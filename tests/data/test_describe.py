@@ -66,6 +66,36 @@ def test_missing_unlisted_and_repeated_images_are_found_without_opening_one(tmp_
     assert list(found.archives) == ([] if form == "loose" else [f"copy.{form[-3:]}"])
 
 
+@pytest.mark.parametrize("form", ["loose", "tar", "zip"])
+def test_every_file_in_an_image_folder_that_no_list_names_is_counted_whatever_it_is_called(tmp_path, form):
+    root = sound_copy(tmp_path / "copy")
+    for name in ("a.jfif", "b.MPO", "c", "d.heic", "Thumbs.db", ".hidden.png"):
+        (root / IMAGES / "1" / name).write_bytes(b"x")
+    (root / "Automatically_Annotated_Images").mkdir()
+    for name in ("Automatically_Annotated_Images/e.dat", "f.jpe", "README.txt"):
+        (root / name).write_bytes(b"x")
+    (root / "more").mkdir()
+    (root / "more" / "train_set.tar").write_bytes(b"x")
+    if form != "loose":
+        root = pack_copy(root, tmp_path / "packed", form)
+    found = describe(root)
+    names = [f"{IMAGES}/1/{name}" for name in ("a.jfif", "b.MPO", "c", "d.heic")]
+    assert found.unlisted == 6
+    assert set(found.unlisted_examples) < {*names, "Automatically_Annotated_Images/e.dat", "f.jpe"}
+    assert "1: an archive that is not at the top" in render(found)
+
+
+@pytest.mark.parametrize("suffix", ["jfif", "jpe", "mpo", "JPG", "bin"])
+def test_a_set_s_images_are_read_whatever_their_suffix(tmp_path, suffix):
+    root = sound_npy_copy(tmp_path / "copy")
+    for file in root.glob("*/images/*.jpg"):
+        file.rename(file.with_suffix(f".{suffix}"))
+    (root / "val_set" / "images" / "note.txt").write_text("x")
+    found = describe(root)
+    assert (found.listed, found.missing, found.unlisted) == (20, 0, 1)
+    assert [item.summary.unsplit for item in found.lists] == [0, 1]
+
+
 def test_a_link_to_nowhere_is_a_missing_image(tmp_path):
     root = sound_copy(tmp_path / "copy")
     file = root / IMAGES / "1" / "t1.png"

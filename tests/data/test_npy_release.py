@@ -161,7 +161,7 @@ def test_an_image_without_annotations_and_annotations_without_an_image_are_rows(
 
 def test_files_that_are_named_otherwise_are_counted_and_shown(tmp_path):
     sound_npy_copy(tmp_path, training=2, validation=1)
-    others = ["images/cat.jpg", "images/1.txt", "annotations/1_xyz.npy", "annotations/a_exp.npy", "readme.md"]
+    others = ["images/cat.jpg", "images/1", "annotations/1_xyz.npy", "annotations/a_exp.npy", "readme.md"]
     ignored = ["images/.DS_Store", "annotations/Thumbs.db", "images/._1.jpg"]
     for name in (*others, *ignored):
         (tmp_path / "train_set" / name).write_bytes(b"")

@@ -84,3 +84,33 @@ def test_other_weights_under_the_same_name_are_refused(monkeypatch):
     monkeypatch.setattr(detect, "JUDGE", (name, hashlib.sha256(b"other").hexdigest()))
     with pytest.raises(PocketAffectError, match="not the face detector that was tested"):
         FaceDetector()
+
+
+@pytest.mark.parametrize(
+    ("height", "width"), [(600, 9000), (9000, 600), (500, 1250), pytest.param(2400, 30000, marks=pytest.mark.slow)]
+)
+def test_a_face_of_the_documented_size_is_found_whatever_the_picture_s_shape(detector, photograph, height, width):
+    """docs/predict.md: 6 % of the shorter side, and 20 pixels; here 7 % and more, as detectors are no rulers."""
+    side = max(512 * 0.07 * min(height, width) / FACE.height, 512 * 22 / FACE.height)
+    face = cv2.resize(photograph, (round(side),) * 2, interpolation=cv2.INTER_AREA)
+    picture = np.full((height, width, 3), (90, 120, 90), np.uint8)
+    down, across = int(0.45 * (height - side)), int(0.45 * (width - side))
+    picture[down : down + len(face), across : across + len(face)] = face
+    found = detector.detect(picture)
+    scale = len(face) / 512
+    wanted = FaceBox(across + scale * FACE.x, down + scale * FACE.y, scale * FACE.width, scale * FACE.height)
+    assert len(found) == 1
+    assert overlap(found[0].box, wanted) > 0.5
+
+
+def test_a_long_picture_searched_in_pieces_has_the_faces_of_one_searched_whole(detector, photograph, monkeypatch):
+    picture = np.full((512, 3000, 3), (90, 120, 90), np.uint8)
+    for across in (0, 950, 1700, 2488):
+        picture[:, across : across + 512] = photograph
+    whole = detector.detect(picture)
+    assert len(whole) == 4
+    monkeypatch.setattr(detect, "PIECE", 256)
+    pieces = detector.detect(picture)
+    assert len(pieces) == 4
+    for one, other in zip(whole, pieces, strict=True):
+        assert overlap(one.box, other.box) > 0.95

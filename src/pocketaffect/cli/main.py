@@ -5,6 +5,7 @@ Commands hold no logic and import what is heavy inside their functions: `--help`
 
 from __future__ import annotations
 
+import io
 import sys
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,9 @@ class Commands(click.Group):
         from pocketaffect.telemetry import disable_telemetry
 
         disable_telemetry()
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")  # what a terminal cannot show must not end a command
         if foreign := find_foreign_sources(Path()):
             click.echo(f"warning: {foreign}\n  do:      {USE_OWN}", err=True)
         try:

@@ -20,6 +20,7 @@ from pocketaffect.data.release.members import RELEASE_NAMES
 from pocketaffect.data.sample import MARK
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.files import read_yaml, write_atomically, write_json
+from pocketaffect.names import show_name
 
 ACKNOWLEDGED: Final = paths.WORK / "acknowledged-data.json"
 
@@ -95,6 +96,10 @@ def use_folder(folder: Path, root: Path = Path()) -> str:
     from pocketaffect.data.release.layouts import recognise
 
     folder = folder.expanduser()
+    if show_name(folder.resolve()) != str(folder.resolve()):
+        raise PocketAffectError(
+            f"{folder.resolve()}: DVC cannot name it", allowed="a path in UTF-8", todo="rename the folder"
+        )
     recognise(DataFolder.open(folder))
     resolved = folder.resolve()
     data = (root / paths.DATA).resolve()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +19,8 @@ INK: Final = (20, 20, 20)
 FONT: Final = cv2.FONT_HERSHEY_SIMPLEX
 LETTER_PIXELS: Final = 22
 """Height of FONT's capitals at scale 1."""
+
+LEAST_SCALE: Final = 0.05
 
 
 class Annotator:
@@ -65,7 +68,7 @@ def draw(reading: Reading) -> RGB:
     height, width = image.shape[:2]
     scale = max(0.4, min(height, width) / 900)
     if not reading.faces:
-        _write(image, "no face found", 0, 0, scale)
+        _write(image, ("no face found",), 0, 0, scale)
     for face in reversed(reading.faces):  # the largest last, on top
         _draw_face(image, face, scale)
     return image
@@ -83,22 +86,30 @@ def _draw_face(image: RGB, face: FaceReading, scale: float) -> None:
         f"{track}{name_expression(face)} {face.probabilities.max():.0%}",
         f"V {valence:+.2f}  A {arousal:+.2f}",
     )
-    line = _line_pixels(scale)
-    start = bottom if bottom + len(lines) * line <= image.shape[0] else max(0, bottom - len(lines) * line)
-    for number, text in enumerate(lines):
-        _write(image, text, max(0, left), start + number * line, scale)
+    below = bottom + len(lines) * _line_pixels(scale) <= image.shape[0]
+    _write(image, lines, left, bottom if below else bottom - len(lines) * _line_pixels(scale), scale)
 
 
 def _line_pixels(scale: float) -> int:
     return round(1.8 * LETTER_PIXELS * scale)
 
 
-def _write(image: RGB, text: str, left: int, top: int, scale: float) -> None:
-    """One line of dark text on the frame's colour, its upper left corner at (left, top), moved into the picture."""
-    weight = max(1, round(1.5 * scale))
-    (wide, _), _ = cv2.getTextSize(text, FONT, scale, weight)
-    left = max(0, min(left, image.shape[1] - wide - 4))
+def _write(image: RGB, lines: Sequence[str], left: int, top: int, scale: float) -> None:
+    """Lines of dark text on the frame's colour, the upper left corner at (left, top); moved and shrunk to fit in."""
+    height, width = image.shape[:2]
+
+    def measure(text: str) -> int:
+        return int(cv2.getTextSize(text, FONT, scale, max(1, round(1.5 * scale)))[0][0]) + 4
+
+    scale = min(scale, height / (len(lines) * _line_pixels(1)))
+    scale *= min(1, width / max(map(measure, lines)))
+    while max(map(measure, lines)) > width and scale > LEAST_SCALE:  # lines are whole pixels thick
+        scale *= 0.95
     line = _line_pixels(scale)
-    cv2.rectangle(image, (left, top), (left + wide + 4, top + line), FRAME, cv2.FILLED)
-    base = top + line - round(0.4 * LETTER_PIXELS * scale)
-    cv2.putText(image, text, (left + 2, base), FONT, scale, INK, weight, cv2.LINE_AA)
+    top = max(0, min(top, height - len(lines) * line))
+    for text in lines:
+        across = max(0, min(left, width - measure(text)))
+        cv2.rectangle(image, (across, top), (across + measure(text), top + line), FRAME, cv2.FILLED)
+        base = top + line - round(0.4 * LETTER_PIXELS * scale)
+        cv2.putText(image, text, (across + 2, base), FONT, scale, INK, max(1, round(1.5 * scale)), cv2.LINE_AA)
+        top += line

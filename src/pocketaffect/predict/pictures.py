@@ -3,39 +3,47 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
+import numpy.typing as npt
 
-from pocketaffect.data.faces.images import RGB, ImageProblemError, decode_image
+from pocketaffect.data.faces.images import IMAGE_STARTS, IMAGE_SUFFIXES, RGB, ImageProblemError, decode_image
 from pocketaffect.errors import PocketAffectError
+from pocketaffect.names import SYSTEM_FILE
 
 if TYPE_CHECKING:
     import cv2
 
-IMAGE_SUFFIXES: Final = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"))
-VIDEO_SUFFIXES: Final = frozenset(
-    (
-        ".3gp",
-        ".avi",
-        ".m4v",
-        ".mjpeg",
-        ".mjpg",
-        ".mkv",
-        ".mov",
-        ".mp4",
-        ".mpeg",
-        ".mpg",
-        ".ogv",
-        ".webm",
-        ".wmv",
-        ".y4m",
-    )
+FILM_SUFFIXES: Final = (
+    *(".3gp", ".avi", ".m4v", ".mjpeg", ".mjpg", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts"),
+    *(".webm", ".wmv", ".y4m"),
 )
-"""By their names alone: films have no common first bytes."""
+"""Files whose first bytes say nothing, damaged ones mostly, are taken for films by these, and by IMAGE_SUFFIXES."""
+
+FILM_STARTS: Final = re.compile(
+    rb"....(ftyp(?!hei|hev|mif1|msf1|avi[fs])|moov|mdat|wide|free|skip)|RIFF....AVI |\x1aE\xdf\xa3|0&\xb2u\x8ef\xcf\x11"
+    rb"|OggS|FLV\x01|YUV4MPEG2 |DKIF|\x00\x00\x01[\xb0-\xbf]|G.{187}G|.{4}G.{191}G|\x06\x0e\x2b\x34",
+    re.DOTALL,
+)
+"""How MP4 and QuickTime (not pictures in their container), AVI, Matroska, ASF, Ogg, FLV, YUV4MPEG, IVF, MPEG streams,
+transport streams and MXF start."""
+
+COUNTED_FILMS: Final = re.compile(rb"....(ftyp|moov|mdat|wide|free|skip)|RIFF....AVI ", re.DOTALL)
+"""Films that list their frames; the number of the others' is their length times their rate."""
+
+ESTIMATE_SLACK: Final = 0.02
+"""Share of such a number that may be missing, one frame in any case: sound often outlasts the frames."""
+
+MOSTLY: Final = 0.8
+"""Share of the frames that must follow each other at the film's rate, for the rate to tell their number."""
+
+HEAD_BYTES: Final = 1024
+SHOWN: Final = 8
 
 USUAL_RATE: Final = 25.0
 """Frames a second of a film that does not say."""
@@ -68,16 +76,14 @@ def find_files(inputs: Iterable[Path], report: Callable[[PocketAffectError], obj
     """The files to read, each once, in the order given; those of a folder by name, with its folders' inside.
 
     Args:
-        inputs: Files and folders. A file is taken whatever its name, of folders only images and films.
-        report: Called with what is wrong with an input.
+        inputs: Files and folders. A file is taken whatever it is; of folders images and films, known by their content,
+            without hidden files and what systems leave there.
+        report: Called with what is wrong with an input, and with what of a folder is not taken.
     """
     files: dict[Path, None] = {}
     for path in inputs:
         if path.is_dir():
-            inside = sorted(file for file in path.rglob("*") if _is_listed(file.relative_to(path)) and file.is_file())
-            if not inside:
-                report(InputProblemError(f"{path}: no image or film in this folder"))
-            files.update(dict.fromkeys(inside))
+            files.update(dict.fromkeys(_list_folder(path, report)))
         elif path.exists():
             files[path] = None
         else:
@@ -85,18 +91,64 @@ def find_files(inputs: Iterable[Path], report: Callable[[PocketAffectError], obj
     return list(files)
 
 
-def _is_listed(path: Path) -> bool:
-    hidden = any(part.startswith(".") for part in path.parts)
-    return not hidden and path.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES
+def _list_folder(folder: Path, report: Callable[[PocketAffectError], object]) -> list[Path]:
+    taken, others, seen = list[Path](), list[Path](), set[str]()
+
+    def refuse(error: OSError) -> None:
+        report(InputProblemError(f"{error.filename}: cannot be read", found=error.strerror))
+
+    for place, inside, names in os.walk(folder, onerror=refuse, followlinks=True):
+        seen.add(os.path.realpath(place))
+        inside[:] = [name for name in inside if _is_shown(name) and os.path.realpath(Path(place, name)) not in seen]
+        for file in (Path(place, name) for name in names if _is_shown(name)):
+            (others if find_kind(file) == "other" else taken).append(file)
+    if others:
+        named = ", ".join(str(file.relative_to(folder)) for file in sorted(others)[:SHOWN])
+        report(
+            InputProblemError(
+                f"{folder}: {len(others)} file(s) are neither image nor film",
+                found=named + ", …" * (len(others) > SHOWN),
+                todo="see whether a picture is among them; to leave them out, name the files or move them away",
+            )
+        )
+    elif not taken:
+        report(InputProblemError(f"{folder}: no image or film in this folder"))
+    return sorted(taken)
+
+
+def _is_shown(name: str) -> bool:
+    return not re.search(SYSTEM_FILE, name)
+
+
+def find_kind(file: Path) -> Literal["image", "film", "other"]:
+    """What a file is by its first bytes, by its suffix where they say nothing; "image" where it cannot be read."""
+    suffix = file.suffix.lower()
+    try:
+        head = _read_head(file)
+    except OSError:
+        return "image"  # reading it will say why not
+    if FILM_STARTS.match(head) or (suffix in (".mjpeg", ".mjpg") and head.startswith(b"\xff\xd8")):
+        return "film"
+    if IMAGE_STARTS.match(head) or suffix in IMAGE_SUFFIXES:
+        return "image"
+    return "film" if suffix in FILM_SUFFIXES else "other"
+
+
+def _read_head(file: Path) -> bytes:
+    descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK)  # opening a pipe would wait for ever
+    try:
+        return os.read(descriptor, HEAD_BYTES)
+    finally:
+        os.close(descriptor)
 
 
 def read_pictures(file: Path, *, step: int = 1) -> Iterator[Picture]:
     """The picture of an image file, or every `step`-th frame of a film.
 
     Raises:
-        InputProblemError: The file cannot be read, or holds no picture.
+        InputProblemError: The file cannot be read, holds no picture, or is a film that ends before its time.
     """
-    if file.suffix.lower() in VIDEO_SUFFIXES:
+    if find_kind(file) == "film":
         yield from _read_frames(file, step)
         return
     try:
@@ -109,36 +161,82 @@ def read_pictures(file: Path, *, step: int = 1) -> Iterator[Picture]:
 
 
 def _read_frames(file: Path, step: int) -> Iterator[Picture]:
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # its complaints name no file
-    import cv2
-
     try:
-        with file.open("rb") as stream:  # OpenCV does not say why it cannot open a film
-            empty = not stream.read(1)
+        head = _read_head(file)  # OpenCV does not say why it cannot open a film
     except OSError as error:
         raise InputProblemError(f"{file}: cannot be read", found=error.strerror) from None
-    if empty:
+    if not head:
         raise InputProblemError(f"{file}: no usable film", found="empty file")
-    logging = cv2.utils.logging
-    before = logging.setLogLevel(logging.LOG_LEVEL_SILENT)  # it warns of what is raised here
+    film = _open_film(file)
     try:
-        film = cv2.VideoCapture(str(file), cv2.CAP_FFMPEG)
-    finally:
-        logging.setLogLevel(before)
-    try:
-        number, seconds = 0, -1.0
+        number, times = 0, list[float]()
         while film.grab():
             if number % step == 0:
                 complete, pixels = film.retrieve()
                 if not complete or pixels is None:
                     break
-                seconds = _read_seconds(film, number, after=seconds)
-                yield Picture(file, np.ascontiguousarray(pixels[..., ::-1]), frame=number, seconds=seconds)
+                times.append(_read_seconds(film, number, after=times[-1] if times else -1.0))
+                yield Picture(file, np.ascontiguousarray(pixels[..., ::-1]), frame=number, seconds=times[-1])
             number += 1
         if number == 0:
             raise InputProblemError(f"{file}: no usable film", found="not a single frame could be read")
+        if expected := _find_shortfall(file, film, head, number, np.diff(times) / step):
+            raise InputProblemError(
+                f"{file}: a damaged film, which ends early or has a hole",
+                found=f"{number} of {expected} frames, which were read",
+                todo="copy or download it again",
+            )
     finally:
         film.release()
+
+
+def _find_shortfall(
+    file: Path, film: cv2.VideoCapture, head: bytes, read: int, intervals: npt.NDArray[np.float64]
+) -> str:
+    """How many frames a film should have had, where that is more than were read; else an empty string."""
+    import cv2
+
+    count, rate = round(film.get(cv2.CAP_PROP_FRAME_COUNT)), film.get(cv2.CAP_PROP_FPS)
+    if count <= 0:
+        return "an unknown number of" if head.startswith(b"0&\xb2u") else ""  # a whole ASF tells its length
+    if COUNTED_FILMS.match(head):
+        return f"{count}" if read < count and _count_all(file) < count else ""
+    even = np.abs(intervals * rate - 1) < 0.5
+    if len(even) and even.mean() < MOSTLY:
+        return ""  # the rate is none that a number of frames can be told from
+    return f"about {count}" if count - read > max(1, ESTIMATE_SLACK * count) else ""
+
+
+def _count_all(file: Path) -> int:
+    """Frames of an MP4 or QuickTime film, with those that its edit list leaves out: cutting tools trim by it."""
+    name = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
+    before = os.environ.get(name)
+    os.environ[name] = "ignore_editlist;1"
+    try:
+        film = _open_film(file)
+    finally:
+        os.environ.pop(name)
+        if before is not None:
+            os.environ[name] = before
+    count = 0
+    while film.grab():
+        count += 1
+    film.release()
+    return count
+
+
+def _open_film(file: Path) -> cv2.VideoCapture:
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # its complaints name no file
+    import cv2
+
+    logging = cv2.utils.logging
+    before = logging.setLogLevel(logging.LOG_LEVEL_SILENT)  # it warns of what is raised here
+    try:
+        # As bytes: a name that is not UTF-8 ends the process. From the root: FFmpeg takes `concat:a` for a protocol.
+        name: Any = os.fsencode(file.absolute())
+        return cv2.VideoCapture(name, cv2.CAP_FFMPEG)
+    finally:
+        logging.setLogLevel(before)
 
 
 def _read_seconds(film: cv2.VideoCapture, number: int, after: float) -> float:

@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from pocketaffect.labels import EXPRESSIONS, VALENCE_AROUSAL
+from pocketaffect.names import show_name
 from pocketaffect.predict.run import FaceReading, Reading
 
 DECIMALS: Final = 4
@@ -68,7 +69,7 @@ def _numbered(reading: Reading) -> Iterator[tuple[int | None, FaceReading | None
 def _picture_part(reading: Reading) -> dict[str, Any]:
     picture = reading.picture
     seconds = None if picture.seconds is None else round(picture.seconds, 3)
-    return {"input": str(picture.source), "frame": picture.frame, "seconds": seconds, "faces": len(reading.faces)}
+    return {"input": show_name(picture.source), "frame": picture.frame, "seconds": seconds, "faces": len(reading.faces)}
 
 
 def _box(face: FaceReading | None) -> list[float] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,6 +25,16 @@ over the whole image, so that a small file would keep a worker busy for hours. C
 
 FORMATS: Final = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 """What Pillow may read; some of its other readers start programs (EPS: Ghostscript)."""
+
+IMAGE_STARTS: Final = re.compile(
+    rb"\xff\xd8\xff|\x89PNG|GIF8|BM|II\*\0|MM\0\*|RIFF....WEBP|P[1-6]\s|....ftyp(hei|hev|mif1|msf1|avi[fs])", re.DOTALL
+)
+"""How files of FORMATS start, and HEIF and AVIF, of which `decode_image` says that they are not read."""
+
+IMAGE_SUFFIXES: Final = (
+    *(".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".mpo"),
+    *(".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
+)
 
 JPEG_EIGHTHS: Final = (1, 2, 4)
 """Sizes a JPEG may be decoded at, in eighths. libjpeg-turbo knows all of 1 to 16, but only these (and the full size)
@@ -153,6 +164,8 @@ def _decode_other(content: bytes) -> DecodedImage:
     except Image.DecompressionBombError:
         raise ImageProblemError(f"more than {MAX_PIXELS:,} pixels") from None
     except UnidentifiedImageError:
+        if b"ftyp" in content[:8] and IMAGE_STARTS.match(content):
+            raise ImageProblemError("HEIF or AVIF, which is not read; save it as JPEG or PNG") from None
         raise ImageProblemError(f"not an image (starts with {content[:12]!r})") from None
     except Exception as error:  # damaged bytes make Pillow's readers raise nearly anything
         raise ImageProblemError(f"damaged image: {error or type(error).__name__}") from None

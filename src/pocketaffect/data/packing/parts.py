@@ -13,6 +13,7 @@ from typing import BinaryIO, Final
 
 from pocketaffect.data.release.archives import BLOCK
 from pocketaffect.files import write_atomically
+from pocketaffect.names import restore_name
 
 RECORD: Final = tarfile.RECORDSIZE
 """A tar's length is a multiple of this."""
@@ -61,7 +62,7 @@ class PartWriter:
 
     def add(self, path: str, content: bytes) -> bool:
         """Adds a file; False, and nothing done, where the tar is full. A first file is always taken."""
-        member = tarfile.TarInfo(path)
+        member = tarfile.TarInfo(restore_name(path))
         member.size = len(content)
         header = member.tobuf(tarfile.PAX_FORMAT, "utf-8")
         padding = bytes(-len(content) % BLOCK)

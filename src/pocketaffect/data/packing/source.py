@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from pocketaffect.data.release.places import Place, describe_path_problem
+from pocketaffect.names import SYSTEM_FILE, find_on_disk
 
 if TYPE_CHECKING:
     import numpy as np
@@ -125,9 +126,9 @@ def _list_npy(folder: DataFolder) -> tuple[pd.Series[str], tuple[str, ...], list
     """Paths and folders of the 8-label release, which has no lists."""
     import pandas as pd
 
-    from pocketaffect.data.release.npy_release import IGNORED_FILE, SETS
+    from pocketaffect.data.release.npy_release import SETS
 
-    names = sorted(name for split in SETS for name in folder.names(f"{split}/") if not re.search(IGNORED_FILE, name))
+    names = sorted(name for split in SETS for name in folder.names(f"{split}/") if not re.search(SYSTEM_FILE, name))
     return pd.Series(names, dtype="str"), (), [f"{split}/" for split in SETS]
 
 
@@ -141,7 +142,7 @@ def _look_up(
     length: npt.NDArray[np.int64] = rows["length"].to_numpy(np.int64).copy()
     changed: npt.NDArray[np.int64] = np.zeros(len(rows), np.int64)
     for name in folder.archives:
-        changed[rows["archive"] == name] = (folder.root / name).stat().st_mtime_ns
+        changed[rows["archive"] == name] = folder.stat_archive(name).st_mtime_ns
     loose = np.flatnonzero(~rows["archive"].isin(list(folder.archives)).to_numpy())
     for row, known in zip(loose.tolist(), _stat(folder, rows["path"].iloc[loose]), strict=True):
         found[row] = known is not None
@@ -151,13 +152,12 @@ def _look_up(
 
 def _stat(folder: DataFolder, paths: Iterable[str]) -> Iterator[tuple[int, int] | None]:
     """Length and time; None for what is missing. What leads out of the folder is not looked at, and counts as there."""
-    start = f"{folder.root}/{folder.top}"
     for path in paths:
         if describe_path_problem(path):
             yield 0, 0
             continue
         try:
-            status = os.stat(start + path)  # noqa: PTH116  there are a million
+            status = os.stat(find_on_disk(folder.base, path))  # noqa: PTH116  there are a million
         except OSError:
             yield None
         else:

@@ -40,7 +40,7 @@ class Lines:
 
 
 def read_lines(stream: BinaryIO, name: str) -> Iterator[Lines]:
-    """The lines of a UTF-8 file; bytes that are no UTF-8 become U+FFFD.
+    r"""The lines of a UTF-8 file; a byte that is not UTF-8 becomes `\xe9`, as in file names.
 
     Args:
         stream: The file's bytes, of any length: a few blocks are held at a time.
@@ -103,7 +103,7 @@ def _as_text(content: bytes) -> pa.StringArray:
     try:
         return binary.cast(pa.string())
     except pa.ArrowInvalid:
-        return pa.array([content.decode("utf-8", "replace")], pa.string())
+        return pa.array([content.decode("utf-8", "backslashreplace")], pa.string())
 
 
 def split_cells(line: str) -> list[str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pocketaffect.data.faces.images import ImageProblemError
 from pocketaffect.data.packing.table import PACK_FILE, PACK_PROGRESS, read_pack
 from pocketaffect.data.release.archives import scan_archive
-from pocketaffect.data.release.members import REFUSALS, RELEASE_NAMES, is_text, merge_members, see_through
+from pocketaffect.data.release.members import REFUSALS, RELEASE_NAMES, merge_members, see_through
 from pocketaffect.data.release.places import (
     MAX_IMAGE_BYTES,
     Place,
@@ -22,6 +22,7 @@ from pocketaffect.data.release.places import (
     read_place,
 )
 from pocketaffect.errors import PocketAffectError
+from pocketaffect.names import find_on_disk, show_name
 
 if TYPE_CHECKING:
     from io import BufferedReader
@@ -60,29 +61,39 @@ class DataFolder:
         """
         if not root.is_dir():
             raise PocketAffectError(f"{root}: not a data folder", found="a file" if root.exists() else "no such folder")
-        top = _find_top(root)
-        if (root / top / PACK_PROGRESS).exists():
+        top = show_name(_find_top(root))
+        base = Path(find_on_disk(root, top))
+        if (base / PACK_PROGRESS).exists():
             raise PocketAffectError(
-                f"{root / top}: an unfinished pack", todo="repeat `pocketaffect data pack`, which goes on with it"
+                f"{base}: an unfinished pack", todo="repeat `pocketaffect data pack`, which goes on with it"
             )
-        parts = read_pack(root / top) if (root / top / PACK_FILE).is_file() else {}
+        parts = read_pack(base) if (base / PACK_FILE).is_file() else {}
         tables = {top + name: table for name, table in parts.items()}
-        for name in _find_archives(root / top):
+        for name in map(show_name, _find_archives(base)):
             if name not in parts:
                 tables[top + name] = see_through(scan_archive(_check_archive(root, top + name)), Path(name).stem)
-        return cls(root, tuple(tables), top, merge_members(list(tables.values()), root / top))
+        return cls(root, tuple(tables), top, merge_members(list(tables.values()), base))
+
+    @property
+    def base(self) -> Path:
+        """The folder that the loose files lie in."""
+        return Path(find_on_disk(self.root, self.top))
+
+    def stat_archive(self, name: str) -> os.stat_result:
+        """Length and time of one of `archives`."""
+        return Path(find_on_disk(self.root, name)).stat()
 
     def has(self, name: str) -> bool:
         """Whether a file `training.csv`, or a folder `train_set/` (with the slash), is there, loose or archived."""
         if name.endswith("/"):
-            return (self.root / self.top / name).is_dir() or len(self._below(name)) > 0
-        return (self.root / self.top / name).is_file() or self._find(name) is not None
+            return Path(find_on_disk(self.base, name)).is_dir() or len(self._below(name)) > 0
+        return Path(find_on_disk(self.base, name)).is_file() or self._find(name) is not None
 
     def names(self, prefix: str) -> list[str]:
         """All files below a folder (`train_set/images/`; with the slash), loose and archived, sorted."""
         rows = self._below(prefix)
         archived = self._paths[rows.start : rows.stop].to_pylist()
-        loose = list(_walk(self.root / self.top, prefix))
+        loose = list(_walk(self.base, prefix))
         return sorted({*archived, *loose}) if archived and loose else archived or sorted(loose)
 
     def read(self, name: str) -> bytes:
@@ -154,7 +165,8 @@ class DataFolder:
         return bisect_left(range(len(paths)), name, key=lambda row: str(paths[row].as_py()))
 
     def _below(self, prefix: str) -> range:
-        return range(self._bisect(prefix), self._bisect(prefix + "\U0010ffff")) if prefix else range(len(self._paths))
+        after = prefix.removesuffix("/") + "0"  # the letter behind the slash
+        return range(self._bisect(prefix), self._bisect(after)) if prefix else range(len(self._paths))
 
     def _find(self, name: str) -> Place | None:
         row = self._bisect(name)
@@ -220,20 +232,20 @@ def _check_archive(root: Path, name: str) -> Path:
 def _walk(root: Path, prefix: str) -> Iterator[str]:
     """Files below a folder, as paths from `root`; links to folders are followed as long as they stay in `root`."""
     whole = os.path.realpath(root)
-    waiting = [(prefix, os.path.realpath(root / prefix))]
+    waiting = [(prefix, os.path.realpath(find_on_disk(root, prefix)))]
     if not f"{waiting[0][1]}/".startswith(f"{whole}/"):
         return
     while waiting:
         folder, real = waiting.pop()
         try:
             entries = os.scandir(real)
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             continue
+        except OSError as error:
+            raise PocketAffectError(f"{real}: cannot be listed", found=error.strerror) from None
         with entries:
             for entry in entries:
-                name = folder + entry.name
-                if not is_text(entry.name):
-                    continue  # no list can name it
+                name = folder + show_name(entry.name)
                 if not _is_folder(entry):
                     yield name
                     continue

@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from pocketaffect.names import find_on_disk, show_name
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -72,14 +74,14 @@ class Members:
         import pyarrow as pa
         import pyarrow.compute as pc
 
+        start = r"^(\./+)+"
         try:
-            names = pa.array(self._names, pa.large_string())
-        except UnicodeEncodeError:  # the archive's bytes were no UTF-8
-            readable = [name.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for name in self._names]
-            names = pa.array(readable, pa.large_string())
+            names = plain = pc.replace_substring_regex(pa.array(self._names, pa.large_string()), start, "")
+        except UnicodeEncodeError:  # bytes that are not UTF-8; what stands for them is not odd
+            texts = zip(*((show_name(name), re.sub("[\ud800-\udfff]", "?", name)) for name in self._names), strict=True)
+            names, plain = (pc.replace_substring_regex(pa.array(text, pa.large_string()), start, "") for text in texts)
         offsets = np.array(self._offsets, np.int64)
-        names = pc.replace_substring_regex(names, r"^(\./+)+", "")
-        odd = pc.match_substring_regex(names, ODD).to_numpy(zero_copy_only=False)
+        odd = pc.match_substring_regex(plain, ODD).to_numpy(zero_copy_only=False)
         if odd.any():
             offsets[odd] = ODD_NAME
             tidied = pa.array([tidy_name(name.as_py()) for name in names.filter(pa.array(odd))], names.type)
@@ -100,11 +102,6 @@ def tidy_name(name: str) -> str:
     """What a name would mean to a reader that takes anything: the row that was meant by it is found so."""
     name = re.sub(r"^.:", "", name.split("\x00")[0].replace("\\", "/"))
     return "/".join(part for part in name.split("/") if part not in ("", ".", ".."))
-
-
-def is_text(name: str) -> bool:
-    """Whether a file's name is UTF-8; Python keeps other bytes as lone surrogates."""
-    return name.isascii() or name.encode("utf-8", "ignore").decode() == name
 
 
 def see_through(table: pa.Table, stem: str) -> pa.Table:
@@ -197,12 +194,11 @@ def _mark_loose(table: pa.Table, folder: Path) -> pa.Table:
     loose: list[str] = []
     for parent in parents:
         try:
-            with os.scandir(folder / parent) as entries:
-                loose += [parent + entry.name for entry in entries]
+            with os.scandir(find_on_disk(folder, parent)) as entries:
+                loose += [parent + show_name(entry.name) for entry in entries]
         except (OSError, ValueError):  # no such folder, mostly
             continue
     if not loose:
         return table
-    names = pa.array([name for name in loose if is_text(name)], pa.large_string())
-    double = pc.is_in(table["path"], value_set=names).to_numpy(zero_copy_only=False)
+    double = pc.is_in(table["path"], value_set=pa.array(loose, pa.large_string())).to_numpy(zero_copy_only=False)
     return table.set_column(2, "offset", pa.array(np.where(double, ALSO_LOOSE, table["offset"].to_numpy())))

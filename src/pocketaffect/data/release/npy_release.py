@@ -20,6 +20,7 @@ from pocketaffect.data.release.rows import (
 )
 from pocketaffect.data.release.small_files import FileReader
 from pocketaffect.errors import PocketAffectError
+from pocketaffect.names import SYSTEM_FILE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,9 +35,8 @@ KINDS: Final = dict(zip(LABEL_COLUMNS, ("exp", "val", "aro"), strict=True))
 LANDMARKS: Final = "lnd"
 ANNOTATIONS: Final = (*KINDS.values(), LANDMARKS)
 ANNOTATION_FILE: Final = rf"^annotations/(?P<number>\d{{1,18}})_(?P<kind>{'|'.join(ANNOTATIONS)})\.npy$"
-IMAGE_FILE: Final = r"(?i)^images/(?P<number>\d{1,18})\.(?:jpg|jpeg|png|bmp|gif|tif|tiff|webp)$"
-IGNORED_FILE: Final = r"(?i)(?:^|/)(?:\.[^/]*|thumbs\.db|desktop\.ini|__macosx)(/|$)"
-"""What systems leave in folders."""
+IMAGE_FILE: Final = r"^images/(?P<number>\d{1,18})\.[^./]+$"
+"""Of any suffix: what is an image, its content says."""
 
 BLOCK_ROWS: Final = 8192
 
@@ -105,7 +105,7 @@ def _list_set(folder: DataFolder, name: str) -> tuple[_Set, list[str]]:
     files = pc.utf8_slice_codeunits(pa.array(folder.names(f"{name}/"), pa.string()), len(name) + 1)
     annotations, images = pc.extract_regex(files, ANNOTATION_FILE), pc.extract_regex(files, IMAGE_FILE)
     used = pc.or_(annotations.is_valid(), images.is_valid())
-    other = files.filter(pc.invert(pc.or_(used, pc.match_substring_regex(files, IGNORED_FILE)))).to_pylist()
+    other = files.filter(pc.invert(pc.or_(used, pc.match_substring_regex(files, SYSTEM_FILE)))).to_pylist()
     numbers = annotations.drop_null().field("number")
     pictured = images.drop_null().field("number")
     known = pc.unique(pa.chunked_array([numbers, pictured], pa.string()))

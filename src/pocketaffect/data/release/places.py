@@ -18,6 +18,7 @@ from pocketaffect.data.faces.images import ImageProblemError
 from pocketaffect.data.release.archives import BLOCK
 from pocketaffect.data.release.members import REFUSALS
 from pocketaffect.data.release.zip_directory import LOCAL_HEADER
+from pocketaffect.names import find_on_disk, restore_name
 
 if TYPE_CHECKING:
     from io import BufferedReader
@@ -173,8 +174,8 @@ def check_inside(root: Path, path: str) -> Path:
     if problem := describe_path_problem(path):
         raise ImageProblemError(problem)
     folder = _find_real_folder(str(root))
-    parent, _, name = path.rpartition("/")
-    target = f"{_find_real_folder(f'{root}/{parent}')}/{name}"
+    parent, _, name = find_on_disk(root, path).rpartition("/")
+    target = f"{_find_real_folder(parent)}/{name}"
     if os.path.islink(target):  # noqa: PTH114  half of a Path's price, a million times
         target = os.path.realpath(target)
     if not target.startswith(folder.rstrip("/") + "/") and not DVC_CACHE_FILE.search(target):
@@ -213,7 +214,7 @@ def _open_archive(root: Path, name: str) -> OpenFile:
     key = (str(root), name)
     with _archives_lock:
         archive = _archives.get(key)
-        if archive is None or archive.identity != _identify(os.stat(f"{root}/{name}")):  # noqa: PTH116  a Path is slower
+        if archive is None or archive.identity != _identify(os.stat(find_on_disk(root, name))):  # noqa: PTH116  a Path is slower
             archive = _archives[key] = OpenFile(check_inside(root, name))
         _archives.move_to_end(key)
         if len(_archives) > MAX_OPEN_ARCHIVES:
@@ -263,7 +264,7 @@ def _is_tar_header(header: bytes, place: Place) -> bool:
 
 def _ends_alike(name: bytes, path: str) -> bool:
     """Whether one is the other's end, whole folders taken: either may have more of them in front."""
-    if not path.isascii():
+    if not restore_name(path).isascii():
         return True  # archives spell other letters in several ways
     short, long = sorted((b"/" + name.removeprefix(b"./"), b"/" + path.encode()), key=len)
     return long.endswith(short)

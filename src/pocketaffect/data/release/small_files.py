@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pocketaffect.data.faces.images import ImageProblemError
 from pocketaffect.data.release.places import Place, check_header, check_inside, measure_header, read_place
+from pocketaffect.names import find_on_disk
 
 if TYPE_CHECKING:
     import numpy as np
@@ -123,7 +124,7 @@ class FileReader:
         if not self._trusted[parent]:
             return None
         try:
-            file = os.open(f"{self._root}/{path}", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            file = os.open(find_on_disk(self._root, path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         except OSError as error:
             _raise_shortage(error)
             return None

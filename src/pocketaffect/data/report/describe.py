@@ -6,15 +6,20 @@ No image is opened and nothing is judged: that is the contract's part (`dvc repr
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from pocketaffect.data.faces.images import IMAGE_SUFFIXES
 from pocketaffect.data.release.folder import DataFolder
 from pocketaffect.data.release.layouts import read_annotations
+from pocketaffect.data.release.members import IMAGE_FOLDERS
+from pocketaffect.data.release.npy_release import SETS
 from pocketaffect.data.release.rows import ListSummary
 from pocketaffect.data.release.votes import VoteCounts
 from pocketaffect.labels import EXPRESSIONS, NO_VA_CODE, OTHER_EXPRESSIONS, VALENCE_AROUSAL
+from pocketaffect.names import SYSTEM_FILE, find_on_disk, show_name
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,7 +44,12 @@ the first eight classes, 287,651 and 3,999 images. The automatic list has no off
 OFFICIAL_VA: Final = {"training.csv": (0.19, 0.09), "validation.csv": (-0.16, 0.30)}
 """Mean valence and arousal of the manual lists (Hewitt & Gunes 2018)."""
 
-IMAGE_SUFFIX: Final = r"(?i)\.(?:jpg|jpeg|png|bmp|gif|tif|tiff|webp)$"
+PICTURE: Final = rf"(?i)^({'|'.join(IMAGE_FOLDERS)})/|({'|'.join(map(re.escape, IMAGE_SUFFIXES))})$"
+"""Files that somebody may miss in the lists: all in the image folders, elsewhere what is called an image."""
+
+NO_PICTURE: Final = rf"{SYSTEM_FILE}|^({'|'.join(SETS)})/annotations/"
+ARCHIVE: Final = r"(?i)\.(tar|zip|tar\.\w+|tgz|tbz2?|txz|rar|7z)$"
+INNER_ARCHIVE: Final = "an archive that is not at the top of the data folder, or of another kind"
 EXAMPLES: Final = 3
 
 
@@ -93,10 +103,10 @@ class Description:
     """Different images that are not there."""
     missing_examples: tuple[str, ...]
     unlisted: int
-    """Image files that no list names."""
+    """Files in the image folders, and images elsewhere, that no list names."""
     unlisted_examples: tuple[str, ...]
     refused: dict[str, int]
-    """Archive members that are not opened, by the reason."""
+    """Archive members, and archives, that are not opened, by the reason."""
     image_bytes: int
     """Of the listed images; as stored where an archive compresses them."""
     total_bytes: int
@@ -129,17 +139,19 @@ def describe(root: Path) -> Description:
     rows = annotations.rows
     names, sizes, loose_bytes = _measure_files(folder)
     listed = pa.chunked_array([pa.array(rows["path"], pa.large_string())]).combine_chunks()
-    place = pc.index_in(listed, value_set=names)
+    place = pc.index_in(listed, value_set=names.filter(pa.array(sizes >= 0)))
     there = place.is_valid().to_numpy(zero_copy_only=False)
     found = np.unique(place.drop_null().to_numpy())
     absent = pc.unique(listed.filter(pa.array(~there)))
-    used = np.zeros(len(names), dtype=bool)
-    used[found] = True
-    others = names.filter(pa.array(~used))
-    others = others.filter(pc.match_substring_regex(others, IMAGE_SUFFIX))
-    archives = {name: (folder.root / name).stat().st_size for name in folder.archives}
+    others = names.filter(pc.invert(pc.is_in(names, value_set=listed)))
+    own = pa.array([name.removeprefix(folder.top) for name in folder.archives], names.type)
+    unopened = others.filter(pc.and_not(pc.match_substring_regex(others, ARCHIVE), pc.is_in(others, value_set=own)))
+    refused = folder.count_refused() | ({INNER_ARCHIVE: len(unopened)} if len(unopened) else {})
+    others = others.filter(pc.match_substring_regex(others, PICTURE))
+    others = others.filter(pc.invert(pc.match_substring_regex(others, NO_PICTURE)))
+    archives = {name: folder.stat_archive(name).st_size for name in folder.archives}
     return Description(
-        root=str(root),
+        root=show_name(root),
         layout=annotations.layout,
         archives=archives,
         lists=tuple(_describe_list(summary, rows, there) for summary in annotations.lists),
@@ -149,15 +161,15 @@ def describe(root: Path) -> Description:
         missing_examples=tuple(absent.slice(0, EXAMPLES).to_pylist()),
         unlisted=len(others),
         unlisted_examples=tuple(others.slice(0, EXAMPLES).to_pylist()),
-        refused=folder.count_refused(),
-        image_bytes=int(sizes[used].sum()),
+        refused=refused,
+        image_bytes=int(sizes[sizes >= 0][found].sum()),
         total_bytes=loose_bytes + sum(archives.values()),
         votes=annotations.votes,
     )
 
 
 def _measure_files(folder: DataFolder) -> tuple[pa.LargeStringArray, npt.NDArray[np.int64], int]:
-    """All files that can be read, with their bytes (in the archive, for members), and the bytes of the loose ones."""
+    """All files with their bytes (in the archive, for members; negative: not to be read), and the loose ones' bytes."""
     import numpy as np
     import pandas as pd
     import pyarrow as pa
@@ -167,11 +179,10 @@ def _measure_files(folder: DataFolder) -> tuple[pa.LargeStringArray, npt.NDArray
     codes, archives = pd.factorize(places["archive"])
     loose = np.flatnonzero(np.isin(codes, [code for code, name in enumerate(archives) if name[-1:] in ("", "/")]))
     sizes = places["length"].to_numpy(dtype=np.int64, copy=True)
-    sizes[loose] = [_measure(f"{folder.root}/{folder.top}{name}") for name in names.take(pa.array(loose)).to_pylist()]
-    packed = sum((folder.root / name).stat().st_size for name in folder.archives)  # archives are loose files, too
+    sizes[loose] = [_measure(find_on_disk(folder.base, name)) for name in names.take(pa.array(loose)).to_pylist()]
+    packed = sum(folder.stat_archive(name).st_size for name in folder.archives)  # archives are loose files, too
     loose_bytes = int(sizes[loose][sizes[loose] > 0].sum()) - packed
-    readable = sizes >= 0
-    return names.filter(pa.array(readable)), sizes[readable], loose_bytes
+    return names, sizes, loose_bytes
 
 
 def _measure(path: str) -> int:

@@ -37,7 +37,7 @@ def _render_facts(description: Description) -> list[str]:
         facts.append(("repeated", f"{description.repeated:,} rows name an image that a row before them named"))
     if description.unlisted:
         facts.append(("unlisted", _tell_examples(description.unlisted, description.unlisted_examples)))
-    facts += [("not opened", f"{count:,} members: {reason}") for reason, count in description.refused.items()]
+    facts += [("not opened", f"{count:,}: {reason}") for reason, count in description.refused.items()]
     facts.append(("size", f"{_tell_bytes(description.total_bytes)} in all"))
     facts.append(("soft labels", _tell_votes(description.votes)))
     identity = sorted({item.summary.identity for item in description.lists} - {""})

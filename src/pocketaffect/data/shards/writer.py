@@ -31,6 +31,7 @@ from pocketaffect.data.shards.memory import (
 )
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.files import write_atomically, write_json
+from pocketaffect.names import find_on_disk
 
 if TYPE_CHECKING:
     from pocketaffect.data.faces.crop import Align, Eyes, FaceBox
@@ -199,7 +200,7 @@ def _identify_sources(source: Path, job: ShardJob) -> str:
         is_loose = archive == "" or archive.endswith("/")
         name = archive + path if is_loose else archive
         if is_loose or name not in identities:
-            identity = _identify(source / name)
+            identity = _identify(find_on_disk(source, name))
             if is_loose:
                 digest.update(identity)
                 continue
@@ -208,7 +209,7 @@ def _identify_sources(source: Path, job: ShardJob) -> str:
     return digest.hexdigest()
 
 
-def _identify(file: Path) -> bytes:
+def _identify(file: str) -> bytes:
     try:
         status = os.stat(file)  # noqa: PTH116  half of a Path's price, a million times
     except (OSError, ValueError):  # reading it will say what is wrong
