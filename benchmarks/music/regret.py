@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pocketaffect.app.music.affect import Affect
+from pocketaffect.app.affect import Affect
 from pocketaffect.app.music.catalogue import Catalogue
 from pocketaffect.app.music.features import ALL_GENRES
 from pocketaffect.app.music.listeners import Rating

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pocketaffect.app.music.affect import Affect
+from pocketaffect.app.affect import Affect
 from pocketaffect.app.music.catalogue import Catalogue, write_catalogue
 from pocketaffect.app.music.import_tracks import import_tracks
 from pocketaffect.app.music.listeners import Listeners

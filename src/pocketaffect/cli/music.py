@@ -74,7 +74,7 @@ def music_recommend(
     service: str,
 ) -> None:
     """Suggest songs for EXPRESSION, one of the eight names, as the app does for a face."""
-    from pocketaffect.app.music.affect import Affect
+    from pocketaffect.app.affect import Affect
     from pocketaffect.app.music.catalogue import Catalogue
     from pocketaffect.app.music.links import SERVICES
     from pocketaffect.app.music.recommend import Recommender, SuggestsSongs

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pocketaffect.app.music.affect import Affect
+from pocketaffect.app.affect import Affect
 from pocketaffect.app.music.catalogue import Track
 from pocketaffect.labels import CLASS_MEAN_VA, EXPRESSIONS
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from music_parts import make_affect, make_tracks
 
-from pocketaffect.app.music.affect import Affect
+from pocketaffect.app.affect import Affect
 from pocketaffect.app.music.catalogue import Catalogue, Track
 from pocketaffect.app.music.features import ALL_GENRES, FIT_NAMES, Features
 from pocketaffect.app.music.genres import GENRES

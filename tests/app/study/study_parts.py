@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pocketaffect.app.music.affect import Affect
+from pocketaffect.app.affect import Affect
 from pocketaffect.app.study.consent import CONSENT_VERSION, Consent
 from pocketaffect.app.study.prompts import PROMPTS, prompt
 from pocketaffect.app.study.rows import PromptRow

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from study_parts import CONSENT, add_run, make_row
 
-from pocketaffect.app.music.affect import Affect
+from pocketaffect.app.affect import Affect
 from pocketaffect.app.study.consent import CONSENT_VERSION, STATEMENTS, Consent
 from pocketaffect.app.study.prompts import PROMPTS
 from pocketaffect.app.study.store import EXPORT_COLUMNS, StudyStore, UnknownRunError
@@ -110,7 +110,7 @@ def test_withdrawing_leaves_no_byte_of_the_run_in_the_files(store, tmp_path):
 
 
 def test_a_withdrawn_run_leaves_the_log_as_soon_as_other_readers_let_it(store, tmp_path, monkeypatch):
-    monkeypatch.setattr("pocketaffect.app.music.database.SCRUB_SECONDS", 0.05)
+    monkeypatch.setattr("pocketaffect.app.database.SCRUB_SECONDS", 0.05)
     token = add_run(store, 1)
     trace = token.partition(".")[0].encode()
     reader = sqlite3.connect(tmp_path / "study" / "study.db", isolation_level=None)

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from pocketaffect.app.music.affect import Affect
+from pocketaffect.app.affect import Affect
 from pocketaffect.app.music.catalogue import Track
 from pocketaffect.app.music.genres import GENRES, OTHER_GENRES, PAPER_GENRES
 from pocketaffect.labels import EXPRESSIONS

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pocketaffect.app.music.affect import Affect
-from pocketaffect.app.music.database import Database
+from pocketaffect.app.affect import Affect
+from pocketaffect.app.database import Database
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.labels import EXPRESSIONS
 

@@ -17,7 +17,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode, urlsplit
 from urllib.request import Request, urlopen
 
-from pocketaffect.app.music.affect import Affect
+from pocketaffect.app.affect import Affect
 from pocketaffect.app.music.catalogue import Track, read_text
 from pocketaffect.app.music.genres import GENRES
 from pocketaffect.app.music.links import search_links

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, HTTPException
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field
 
-from pocketaffect.app.music.affect import Affect
+from pocketaffect.app.affect import Affect
 from pocketaffect.app.music.catalogue import Catalogue
 from pocketaffect.app.music.links import SERVICES
 from pocketaffect.app.music.listeners import Listeners, Rating

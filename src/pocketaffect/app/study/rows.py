@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from pocketaffect.app.music.affect import Affect
+from pocketaffect.app.affect import Affect
 from pocketaffect.app.study.prompts import NEUTRAL_PROMPT, PROMPTS, prompt
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.labels import EXPRESSIONS

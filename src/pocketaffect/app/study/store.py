@@ -15,7 +15,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from pocketaffect.app.music.database import Database
+from pocketaffect.app.database import Database
 from pocketaffect.app.study.consent import Consent
 from pocketaffect.app.study.prompts import PROMPTS
 from pocketaffect.app.study.rows import ROW_COLUMNS, PromptRow
