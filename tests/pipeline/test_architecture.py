@@ -7,9 +7,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pytest
-from test_dvc_yaml import ROOT, direct_imports
 
-LIBRARY = ROOT / "src" / "pocketaffect"
+from pocketaffect.provenance.code import NAME, SOURCE, find_imports
+
+ROOT = Path(__file__).parents[2]
+LIBRARY = SOURCE / NAME
 REMAINING = {
     "config.py imports models/catalogue.py",
     "executor/local.py imports data/pool.py",
@@ -49,7 +51,7 @@ def read_imports() -> dict[Path, list[Path]]:
     """Each source file beside the files of ours that it imports anywhere, inside functions too."""
     files = [*LIBRARY.rglob("*.py"), *ROOT.glob("pipelines/*.py")]
     return {
-        file: sorted(imported for imported in direct_imports(file) if imported.name != "__init__.py")
+        file: sorted(imported for imported in find_imports(file) if imported.name != "__init__.py")
         for file in sorted(files)
         if file.name != "__init__.py"
     }

@@ -66,11 +66,16 @@ def find_code(*entries: str | Path, with_pages: bool = True) -> dict[str, Path]:
             continue
         found[name] = file
         content = _read(file)
-        waiting += [_locate(module) for module in map(_find_module, content.modules) if module]
+        waiting += [_locate(module) for module in find_imports(file)]
         folders = (PurePosixPath(name).parent, PurePosixPath(NAME))
         for text in content.texts:
             waiting += [one for folder in folders for one in resources.get(folder / text, ())]
     return found
+
+
+def find_imports(file: Path) -> set[Path]:
+    """Finds the files of our modules that a file imports, inside functions too."""
+    return {module for name in _read(file).modules if (module := _find_module(name))}
 
 
 def hash_code(*entries: str | Path) -> str:
