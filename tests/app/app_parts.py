@@ -69,7 +69,7 @@ def make_twin(**changes: str) -> bytes:
 
 @contextmanager
 def open_services(folder: Path, twin: bytes, catalogue: Catalogue) -> Iterator[Services]:
-    model = describe_model([twin], name="tiny.onnx", commit=None, verified="this test")
+    model = describe_model(twin, name="tiny.onnx", commit=None, verified="this test")
     listeners, study = Listeners(folder / "listeners.db"), StudyStore(folder / "study.db")
     try:
         recommender = Recommender(catalogue, listeners)

@@ -19,7 +19,7 @@ from schemathesis.specs.openapi.checks import (
 
 from pocketaffect.app.music.catalogue import Catalogue
 from pocketaffect.app.server.server import create_app
-from pocketaffect.app.study.consent import CONSENT_VERSION, Consent
+from pocketaffect.app.study.protocol import CONSENT_VERSION, Consent
 
 CHECKS = [not_a_server_error, content_type_conformance, response_schema_conformance, negative_data_rejection]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pocketaffect.app.server.assets import PAGE, TEXTS
+from pocketaffect.app.server.server import PAGE, TEXTS
 from pocketaffect.data.faces.crop import FaceBox, crop_face
 
 SCRIPTS = sorted((PAGE / "js").glob("*.js"))

@@ -1,12 +1,18 @@
-"""What a face says, as music is chosen by it."""
+"""What a face says, as songs are chosen by it and the study keeps it."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Final
+
+from pydantic import ConfigDict, StrictFloat
 
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.labels import EXPRESSIONS
+
+BODY: Final = ConfigDict(extra="forbid")
+"""Pydantic's configuration of what the API takes: unknown keys are refused. Fields are strict, each by its type."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +20,7 @@ class Affect:
     """A prediction for one face.
 
     Args:
-        probabilities: Of the eight expressions in the order of `labels.EXPRESSIONS`; they sum to 1.
+        probabilities: One for each of `labels.EXPRESSIONS`, in that order; they sum to 1.
         valence: Unpleasant to pleasant. Networks may leave [-1, 1] a little: clipped there.
         arousal: Calm to excited, clipped likewise.
 
@@ -22,9 +28,11 @@ class Affect:
         PocketAffectError: A number is not finite, or the probabilities are no distribution.
     """
 
-    probabilities: tuple[float, ...]
-    valence: float
-    arousal: float
+    __pydantic_config__ = BODY
+
+    probabilities: tuple[StrictFloat, ...]
+    valence: StrictFloat
+    arousal: StrictFloat
 
     def __post_init__(self) -> None:
         probabilities = tuple(float(probability) for probability in self.probabilities)

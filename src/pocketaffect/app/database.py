@@ -1,4 +1,4 @@
-"""A small SQLite file that loses nothing it acknowledged, and keeps nothing it was told to delete."""
+"""A SQLite file that loses nothing it acknowledged, and keeps nothing it was told to delete."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from typing import Any, Final
 from pocketaffect.errors import PocketAffectError
 
 BUSY_SECONDS: Final = 30.0
-"""How long a writer waits for the writers of other processes."""
+"""Time that a writer waits for the writers of other processes."""
 
 SCRUB_SECONDS: Final = 2.0
-"""How long deleting waits for the readers of other processes, to empty the log behind them."""
+"""Time that deleting waits for the readers of other processes, to empty the log behind them."""
 
 
 class Database:
@@ -26,8 +26,8 @@ class Database:
 
     Args:
         file: Made where missing, readable by its owner only, in a folder that git ignores.
-        schema: Statements that make missing tables.
-        purpose: Its number is kept in the file: any other database is refused, and left as it is.
+        schema: SQL statements that make missing tables.
+        purpose: A name whose checksum is kept in the file: any other database is refused, and left as it is.
 
     Raises:
         PocketAffectError: The file cannot be opened, or is something else.
@@ -64,7 +64,7 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
-        """A transaction: whole and on disk when the block ends, undone when it fails.
+        """Opens a transaction: whole and on disk when the block ends, undone when it fails.
 
         Raises:
             PocketAffectError: The disk is full, or other processes held the file for BUSY_SECONDS.
@@ -86,7 +86,7 @@ class Database:
 
     @contextmanager
     def snapshot(self) -> Iterator[sqlite3.Connection]:
-        """Several queries that see the same state."""
+        """Lets several queries see the same state."""
         with self._lock:
             self._connection.execute("BEGIN")
             try:
@@ -95,7 +95,7 @@ class Database:
                 self._connection.execute("COMMIT")
 
     def read(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """The rows of a query."""
+        """Reads the rows of a query."""
         with self._lock:
             return self._connection.execute(statement, values).fetchall()
 

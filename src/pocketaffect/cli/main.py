@@ -14,7 +14,7 @@ import click
 
 from pocketaffect import __version__
 from pocketaffect.checkout import USE_OWN, find_foreign_sources
-from pocketaffect.cli import audit, compare, data, models, music, predict, registry, serve, study, sweep, train
+from pocketaffect.cli import app, audit, compare, data, models, predict, registry, sweep, train
 from pocketaffect.errors import PocketAffectError
 
 
@@ -83,9 +83,8 @@ for command in (
     compare.compare,
     predict.predict,
     *(train.train, sweep.sweep),
-    *(music.music, study.study),
     *(data.data, models.models, models.inspect),
-    *(serve.serve, serve.web),
+    *(app.serve, app.web, app.music, app.study),
     *(registry.register, registry.promote, registry.rollback, registry.registry, registry.lineage),
 ):
     main.add_command(command)

@@ -83,7 +83,7 @@ def test_a_broken_row_is_skipped_with_its_line_and_reason(tmp_path, line, reason
     ("content", "problem"),
     [
         (b"", "no header line"),
-        (b"title,artist\nx,y\n", "no catalogue of ours"),
+        (b"title,artist\nx,y\n", "not one of our catalogues"),
         (",".join(COLUMNS).encode(), "no track"),
         (b"\xff\xfeodd", "not readable as text"),
         (b"title,\xe9\n", "not readable as text"),

@@ -9,10 +9,9 @@ from sklearn.linear_model import Ridge
 
 from pocketaffect.app.music import taste as taste_module
 from pocketaffect.app.music.catalogue import Catalogue
-from pocketaffect.app.music.features import NAMES, Features
 from pocketaffect.app.music.listeners import MAX_RATINGS, Listeners, Rating
 from pocketaffect.app.music.recommend import Recommender
-from pocketaffect.app.music.taste import EXPLORATION, NOISE, Taste
+from pocketaffect.app.music.taste import EXPLORATION, NAMES, NOISE, Features, Taste
 from pocketaffect.errors import PocketAffectError
 
 
@@ -57,7 +56,7 @@ def test_ratings_are_read_as_they_were_given_also_after_reopening(tmp_path):
     ratings = [Rating(make_affect("fear"), "t1", 2), Rating(make_affect("anger"), "t2", 5)]
     first = Listeners(tmp_path / "l.db")
     for rating in ratings:
-        first.rate("anna", rating.affect, rating.track_id, rating.stars)
+        first.rate("anna", rating.affect, rating.track, rating.stars)
     first.rate("bob", make_affect(), "t3", 1)
     first.close()
     second = Listeners(tmp_path / "l.db")
@@ -72,7 +71,7 @@ def test_stored_and_sent_ratings_suggest_the_same(listeners):
     recommender, affect = Recommender(catalogue, listeners), make_affect()
     ratings = [Rating(affect, f"t{number}", 1 + number % 5) for number in range(12)]
     for rating in ratings:
-        listeners.rate("anna", rating.affect, rating.track_id, rating.stars)
+        listeners.rate("anna", rating.affect, rating.track, rating.stars)
     stored = recommender.recommend(affect, listener="anna", seed=1)
     assert stored == recommender.recommend(affect, ratings=ratings, seed=1)
     assert all(each.adapted for each in stored)
@@ -117,7 +116,7 @@ def test_the_oldest_ratings_make_room(listeners, monkeypatch):
     for number in range(8):
         listeners.rate("anna", make_affect(), f"t{number}", 3)
     listeners.rate("bob", make_affect(), "t0", 3)
-    assert [rating.track_id for rating in listeners.ratings("anna")] == ["t3", "t4", "t5", "t6", "t7"]
+    assert [rating.track for rating in listeners.ratings("anna")] == ["t3", "t4", "t5", "t6", "t7"]
     assert MAX_RATINGS == 500
 
 

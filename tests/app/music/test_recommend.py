@@ -10,11 +10,10 @@ from music_parts import make_affect, make_tracks
 
 from pocketaffect.app.affect import Affect
 from pocketaffect.app.music.catalogue import Catalogue, Track
-from pocketaffect.app.music.features import ALL_GENRES, FIT_NAMES, Features
 from pocketaffect.app.music.genres import GENRES
-from pocketaffect.app.music.links import SERVICES, search_links
 from pocketaffect.app.music.listeners import Rating
-from pocketaffect.app.music.recommend import COUNT, Recommender, explain
+from pocketaffect.app.music.recommend import COUNT, SERVICES, Recommender, explain, search_links
+from pocketaffect.app.music.taste import ALL_GENRES, FIT_NAMES, Context, Features
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.labels import EXPRESSIONS
 
@@ -45,7 +44,7 @@ def test_scores_are_the_paper_s_mapping(curated, expression):
     affect = make_affect(expression)
     tracks = [*curated.catalogue.tracks, Track("x", "X", "Y", (), 0.3, 0.4, None, None, estimated=False)]
     expected = [map_as_the_paper_does(track, affect) for track in tracks]
-    assert Features(tracks).context(affect).mapped == pytest.approx(expected, abs=1e-5)
+    assert Context(Features(tracks), affect).mapped == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize("expression", EXPRESSIONS)
@@ -95,7 +94,7 @@ def test_a_small_catalogue_gives_what_it_has():
 def test_a_large_catalogue_s_songs_are_among_its_best():
     tracks = make_tracks(5_000)
     recommender, affect = Recommender(Catalogue(tracks)), make_affect("anger")
-    scores = Features(tracks).context(affect).mapped
+    scores = Context(Features(tracks), affect).mapped
     worst = min(scores[int(name[1:])] for name in suggested(recommender, affect))
     assert (scores > worst).sum() < 256
 
@@ -152,7 +151,7 @@ def test_rows_are_the_columns_that_all_tracks_are_weighed_by():
     affects = [make_affect(EXPRESSIONS[number % 8]) for number in range(40)]
     rows = features.rows(affects, list(range(40)))
     weights = random.normal(size=len(FIT_NAMES) + len(ALL_GENRES))
-    weighed = [features.context(affect).weigh(weights)[index] for index, affect in enumerate(affects)]
+    weighed = [Context(features, affect).weigh(weights)[index] for index, affect in enumerate(affects)]
     assert weighed == pytest.approx((rows @ weights).tolist(), abs=1e-4)
 
 

@@ -3,9 +3,7 @@
 import numpy as np
 
 from pocketaffect.app.affect import Affect
-from pocketaffect.app.study.consent import CONSENT_VERSION, Consent
-from pocketaffect.app.study.prompts import PROMPTS, prompt
-from pocketaffect.app.study.rows import PromptRow
+from pocketaffect.app.study.protocol import CONSENT_VERSION, PROMPTS, Consent, PromptRow
 from pocketaffect.app.study.store import StudyStore
 from pocketaffect.labels import CLASS_MEAN_VA, EXPRESSIONS
 
@@ -15,7 +13,7 @@ CONSENT = Consent(CONSENT_VERSION)
 def make_row(number: int, seed: int = 0, **changes) -> PromptRow:
     """A plausible answer to a prompt."""
     random = np.random.default_rng([seed, number])
-    expected = prompt(number).expression
+    expected = PROMPTS[number - 1].expression
     probabilities = random.dirichlet(np.full(len(EXPRESSIONS), 0.4) + 2.0 * (np.arange(len(EXPRESSIONS)) == expected))
     valence, arousal = np.clip(np.array(CLASS_MEAN_VA[expected]) + random.normal(0, 0.3, 2), -1, 1)
     annotated = np.clip(np.array([valence, arousal]) + random.normal(0, 0.3, 2), -1, 1)

@@ -12,8 +12,7 @@ from study_parts import add_run
 
 from pocketaffect.app.study import analysis as analysis_module
 from pocketaffect.app.study.analysis import analyse
-from pocketaffect.app.study.prompts import PROMPTS
-from pocketaffect.app.study.rows import PROBABILITY_COLUMNS
+from pocketaffect.app.study.protocol import PROBABILITY_COLUMNS, PROMPTS
 from pocketaffect.app.study.store import EXPORT_COLUMNS, StudyStore
 from pocketaffect.cli.main import main
 from pocketaffect.errors import PocketAffectError

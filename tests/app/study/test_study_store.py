@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from study_parts import CONSENT, add_run, make_row
 
 from pocketaffect.app.affect import Affect
-from pocketaffect.app.study.consent import CONSENT_VERSION, STATEMENTS, Consent
-from pocketaffect.app.study.prompts import PROMPTS
+from pocketaffect.app.study.protocol import CONSENT_VERSION, PROMPTS, STATEMENTS, Consent
 from pocketaffect.app.study.store import EXPORT_COLUMNS, StudyStore, UnknownRunError
 from pocketaffect.errors import PocketAffectError
 

@@ -1,17 +1,21 @@
-"""The catalogue: tracks with the facts that affect is matched on, read from a CSV file of fixed columns.
+"""The catalogue: tracks with valence, energy, mode and genres, in a CSV file of fixed columns.
 
-`pocketaffect music import` makes such a file of another service's export; the curated one ships with the package.
+`pocketaffect music import` makes such a file from another service's export; a curated one comes with the package.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
+import numpy as np
+
+from pocketaffect.app.music.genres import GENRES
 from pocketaffect.app.music.tables import BrokenRow, Problem, read_table
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.files import write_atomically
@@ -22,6 +26,7 @@ GENRE_SEPARATOR: Final = "|"
 MAX_TEXT: Final = 300
 """Characters of a title or an artist's name."""
 YEARS: Final = range(1000, 2101)
+MAX_PROBLEMS: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +37,11 @@ class Track:
         id: Unique in its catalogue.
         title: Plain text: whoever shows it in a page escapes it.
         artist: Plain text.
-        genres: Of `genres.PAPER_GENRES` and `genres.OTHER_GENRES`, sorted; empty where the source has none.
+        genres: Names from `genres.PAPER_GENRES` and `genres.OTHER_GENRES`, sorted; empty where the source has none.
         valence: 0 sad to 1 cheerful.
         energy: 0 calm to 1 intense, centred: the catalogue's median is about .5.
         mode: 1 major, 0 minor, None unknown.
-        year: Of the recording (of the composition, for classical works), or None.
+        year: Year of the recording (for classical works: of the composition), or None.
         estimated: Whether valence, energy and mode are somebody's estimates, not measurements of the audio.
     """
 
@@ -78,11 +83,11 @@ class Catalogue:
         return len(self.tracks)
 
     def position(self, track_id: str) -> int | None:
-        """Index of a track in `tracks`, None where the catalogue does not hold it."""
+        """Finds a track's index in `tracks`, None where the catalogue does not hold it."""
         return self._positions.get(track_id)
 
     def get(self, track_id: str) -> Track | None:
-        """The track with that id, if the catalogue holds it."""
+        """Finds the track with that id, None where the catalogue does not hold it."""
         position = self.position(track_id)
         return None if position is None else self.tracks[position]
 
@@ -103,7 +108,7 @@ class Catalogue:
         table = read_table(path, COLUMNS)
         if missing := [column for column in COLUMNS if column not in table.header]:
             raise PocketAffectError(
-                f"{path}: no catalogue of ours",
+                f"{path}: not one of our catalogues",
                 found=f"no column {', '.join(missing)}",
                 allowed=",".join(COLUMNS),
                 todo=f"pocketaffect music import {path}",
@@ -123,42 +128,27 @@ class Catalogue:
         return Catalogue(tracks, sorted(problems), str(file or "curated catalogue"))
 
 
-class Row(NamedTuple):
-    """The columns of a catalogue's file as text."""
-
-    id: str
-    title: str
-    artist: str
-    year: str
-    genres: str
-    valence: str
-    energy: str
-    mode: str
-    estimated: str
-
-
 def _read_track(values: Sequence[str]) -> Track:
-    row = Row(*values)
-    genres = tuple(sorted({genre for genre in row.genres.split(GENRE_SEPARATOR) if genre}))
-    if row.mode not in ("", "0", "1"):
-        raise BrokenRow(f"mode: {row.mode!r}, not 0, 1 or empty")
-    if row.estimated not in ("0", "1"):
-        raise BrokenRow(f"estimated: {row.estimated!r}, not 0 or 1")
+    row = dict(zip(COLUMNS, values, strict=True))
+    if row["mode"] not in ("", "0", "1"):
+        raise BrokenRow(f"mode: {row['mode']!r}, not 0, 1 or empty")
+    if row["estimated"] not in ("0", "1"):
+        raise BrokenRow(f"estimated: {row['estimated']!r}, not 0 or 1")
     return Track(
-        id=read_text("id", row.id),
-        title=read_text("title", row.title),
-        artist=read_text("artist", row.artist),
-        genres=genres,
-        valence=read_fraction("valence", row.valence),
-        energy=read_fraction("energy", row.energy),
-        mode=int(row.mode) if row.mode else None,
-        year=read_year(row.year),
-        estimated=row.estimated == "1",
+        id=read_text("id", row["id"]),
+        title=read_text("title", row["title"]),
+        artist=read_text("artist", row["artist"]),
+        genres=tuple(sorted({genre for genre in row["genres"].split(GENRE_SEPARATOR) if genre})),
+        valence=_read_fraction("valence", row["valence"]),
+        energy=_read_fraction("energy", row["energy"]),
+        mode=int(row["mode"]) if row["mode"] else None,
+        year=read_year(row["year"]),
+        estimated=row["estimated"] == "1",
     )
 
 
 def read_text(column: str, value: str) -> str:
-    """A title or name on one line, without what cannot be seen.
+    """Puts a title or name on one line, without unprintable characters.
 
     Raises:
         BrokenRow: It is empty, or longer than MAX_TEXT.
@@ -173,12 +163,7 @@ def read_text(column: str, value: str) -> str:
     return text
 
 
-def read_fraction(column: str, value: str) -> float:
-    """A finite number in [0, 1].
-
-    Raises:
-        BrokenRow: It is anything else.
-    """
+def _read_fraction(column: str, value: str) -> float:
     try:
         number = float(value)
     except ValueError:
@@ -189,7 +174,7 @@ def read_fraction(column: str, value: str) -> float:
 
 
 def read_year(value: str) -> int | None:
-    """The year that a date begins with, None for none.
+    """Reads the year that a date begins with, None for none.
 
     Raises:
         BrokenRow: It begins with something else.
@@ -217,3 +202,39 @@ def write_catalogue(tracks: Iterable[Track], target: Path) -> None:
         )
     with write_atomically(target) as draft:
         draft.write_text(text.getvalue(), encoding="utf-8")
+
+
+def describe_catalogue(catalogue: Catalogue) -> str:
+    """Counts tracks by genre of the paper's table and by thirds of valence and energy; lists the skipped rows."""
+    tracks = catalogue.tracks
+    counts = Counter(genre for track in tracks for genre in track.genres)
+    valence, energy = np.array([track.valence for track in tracks]), np.array([track.energy for track in tracks])
+    years = sorted(track.year for track in tracks if track.year is not None)
+    thirds, _, _ = np.histogram2d(energy, valence, bins=3, range=((0, 1), (0, 1)))
+    rows = zip(("calm", "steady", "lively"), thirds.astype(int).tolist(), strict=True)
+    lines = [
+        f"{catalogue.source}: {len(catalogue):,} tracks by {len({track.artist for track in tracks}):,} artists",
+        f"years: {f'{years[0]} to {years[-1]}' if years else 'none given'}",
+        f"valence: median {np.median(valence):.2f}   energy: median {np.median(energy):.2f}"
+        f"   mode known: {sum(track.mode is not None for track in tracks):,}"
+        f"   values estimated: {sum(track.estimated for track in tracks):,}",
+        "",
+        f"{'tracks':<10}{'dark':>8}{'mellow':>8}{'bright':>8}   (thirds of valence and energy)",
+        *reversed([f"{name:<10}" + "".join(f"{count:>8,}" for count in cells) for name, cells in rows]),
+        "",
+        *(
+            f"{expression:<10}" + "   ".join(f"{genre} {counts[genre]:,}" for genre in genres)
+            for expression, genres in GENRES.items()
+        ),
+        f"{'other':<10}{sum(not track.genres for track in tracks):,} tracks without a genre",
+    ]
+    return "\n".join([*lines, *describe_problems(catalogue.problems)])
+
+
+def describe_problems(problems: Sequence[Problem]) -> list[str]:
+    """Lists the first MAX_PROBLEMS skipped rows, a line each, under their number; nothing where there are none."""
+    if not problems:
+        return []
+    shown = [f"  line {problem}" for problem in problems[:MAX_PROBLEMS]]
+    more = [f"  and {len(problems) - MAX_PROBLEMS:,} more"] if len(problems) > MAX_PROBLEMS else []
+    return [f"{len(problems):,} row(s) skipped:", *shown, *more]

@@ -1,4 +1,4 @@
-"""The columns of other people's lists of tracks: which names mean what, and on what scale the numbers are."""
+"""Recognises the columns of other services' lists of tracks, and the scale of their numbers."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ NAMES: Final[dict[str, tuple[str, ...]]] = {
     "mode": ("mode", "audiomode", "majorminor"),
     "estimated": ("estimated",),
 }
-"""What we read to the names it has elsewhere, letters and digits only, the likeliest first: Spotify's API, Exportify's
-and Kaggle's dumps of it, Deezer's mood detection set, our own catalogues. Of genres all columns are read."""
+"""Meaning to the names that columns have in Spotify's API, Exportify's and Kaggle's dumps of it, Deezer's mood
+detection set and our own catalogues: letters and digits only, the likeliest first. Every column of genres is read."""
 
 REQUIRED: Final = ("title", "artist", "valence", "energy")
 
@@ -39,13 +39,13 @@ DEEZER_MARKS: Final = frozenset(("dzrsngid", "deezerid", "sngid", "arousal"))
 
 @dataclass(frozen=True)
 class Scale:
-    """A range of numbers and its way to 0..1.
+    """A range of numbers, and the map from it to 0..1.
 
     Attributes:
-        name: As `--scale` takes it.
+        name: The name that `--scale` takes.
         low: Smallest number.
-        high: Largest.
-        to_unit: From numbers of the scale to 0..1.
+        high: Largest number.
+        to_unit: Maps numbers of the scale to 0..1.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Scale:
 
 
 def _place_by_normal(scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """The share of a normal distribution that lies below each z-score."""
+    """Computes the share of a normal distribution that lies below each z-score."""
     return np.array([0.5 * (1 + math.erf(score / math.sqrt(2))) for score in scores])
 
 
@@ -65,14 +65,14 @@ SCALES: Final = (
     Scale("z", -5, 5, _place_by_normal),
     Scale("0-100", 0, 100, lambda numbers: numbers / 100),
 )
-"""In the order in which they are tried; z: standard deviations from the mean."""
+"""Scales in the order in which they are tried; z: standard deviations from the mean."""
 
 _OUTLIERS: Final = 0.02
 """Share of a column's numbers that may lie outside its scale, as broken rows; one may in any case."""
 
 
 def recognise_columns(header: Sequence[str], path: Path) -> dict[str, list[str]]:
-    """What we read to the columns it is read from: one, of genres any number.
+    """Maps each meaning to the column that holds it; genres may have several.
 
     Raises:
         PocketAffectError: A required column is missing.
@@ -94,21 +94,33 @@ def recognise_columns(header: Sequence[str], path: Path) -> dict[str, list[str]]
 
 
 def name_source(header: Sequence[str]) -> str:
-    """Whose style of list it is."""
+    """Names the service whose style the list has."""
     plain = {plain_name(name) for name in header}
     if plain & SPOTIFY_MARKS:
         return "Spotify-style"
     return "Deezer-style" if plain & DEEZER_MARKS else "other"
 
 
+def find_scale(name: str) -> Scale:
+    """Finds a scale by its name.
+
+    Raises:
+        PocketAffectError: There is none of that name.
+    """
+    for scale in SCALES:
+        if scale.name == name:
+            return scale
+    raise PocketAffectError("--scale: unknown", found=name, allowed=", ".join(scale.name for scale in SCALES))
+
+
 def choose_scale(numbers: npt.NDArray[np.float64], meaning: str, column: str, path: Path) -> Scale:
-    """The narrowest scale that nearly all numbers of a column lie on.
+    """Finds the narrowest scale that nearly all numbers of a column lie on.
 
     Args:
-        numbers: The column's.
+        numbers: The column's numbers.
         meaning: "valence" or "energy", as `--scale` takes it.
-        column: What the list calls it.
-        path: The list, for errors.
+        column: The column's name in the list.
+        path: The list, for messages.
 
     Raises:
         PocketAffectError: They lie on none.

@@ -15,79 +15,61 @@ GENRES: Final[dict[str, tuple[str, ...]]] = {
     "anger": ("metal", "grunge", "punk", "industrial", "garage"),
     "contempt": ("blues", "soul", "country"),
 }
-"""Seed genres of each expression (Hewitt & Gunes 2018), in the order of `labels.EXPRESSIONS`."""
+"""Seed genres by expression (Hewitt & Gunes 2018), in the order of `labels.EXPRESSIONS`."""
 
 PAPER_GENRES: Final = tuple(dict.fromkeys(genre for genres in GENRES.values() for genre in genres))
 
 OTHER_GENRES: Final = ("hip-hop", "latin", "rnb", "world", "other")
-"""Families that the paper has no expression for, but a listener may have a taste for; the last is for all the rest."""
+"""Families without an expression in the paper, which a listener may still like; the last one holds all the rest."""
 
 _SYNONYMS: Final[dict[str, tuple[str, ...]]] = {
-    "acoustic": ("songwriter",),
-    "afrobeat": ("world", "funk"),
-    "alt": ("alt-rock",),
-    "alternative": ("alt-rock",),
-    "alternative-rock": ("alt-rock",),
-    "americana": ("country", "folk"),
-    "bluegrass": ("country",),
-    "bossa-nova": ("jazz", "latin"),
-    "broadway": ("show-tunes",),
-    "brostep": ("edm",),
-    "chill": ("ambient",),
-    "dance-pop": ("dance", "pop"),
-    "deep-house": ("house",),
-    "dnb": ("drum-and-bass",),
-    "drum-n-bass": ("drum-and-bass",),
-    "dubstep": ("dub", "edm"),
-    "edm-pop": ("edm", "pop"),
-    "electro": ("electronic",),
-    "electro-house": ("edm", "house"),
-    "electronica": ("electronic",),
-    "garage-rock": ("garage",),
-    "hard-rock": ("rock", "metal"),
-    "hardcore": ("punk",),
-    "heavy-metal": ("metal",),
-    "hiphop": ("hip-hop",),
-    "idm": ("electronic",),
-    "indie-pop": ("indie", "pop"),
-    "indie-rock": ("indie", "rock"),
-    "jungle": ("drum-and-bass",),
-    "minimal-techno": ("techno",),
-    "motown": ("soul",),
-    "musical": ("show-tunes",),
-    "musicals": ("show-tunes",),
-    "neo-soul": ("soul", "rnb"),
-    "new-wave": ("rock", "electronic"),
-    "opera": ("classical",),
-    "pop-rock": ("pop", "rock"),
-    "progressive-house": ("edm", "house"),
-    "psych-rock": ("rock",),
-    "punk-rock": ("punk",),
-    "r-and-b": ("rnb", "soul"),
-    "r-n-b": ("rnb", "soul"),
-    "rap": ("hip-hop",),
-    "reggaeton": ("latin", "party"),
-    "rhythm-and-blues": ("rnb", "soul"),
-    "rock-n-roll": ("rock",),
-    "salsa": ("latin",),
-    "samba": ("latin",),
-    "showtunes": ("show-tunes",),
-    "singer-songwriter": ("songwriter",),
-    "soundtrack": ("classical",),
-    "synth-pop": ("electronic", "pop"),
-    "trance": ("edm",),
-    "trap": ("hip-hop",),
-    "trip-hop": ("electronic",),
-    "world-music": ("world",),
+    name: tuple(genres.split())
+    for genres, names in {
+        "alt-rock": "alt alternative alternative-rock",
+        "ambient": "chill",
+        "classical": "opera soundtrack",
+        "country": "bluegrass",
+        "country folk": "americana",
+        "dance pop": "dance-pop",
+        "drum-and-bass": "dnb drum-n-bass jungle",
+        "dub edm": "dubstep",
+        "edm": "brostep trance",
+        "edm house": "electro-house progressive-house",
+        "edm pop": "edm-pop",
+        "electronic": "electro electronica idm trip-hop",
+        "electronic pop": "synth-pop",
+        "garage": "garage-rock",
+        "hip-hop": "hiphop rap trap",
+        "house": "deep-house",
+        "indie pop": "indie-pop",
+        "indie rock": "indie-rock",
+        "jazz latin": "bossa-nova",
+        "latin": "salsa samba",
+        "latin party": "reggaeton",
+        "metal": "heavy-metal",
+        "pop rock": "pop-rock",
+        "punk": "hardcore punk-rock",
+        "rnb soul": "neo-soul r-and-b r-n-b rhythm-and-blues",
+        "rock": "psych-rock rock-n-roll",
+        "rock electronic": "new-wave",
+        "rock metal": "hard-rock",
+        "show-tunes": "broadway musical musicals showtunes",
+        "songwriter": "acoustic singer-songwriter",
+        "soul": "motown",
+        "techno": "minimal-techno",
+        "world": "world-music",
+        "world funk": "afrobeat",
+    }.items()
+    for name in names.split()
 }
 _KNOWN: Final = frozenset((*PAPER_GENRES, *OTHER_GENRES))
 
 
 def normalise_genre(name: str) -> tuple[str, ...]:
-    """The genres of `PAPER_GENRES` and `OTHER_GENRES` that a catalogue's own name stands for.
+    """Translates a catalogue's own name of a genre to `PAPER_GENRES` and `OTHER_GENRES`.
 
-    "R&B" is soul too, "Alternative Rock" is alt-rock, "melodic techno" ends in a genre that we know. A name of
-    nothing known is "other"; an empty one is none.
+    "R&B" is soul too, "Alternative Rock" is alt-rock, "melodic techno" ends in a known genre. An unknown name is
+    "other"; an empty one is none.
     """
     slug = re.sub(r"[^a-z0-9]+", "-", name.casefold().replace("&", " n ")).strip("-")
     if not slug:

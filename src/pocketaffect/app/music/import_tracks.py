@@ -1,12 +1,12 @@
-"""From another service's list of tracks to a catalogue: columns and scales found and declared, duplicates merged."""
+"""Converts another service's list of tracks to a catalogue: finds columns and scales, says them, merges duplicates."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Final
@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pocketaffect.app.music.catalogue import Track, read_text, read_year
-from pocketaffect.app.music.export_columns import SCALES, Scale, choose_scale, name_source, recognise_columns
+from pocketaffect.app.music.export_columns import choose_scale, find_scale, name_source, recognise_columns
 from pocketaffect.app.music.genres import normalise_genre
 from pocketaffect.app.music.tables import BrokenRow, Problem, Table, read_table
 from pocketaffect.errors import PocketAffectError
@@ -33,6 +33,7 @@ _VERSION: Final = re.compile(
 """What one recording's titles differ by; a remix, a live or another artist's version is another song."""
 
 _NO_LETTERS: Final = re.compile(r"[\W_]+")
+_MODES: Final = {"1": 1, "1.0": 1, "major": 1, "0": 0, "0.0": 0, "minor": 0, "": None, "-1": None}
 
 
 @dataclass
@@ -44,7 +45,7 @@ class Imported:
         problems: Rows that were skipped.
         rows: How many rows the list has.
         merged: How many rows were merged into an earlier one of the same song.
-        declarations: What was taken for what: one line for each column, scale and change.
+        declarations: One line for each column that was recognised, each scale, and each change.
     """
 
     tracks: list[Track]
@@ -52,31 +53,6 @@ class Imported:
     rows: int
     merged: int
     declarations: list[str]
-
-
-@dataclass
-class _Row:
-    """One sound row; valence and energy still on the list's scale."""
-
-    line: int
-    id: str
-    title: str
-    artist: str
-    genres: frozenset[str]
-    valence: float
-    energy: float
-    mode: int | None
-    year: int | None
-    estimated: bool
-
-
-@dataclass
-class _Song:
-    """Rows of the same song."""
-
-    row: _Row
-    valences: list[float] = field(default_factory=list)
-    energies: list[float] = field(default_factory=list)
 
 
 def import_tracks(file: Path, scales: Mapping[str, str] | None = None) -> Imported:
@@ -93,65 +69,62 @@ def import_tracks(file: Path, scales: Mapping[str, str] | None = None) -> Import
     columns = recognise_columns(table.header, file)
     problems: list[Problem] = []
     rows = list(_read_rows(table, columns, problems))
-    if not rows:
-        first = f"{len(problems)} broken, the first in line {problems[0]}" if problems else "none"
-        raise PocketAffectError(f"{file}: no sound row", found=first)
-    source, unused = (
-        name_source(table.header),
-        sorted(set(table.header) - {name for of in columns.values() for name in of}),
-    )
+    _require_rows(rows, problems, file)
+    unused = sorted(set(table.header).difference(*columns.values()))
     declarations = [
-        f"list: {source}, separated by {table.separator!r}",
+        f"list: {name_source(table.header)}, separated by {table.separator!r}",
         *(f"{meaning}: column {' + '.join(names)}" for meaning, names in columns.items()),
-        f"not used: {', '.join(unused)}" if unused else "not used: none",
+        f"not used: {', '.join(unused) or 'none'}",
     ]
     count = len(rows) + len(problems)
     for name in ("valence", "energy"):
         column = columns[name][0]
-        values = np.array([getattr(row, name) for row in rows])
-        scale = _named_scale(scales[name]) if scales and name in scales else choose_scale(values, name, column, file)
+        values = np.array([getattr(track, name) for _, track in rows])
+        scale = find_scale(scales[name]) if scales and name in scales else choose_scale(values, name, column, file)
         outside = (values < scale.low) | (values > scale.high)
         problems += [
-            Problem(row.line, f"{column}: {value:g} is not on the column's scale {scale.name}")
-            for row, value, bad in zip(rows, values.tolist(), outside.tolist(), strict=True)
-            if bad
+            Problem(rows[place][0], f"{column}: {values[place]:g} is not on the column's scale {scale.name}")
+            for place in np.flatnonzero(outside)
         ]
-        rows = [row for row, bad in zip(rows, outside.tolist(), strict=True) if not bad]
-        for row, value in zip(rows, scale.to_unit(values[~outside]).tolist(), strict=True):
-            setattr(row, name, value)
+        sound = [row for row, bad in zip(rows, outside, strict=True) if not bad]
+        units = scale.to_unit(values[~outside]).tolist()
+        rows = [(line, replace(track, **{name: unit})) for (line, track), unit in zip(sound, units, strict=True)]
         declarations.append(f"scale of {name}: {scale.name}")
-    songs = _merge(rows)
-    if not songs:
-        raise PocketAffectError(
-            f"{file}: no sound row", found=f"{len(problems)} broken, the first in line {problems[0]}"
-        )
-    energies = np.array([fmean(song.energies) for song in songs])
+    _require_rows(rows, problems, file)
+    songs: dict[tuple[str, str], list[Track]] = {}
+    for _, track in rows:
+        songs.setdefault((_key(track.title), _key(track.artist)), []).append(track)
+    energies = np.array([fmean(track.energy for track in song) for song in songs.values()])
     power, said = _centring_power(energies)
     declarations.append(f"energy: {said}")
-    tracks = _name_tracks(songs, energies**power)
+    tracks = _merge(songs, energies**power)
     return Imported(tracks, sorted(problems), count, len(rows) - len(songs), declarations)
 
 
-def _read_rows(table: Table, columns: Mapping[str, list[str]], problems: list[Problem]) -> Iterator[_Row]:
+def _require_rows(rows: Sequence[object], problems: Sequence[Problem], file: Path) -> None:
+    if not rows:
+        first = f"{len(problems)} broken, the first in line {problems[0]}" if problems else "none"
+        raise PocketAffectError(f"{file}: no sound row", found=first)
+
+
+def _read_rows(table: Table, columns: Mapping[str, list[str]], problems: list[Problem]) -> Iterator[tuple[int, Track]]:
+    """Yields line and track of each sound row; valence and energy are still on the list's scale."""
     wanted = [name for names in columns.values() for name in names]
     meanings = [meaning for meaning, names in columns.items() for _ in names]
-    genre_cache: dict[str, frozenset[str]] = {}
+    known_genres: dict[str, tuple[str, ...]] = {}
     for line, values in table.records(wanted, problems):
         texts: dict[str, str] = {}
         for meaning, value in zip(meanings, values, strict=True):
             texts[meaning] = f"{texts[meaning]},{value}" if meaning in texts else value
-        genres = texts.get("genres", "")
-        if genres not in genre_cache:
-            genre_cache[genres] = frozenset(genre for name in _split_list(genres) for genre in normalise_genre(name))
+        genres, artist = texts.get("genres", ""), texts["artist"]
+        if genres not in known_genres:
+            known_genres[genres] = tuple(genre for name in _split_list(genres) for genre in normalise_genre(name))
         try:
-            yield _Row(
-                line=line,
+            track = Track(
                 id=texts.get("id", "").strip(),
                 title=read_text("title", texts["title"]),
-                artist=read_text(
-                    "artist", ", ".join(_split_list(texts["artist"])) if texts["artist"][:1] == "[" else texts["artist"]
-                ),
-                genres=genre_cache[genres],
+                artist=read_text("artist", ", ".join(_split_list(artist)) if artist[:1] == "[" else artist),
+                genres=known_genres[genres],
                 valence=_read_number(columns["valence"][0], texts["valence"]),
                 energy=_read_number(columns["energy"][0], texts["energy"]),
                 mode=_read_mode(texts.get("mode", "")),
@@ -160,10 +133,12 @@ def _read_rows(table: Table, columns: Mapping[str, list[str]], problems: list[Pr
             )
         except BrokenRow as broken:
             problems.append(Problem(line, str(broken)))
+        else:
+            yield line, track
 
 
 def _split_list(text: str) -> list[str]:
-    """Names of "a, b", "a;b", "a|b" or "['a', 'b']"."""
+    """Splits "a, b", "a;b", "a|b" or "['a', 'b']" into names."""
     names = (name.strip(" []'\"") for name in re.split(r"[,;|]", text))
     return [name for name in names if name]
 
@@ -181,9 +156,6 @@ def _read_number(column: str, value: str) -> float:
     return number
 
 
-_MODES: Final = {"1": 1, "1.0": 1, "major": 1, "0": 0, "0.0": 0, "minor": 0, "": None, "-1": None}
-
-
 def _read_mode(value: str) -> int | None:
     text = value.strip().casefold()
     if text not in _MODES:
@@ -191,31 +163,8 @@ def _read_mode(value: str) -> int | None:
     return _MODES[text]
 
 
-def _named_scale(name: str) -> Scale:
-    for scale in SCALES:
-        if scale.name == name:
-            return scale
-    raise PocketAffectError("--scale: unknown", found=name, allowed=", ".join(scale.name for scale in SCALES))
-
-
-def _merge(rows: list[_Row]) -> list[_Song]:
-    """Songs in the order of their first rows: genres together, numbers averaged, the first known mode and year."""
-    songs: dict[tuple[str, str], _Song] = {}
-    for row in rows:
-        song = songs.setdefault((_key(row.title), _key(row.artist)), _Song(row))
-        song.valences.append(row.valence)
-        song.energies.append(row.energy)
-        if song.row is not row:
-            kept = song.row
-            kept.genres |= row.genres
-            kept.mode = row.mode if kept.mode is None else kept.mode
-            kept.year = row.year if kept.year is None else kept.year
-            kept.estimated |= row.estimated
-    return list(songs.values())
-
-
 def _key(name: str) -> str:
-    """What stays of a title or name when spelling does not count."""
+    """Reduces a title or name to what stays equal when its spelling differs."""
     text = name.casefold()
     if not text.isascii():
         text = "".join(each for each in unicodedata.normalize("NFKD", text) if not unicodedata.combining(each))
@@ -223,7 +172,7 @@ def _key(name: str) -> str:
 
 
 def _centring_power(energies: npt.NDArray[np.float64]) -> tuple[float, str]:
-    """The power that brings the median to .5, and what to say of it.
+    """Finds the power that brings the median to .5, and words for it.
 
     Lists of hits are loud: with a median of .7 a calm face finds hardly a song near it. A power keeps the order, and
     0 and 1 where they are.
@@ -237,15 +186,23 @@ def _centring_power(energies: npt.NDArray[np.float64]) -> tuple[float, str]:
     return power, f"centred: median {median:.2f} becomes {median**power:.2f} (to the power of {power:.2f})"
 
 
-def _name_tracks(songs: list[_Song], energies: npt.NDArray[np.float64]) -> list[Track]:
+def _merge(songs: Mapping[tuple[str, str], Sequence[Track]], energies: npt.NDArray[np.float64]) -> list[Track]:
+    """Makes one track of each song's rows: genres together, valence averaged, the first known mode and year."""
     tracks, seen = [], set[str]()
-    for song, energy in zip(songs, energies.tolist(), strict=True):
-        row = song.row
-        name = row.id
+    for (key, rows), energy in zip(songs.items(), energies.tolist(), strict=True):
+        name = rows[0].id
         if not name or len(name) > _MAX_ID or not name.isprintable() or name in seen:
-            name = hashlib.sha256(f"{_key(row.title)}\n{_key(row.artist)}".encode()).hexdigest()[:16]
+            name = hashlib.sha256("\n".join(key).encode()).hexdigest()[:16]
         seen.add(name)
-        valence = fmean(song.valences)
-        genres = tuple(sorted(row.genres))
-        tracks.append(Track(name, row.title, row.artist, genres, valence, energy, row.mode, row.year, row.estimated))
+        track = replace(
+            rows[0],
+            id=name,
+            genres=tuple(sorted({genre for row in rows for genre in row.genres})),
+            valence=fmean(row.valence for row in rows),
+            energy=energy,
+            mode=next((row.mode for row in rows if row.mode is not None), None),
+            year=next((row.year for row in rows if row.year is not None), None),
+            estimated=any(row.estimated for row in rows),
+        )
+        tracks.append(track)
     return tracks

@@ -1,4 +1,4 @@
-"""The listeners' ratings: one row each in SQLite, kept until the listener asks to be forgotten."""
+"""Listeners' ratings: one row each in SQLite, kept until the listener asks to be forgotten."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pocketaffect.app.affect import Affect
+from pydantic import StrictInt, StrictStr
+
+from pocketaffect.app.affect import BODY, Affect
 from pocketaffect.app.database import Database
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.labels import EXPRESSIONS
 
 MAX_RATINGS: Final = 500
-"""A listener's newest ratings that are learned from, and kept: tastes change."""
+"""Number of a listener's newest ratings that are kept and learned from: tastes change."""
 MAX_NAME: Final = 100
 STARS: Final = (1, 2, 3, 4, 5)
 
@@ -38,16 +40,18 @@ class Rating:
         PocketAffectError: `stars` is no whole number of 1 to 5.
     """
 
+    __pydantic_config__ = BODY
+
     affect: Affect
-    track_id: str
-    stars: int
+    track: StrictStr
+    stars: StrictInt
 
     def __post_init__(self) -> None:
         if isinstance(self.stars, bool) or self.stars not in STARS:
             raise PocketAffectError("rating: impossible stars", found=repr(self.stars), allowed="1, 2, 3, 4 or 5")
 
 
-class Listeners:
+class Listeners(Database):
     """Ratings by listener. Safe to share between threads, and the file between processes.
 
     Args:
@@ -58,28 +62,22 @@ class Listeners:
     """
 
     def __init__(self, file: Path) -> None:
-        self._database = Database(file, _SCHEMA, purpose="listeners")
+        super().__init__(file, _SCHEMA, purpose="listeners")
 
-    def rate(self, listener: str, affect: Affect, track_id: str, stars: int) -> None:
+    def rate(self, listener: str, affect: Affect, track: str, stars: int) -> None:
         """Keeps a rating; on return it is on disk. The listener's oldest ratings beyond MAX_RATINGS are dropped.
 
         Args:
             listener: Any name of 1 to MAX_NAME printable characters; the app makes up a random one.
-            affect: For which the track was suggested.
-            track_id: Of the rated track.
+            affect: The affect that the track was suggested for.
+            track: Id of the rated track.
             stars: 1 to 5.
         """
-        rating = Rating(affect, track_id, stars)
-        values = (
-            _check("listener", listener),
-            *affect.probabilities,
-            affect.valence,
-            affect.arousal,
-            _check("track", track_id),
-            rating.stars,
-        )
+        numbers = (*affect.probabilities, affect.valence, affect.arousal)
+        stars = Rating(affect, track, stars).stars
+        values = (_check("listener", listener), *numbers, _check("track", track), stars)
         marks = ", ".join("?" * len(values))
-        with self._database.write() as connection:
+        with self.write() as connection:
             connection.execute(f"INSERT INTO ratings (listener, {', '.join(_COLUMNS)}) VALUES ({marks})", values)  # noqa: S608 - constants
             connection.execute(
                 "DELETE FROM ratings WHERE listener = ?1 AND number <= (SELECT number FROM ratings WHERE listener = ?1"
@@ -88,8 +86,8 @@ class Listeners:
             )
 
     def ratings(self, listener: str) -> list[Rating]:
-        """A listener's ratings, oldest first."""
-        rows = self._database.read(
+        """Reads a listener's ratings, oldest first."""
+        rows = self.read(
             f"SELECT {', '.join(_COLUMNS)} FROM ratings WHERE listener = ? ORDER BY number",  # noqa: S608 - constants
             (_check("listener", listener),),
         )
@@ -97,28 +95,20 @@ class Listeners:
         return [Rating(Affect(row[:count], row[count], row[count + 1]), row[-2], row[-1]) for row in rows]
 
     def version(self, listener: str) -> int:
-        """A number that changes whenever the listener's ratings do; 0 for a listener without any."""
-        rows = self._database.read(
-            "SELECT max(number) FROM ratings WHERE listener = ?", (_check("listener", listener),)
-        )
+        """Returns a number that changes whenever the listener's ratings do; 0 for a listener without any."""
+        rows = self.read("SELECT max(number) FROM ratings WHERE listener = ?", (_check("listener", listener),))
         return int(rows[0][0] or 0)
 
     def forget(self, listener: str) -> int:
-        """Deletes a listener's ratings, from the write-ahead log too, and says how many there were."""
-        with self._database.write() as connection:
-            count = connection.execute(
-                "DELETE FROM ratings WHERE listener = ?", (_check("listener", listener),)
-            ).rowcount
-        self._database.scrub()
-        return count
-
-    def close(self) -> None:
-        """Closes the file."""
-        self._database.close()
+        """Deletes a listener's ratings, from the write-ahead log too, and returns how many there were."""
+        with self.write() as connection:
+            deleted = connection.execute("DELETE FROM ratings WHERE listener = ?", (_check("listener", listener),))
+        self.scrub()
+        return deleted.rowcount
 
 
 def _check(what: str, name: str) -> str:
-    """A name that SQLite takes and people can read back to us."""
+    """Returns a name that SQLite takes and people can read back to us, and refuses any other."""
     if not (1 <= len(name) <= MAX_NAME and name.isprintable()):
         allowed = f"1 to {MAX_NAME} printable characters"
         raise PocketAffectError(f"rating: impossible name of a {what}", found=f"{name[:MAX_NAME]!r}", allowed=allowed)

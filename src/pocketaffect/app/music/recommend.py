@@ -4,25 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
+from urllib.parse import quote, urlencode
 
 import numpy as np
 import numpy.typing as npt
 
 from pocketaffect.app.affect import Affect
 from pocketaffect.app.music.catalogue import Catalogue, Track
-from pocketaffect.app.music.features import Features
-from pocketaffect.app.music.links import search_links
 from pocketaffect.app.music.listeners import Listeners, Rating
-from pocketaffect.app.music.taste import Taste
+from pocketaffect.app.music.taste import Context, Features, Taste
+
+SERVICES: Final[dict[str, tuple[str, str]]] = {
+    "spotify": ("Spotify", "https://open.spotify.com/search/{path}"),
+    "apple": ("Apple Music", "https://music.apple.com/search?{term}"),
+    "youtube": ("YouTube", "https://www.youtube.com/results?{search_query}"),
+    "youtube-music": ("YouTube Music", "https://music.youtube.com/search?{q}"),
+    "deezer": ("Deezer", "https://www.deezer.com/search/{path}"),
+    "tidal": ("TIDAL", "https://listen.tidal.com/search?{q}"),
+    "amazon": ("Amazon Music", "https://music.amazon.com/search/{path}"),
+    "soundcloud": ("SoundCloud", "https://soundcloud.com/search?{q}"),
+}
+"""Music services by key: name, and the address that opens a search there, without account, key or call by us. `{path}`
+stands for the search as a part of the path, any other `{key}` for the query key=search."""
 
 COUNT: Final = 5
+"""Songs that are suggested at once."""
+
 SHORTLIST: Final = 256
 """Best tracks among which chance and the rule of one song per artist choose."""
 
 VARIETY: Final = 0.04
 """Scale of the chance in a score (a Gumbel draw times this): tracks whose scores differ by less take turns."""
-
 
 HEARD_PENALTY: Final = 100.0
 """More than any difference of scores: what was heard comes after all else."""
@@ -33,14 +46,14 @@ MAX_TASTES: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class Suggestion:
-    """A song and why.
+    """A song and why it was chosen.
 
     Attributes:
         track: The song.
-        reason: In a line: "calm and bright: valence .6, energy .2".
+        reason: A line such as "calm and bright: valence .6, energy .2".
         score: What ranked it, without the chance; higher is better.
-        links: Key of each service in `links.SERVICES` to the address that searches it for the song.
-        tone: The two words of the reason, for translations: one of calm, steady, lively, then of dark, mellow, bright.
+        links: Key of each service in SERVICES to the address that searches it for the song.
+        tone: The two words of the reason, for translations: calm, steady or lively, then dark, mellow or bright.
         adapted: Whether the listener's ratings took part.
     """
 
@@ -50,23 +63,6 @@ class Suggestion:
     links: dict[str, str]
     tone: tuple[str, str]
     adapted: bool
-
-
-class SuggestsSongs(Protocol):
-    """What the app asks for songs: `Recommender`, or `spotify.SpotifyRecommender`."""
-
-    def recommend(
-        self,
-        affect: Affect,
-        *,
-        listener: str | None = None,
-        ratings: Sequence[Rating] = (),
-        recent: Collection[str] = (),
-        count: int = COUNT,
-        seed: int = 0,
-    ) -> list[Suggestion]:
-        """Songs for an affect, best first."""
-        ...
 
 
 class Recommender:
@@ -95,28 +91,28 @@ class Recommender:
         count: int = COUNT,
         seed: int = 0,
     ) -> list[Suggestion]:
-        """Songs for an affect, best first, one for each artist.
+        """Suggests songs for an affect, best first, one for each artist.
 
         Args:
-            affect: Of the face.
-            listener: Whose stored ratings adapt the ranking; None switches that off.
+            affect: The face's affect.
+            listener: Name of the listener whose stored ratings adapt the ranking; None adapts to nobody.
             ratings: Ratings that the listener keeps on their own device, in place of stored ones.
             recent: Ids of tracks not to suggest again; they come back only where nothing else is left.
-            count: How many.
-            seed: Of chance: equal arguments give equal songs.
+            count: Number of songs.
+            seed: Seed of the chance: equal arguments give equal songs.
 
         Returns:
             `count` suggestions, fewer where the catalogue holds fewer tracks.
         """
         random = np.random.default_rng(seed)
         taste = self._taste(listener, ratings)
-        context = self._features.context(affect)
+        context = Context(self._features, affect)
         scores = context.mapped if taste is None else context.weigh(taste.sample(random))
         chosen = self._choose(scores, recent, count, random)
         return [self._suggest(index, float(scores[index]), adapted=taste is not None) for index in chosen]
 
     def _taste(self, listener: str | None, ratings: Sequence[Rating]) -> Taste | None:
-        """What is known of the listener, None without any rating of a track in this catalogue."""
+        """Learns or looks up the listener's taste; None without any rating of a track in this catalogue."""
         if ratings:
             return self._learn(ratings)
         if listener is None or self._listeners is None:
@@ -136,7 +132,7 @@ class Recommender:
         return known[1]
 
     def _learn(self, ratings: Sequence[Rating]) -> Taste | None:
-        placed = [(rating, self.catalogue.position(rating.track_id)) for rating in ratings]
+        placed = [(rating, self.catalogue.position(rating.track)) for rating in ratings]
         known = [(rating, index) for rating, index in placed if index is not None]
         if not known:
             return None
@@ -146,7 +142,7 @@ class Recommender:
     def _choose(
         self, scores: npt.NDArray[np.float32], recent: Collection[str], count: int, random: np.random.Generator
     ) -> list[int]:
-        """Indices of the best tracks, by score and chance."""
+        """Picks the indices of the best tracks, by score and chance."""
         scores = scores.copy()
         heard = [index for name in recent if (index := self.catalogue.position(name)) is not None]
         scores[heard] -= HEARD_PENALTY
@@ -172,8 +168,18 @@ class Recommender:
         return Suggestion(track, reason, score, search_links(track.title, track.artist), tone, adapted)
 
 
+def search_links(title: str, artist: str) -> dict[str, str]:
+    """Maps the key of each service to the address that searches it for a song."""
+    text = f"{artist} {title}"
+    links = {}
+    for service, (_, address) in SERVICES.items():
+        base, _, key = address.removesuffix("}").partition("{")
+        links[service] = base + (quote(text, safe="") if key == "path" else urlencode({key: text}))
+    return links
+
+
 def explain(track: Track) -> tuple[tuple[str, str], str]:
-    """Two words on a track's energy and valence, and the line that says them with their numbers."""
+    """Finds two words for a track's energy and valence, and the line that says them with their numbers."""
     energy = "calm" if track.energy < 0.4 else "steady" if track.energy <= 0.6 else "lively"
     valence = "dark" if track.valence < 0.4 else "mellow" if track.valence <= 0.6 else "bright"
     reason = f"{energy} and {valence}: valence {_short(track.valence)}, energy {_short(track.energy)}"
@@ -181,5 +187,5 @@ def explain(track: Track) -> tuple[tuple[str, str], str]:
 
 
 def _short(number: float) -> str:
-    """One decimal without its zero: .6."""
+    """Rounds to one decimal and leaves out the zero before it: .6."""
     return f"{number:.1f}".removeprefix("0") if number < 0.95 else "1"

@@ -1,4 +1,4 @@
-"""Songs from Spotify's recommendation service, as in the paper: the one part that uses the network, off by default.
+"""Asks Spotify's recommendation service for songs, as in the paper: the one part that uses the network, off by default.
 
 Spotify closed this service to applications registered after November 2024: it is for those who have an older one. The
 keys come from the environment only. Another service would be another class with this `recommend`.
@@ -13,16 +13,15 @@ import threading
 import time
 from collections.abc import Collection, Sequence
 from typing import Any, Final
-from urllib.error import HTTPError, URLError
+from urllib.error import HTTPError
 from urllib.parse import urlencode, urlsplit
 from urllib.request import Request, urlopen
 
 from pocketaffect.app.affect import Affect
 from pocketaffect.app.music.catalogue import Track, read_text
 from pocketaffect.app.music.genres import GENRES
-from pocketaffect.app.music.links import search_links
 from pocketaffect.app.music.listeners import Rating
-from pocketaffect.app.music.recommend import COUNT, Suggestion, explain
+from pocketaffect.app.music.recommend import COUNT, Suggestion, explain, search_links
 from pocketaffect.app.music.tables import BrokenRow
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.labels import EXPRESSIONS
@@ -42,10 +41,10 @@ class SpotifyRecommender:
     """Asks Spotify for songs with the paper's seeds and targets. Safe to share between threads.
 
     Args:
-        client_id: Of an application that may use the service.
-        client_secret: Its secret.
-        api: Where the service is.
-        accounts: Where tokens are.
+        client_id: Id of an application that may use the service.
+        client_secret: The application's secret.
+        api: Address of the service.
+        accounts: Address of the server that gives tokens.
         timeout: Seconds to wait for an answer.
     """
 
@@ -63,7 +62,7 @@ class SpotifyRecommender:
 
     @staticmethod
     def from_environment() -> SpotifyRecommender:
-        """With the keys in SPOTIFY_CLIENT_ID and SPOTIFY_CLIENT_SECRET.
+        """Takes the keys from SPOTIFY_CLIENT_ID and SPOTIFY_CLIENT_SECRET.
 
         Raises:
             PocketAffectError: One is missing.
@@ -85,7 +84,7 @@ class SpotifyRecommender:
         count: int = COUNT,
         seed: int = 0,  # noqa: ARG002 - its answers vary by themselves
     ) -> list[Suggestion]:
-        """Songs for an affect. Their valence and energy are those asked for: the service does not say the songs' own.
+        """Suggests songs for an affect; it does not learn the songs' own valence and energy, only those it asks for.
 
         Raises:
             PocketAffectError: The service cannot be reached, refuses, or answers something else than tracks.
@@ -107,42 +106,36 @@ class SpotifyRecommender:
         return (fresh + [song for song in songs if song not in fresh])[:count]
 
     def _ask(self, address: str) -> dict[str, Any]:
-        """An answer of the service; a token that it no longer takes is renewed once."""
+        """Asks the service; a token that it no longer takes is renewed once."""
         for last in (False, True):
-            request = Request(address, headers={"Authorization": f"Bearer {self._read_token(renew=last)}"})  # noqa: S310 - checked above
+            token = self._read_token(renew=last)
             try:
-                return self._send(request)
-            except HTTPError as error:
+                return self._send(address, f"Bearer {token}")
+            except _RefusedError as error:
                 if error.code != 401 or last:
-                    raise _refused(error) from None
+                    raise
         raise AssertionError("the second try returns or raises")
 
     def _read_token(self, *, renew: bool) -> str:
         with self._lock:
             if renew or time.monotonic() >= self._expires:
-                request = Request(  # noqa: S310 - checked above
-                    f"{self._accounts}/api/token",
-                    data=b"grant_type=client_credentials",
-                    headers={"Authorization": f"Basic {self._key}"},
-                )
-                try:
-                    answer = self._send(request)
-                except HTTPError as error:
-                    raise _refused(error) from None
+                address = f"{self._accounts}/api/token"
+                answer = self._send(address, f"Basic {self._key}", b"grant_type=client_credentials")
                 seconds = answer.get("expires_in")
                 if not isinstance(answer.get("access_token"), str) or not isinstance(seconds, int):
                     raise PocketAffectError("Spotify: answered without a token", found=sorted(answer)[:10])
                 self._token, self._expires = answer["access_token"], time.monotonic() + seconds - 10
             return self._token
 
-    def _send(self, request: Request) -> dict[str, Any]:
+    def _send(self, address: str, authorization: str, data: bytes | None = None) -> dict[str, Any]:
+        request = Request(address, data, {"Authorization": authorization})  # noqa: S310 - checked above
         try:
             with urlopen(request, timeout=self._timeout) as response:  # noqa: S310 - checked above
                 content = response.read(MAX_ANSWER + 1)
             answer = json.loads(content) if len(content) <= MAX_ANSWER else None
-        except HTTPError:
-            raise
-        except (URLError, OSError) as error:
+        except HTTPError as error:
+            raise _RefusedError(error) from None
+        except OSError as error:
             raise PocketAffectError("Spotify: not reached", found=getattr(error, "reason", error)) from None
         except ValueError:
             answer = None
@@ -151,8 +144,18 @@ class SpotifyRecommender:
         return answer
 
 
+class _RefusedError(PocketAffectError):
+    def __init__(self, error: HTTPError) -> None:
+        self.code = error.code
+        keys = "look at the keys of the application"
+        closed = "use a catalogue: Spotify closed this service to new applications in November 2024"
+        wait = f"wait {error.headers.get('Retry-After', 'some')} seconds"
+        todo = {400: keys, 401: keys, 403: closed, 404: closed, 429: wait}.get(error.code)
+        super().__init__("Spotify: refused", found=f"HTTP {error.code} {error.reason}", todo=todo)
+
+
 def _read_song(song: Any, affect: Affect) -> Suggestion | None:
-    """A song of an answer, None where it is not of the documented form: the answer is other people's text."""
+    """Reads one song, None where it has not the documented form: the answer is other people's text."""
     try:
         title = read_text("title", song["name"])
         artist = read_text("artist", ", ".join(each["name"] for each in song["artists"]))
@@ -168,14 +171,3 @@ def _read_song(song: Any, affect: Affect) -> Suggestion | None:
     if isinstance(page, str) and page.startswith(SONG_PAGES):
         links["spotify"] = page
     return Suggestion(track, f"asked for {reason}", 1.0, links, tone, adapted=False)
-
-
-def _refused(error: HTTPError) -> PocketAffectError:
-    todo = {
-        400: "look at the keys of the application",
-        401: "look at the keys of the application",
-        403: "use a catalogue: Spotify closed this service to new applications in November 2024",
-        404: "use a catalogue: Spotify closed this service to new applications in November 2024",
-        429: f"wait {error.headers.get('Retry-After', 'some')} seconds",
-    }
-    return PocketAffectError("Spotify: refused", found=f"HTTP {error.code} {error.reason}", todo=todo.get(error.code))

@@ -1,4 +1,4 @@
-"""CSV files from anywhere as rows of text: encoding and separator found, every broken row named by its line."""
+"""Reads CSV files from anywhere as rows of text: finds encoding and separator, names each broken row by its line."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class Table:
     """A CSV file.
 
     Attributes:
-        header: Column names as they stand there, stripped.
-        separator: Between values.
+        header: Column names, stripped.
+        separator: The character between values.
         lines: The file's lines, the header's first.
     """
 
@@ -44,7 +44,7 @@ class Table:
     lines: Sequence[str]
 
     def records(self, columns: Sequence[str], problems: list[Problem]) -> Iterator[tuple[int, list[str]]]:
-        """Each row's line number and its values of some columns. Rows that cannot be split are added to `problems`.
+        """Yields each row's line number and its values in some columns; adds rows that cannot be split to `problems`.
 
         Every line is a row of its own: a quote that is never closed spoils one row, not all that follow.
         """

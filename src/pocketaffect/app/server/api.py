@@ -1,9 +1,12 @@
-"""The API: the model's facts, songs, ratings and the study. Only numbers come in; no route takes an image."""
+"""The API: the model's facts, songs, ratings and the study. Only numbers come in; no route takes an image.
+
+What it takes are the library's own `Affect`, `Rating` and `PromptRow`, which check themselves.
+"""
 
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date
 from typing import Annotated, Any, Final
 
@@ -13,25 +16,18 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pocketaffect.app.affect import Affect
 from pocketaffect.app.music.catalogue import Catalogue
-from pocketaffect.app.music.links import SERVICES
 from pocketaffect.app.music.listeners import Listeners, Rating
-from pocketaffect.app.music.recommend import COUNT, SuggestsSongs
+from pocketaffect.app.music.recommend import COUNT, SERVICES, Recommender
+from pocketaffect.app.music.spotify import SpotifyRecommender
 from pocketaffect.app.server.model import ServedModel
-from pocketaffect.app.study.consent import CONSENT_VERSION, STATEMENTS, Consent
-from pocketaffect.app.study.prompts import NEUTRAL_PROMPT, PROMPTS
-from pocketaffect.app.study.rows import PromptRow
-from pocketaffect.app.study.store import StudyStore, UnknownRunError
-from pocketaffect.labels import EXPRESSIONS
+from pocketaffect.app.study.protocol import CONSENT_VERSION, NEUTRAL_PROMPT, PROMPTS, STATEMENTS, Consent, PromptRow
+from pocketaffect.app.study.store import Progress, StudyStore, UnknownRunError
 
 MAX_RECENT: Final = 200
 MAX_SENT_RATINGS: Final = 200
 
-Share = Annotated[float, Field(ge=-1e-3, le=1.001, allow_inf_nan=False)]
-Number = Annotated[float, Field(ge=-10, le=10, allow_inf_nan=False)]
-Annotation = Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)]
 TrackId = Annotated[str, Field(min_length=1, max_length=100)]
 ListenerId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{16,64}$")]
-Stars = Annotated[int, Field(ge=1, le=5)]
 
 
 class Body(BaseModel):
@@ -40,57 +36,30 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class AffectBody(Body):
-    """What the network read from a face."""
-
-    probabilities: Annotated[list[Share], Field(min_length=len(EXPRESSIONS), max_length=len(EXPRESSIONS))]
-    valence: Number
-    arousal: Number
-
-    def read(self) -> Affect:
-        """As the library has it."""
-        return Affect(tuple(self.probabilities), self.valence, self.arousal)
-
-
-class RatingBody(Body):
-    """Stars for a track that was suggested for an affect."""
-
-    affect: AffectBody
-    track: TrackId
-    stars: Stars
-
-
 class SongsBody(Body):
     """A wish for songs. `ratings` are those a listener keeps on their own device; `listener` names stored ones."""
 
-    affect: AffectBody
+    affect: Affect
     recent: Annotated[list[TrackId], Field(max_length=MAX_RECENT)] = []
-    ratings: Annotated[list[RatingBody], Field(max_length=MAX_SENT_RATINGS)] = []
+    ratings: Annotated[list[Rating], Field(max_length=MAX_SENT_RATINGS)] = []
     listener: ListenerId | None = None
     count: Annotated[int, Field(ge=1, le=20)] = COUNT
     seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None
 
 
-class StoredRatingBody(RatingBody):
+class RatingBody(Body):
     """A rating for the server's store."""
 
     listener: ListenerId
+    affect: Affect
+    track: TrackId
+    stars: Annotated[int, Field(ge=1, le=5)]
 
 
 class ConsentBody(Body):
     """Agreement to the texts of this version."""
 
     version: Annotated[str, Field(max_length=40)]
-
-
-class RowBody(Body):
-    """One prompt of the study."""
-
-    prompt: Annotated[int, Field(ge=1, le=len(PROMPTS))]
-    affect: AffectBody
-    rating: Stars
-    annotated_valence: Annotation
-    annotated_arousal: Annotation
 
 
 class Song(Body):
@@ -100,7 +69,7 @@ class Song(Body):
     title: str
     artist: str
     year: int | None
-    genres: list[str]
+    genres: tuple[str, ...]
     valence: float
     energy: float
     mode: int | None
@@ -129,20 +98,12 @@ class Begun(Body):
     expires: date
 
 
-class Progress(Body):
-    """How far a run is."""
-
-    done: list[int]
-    next: int | None
-    expires: date
-
-
 @dataclass(frozen=True)
 class Services:
     """What the API works with."""
 
     model: ServedModel
-    recommender: SuggestsSongs
+    recommender: Recommender | SpotifyRecommender
     catalogue: Catalogue | None
     """Whose tracks are suggested and may be rated; None where a service suggests its own."""
 
@@ -164,7 +125,7 @@ Token = Annotated[str, Depends(_read_token)]
 
 
 def build_api(services: Services) -> APIRouter:
-    """All routes below /api."""
+    """Makes the router with all routes below /api."""
     api = APIRouter(prefix="/api")
     _add_songs(api, services)
     _add_study(api, services)
@@ -187,38 +148,24 @@ def _add_songs(api: APIRouter, services: Services) -> None:
     @api.post("/songs", summary="Songs for an affect")
     def suggest_songs(body: SongsBody) -> Songs:
         found = services.recommender.recommend(
-            body.affect.read(),
+            body.affect,
             listener=body.listener,
-            ratings=[Rating(each.affect.read(), each.track, each.stars) for each in body.ratings],
+            ratings=body.ratings,
             recent=body.recent,
             count=body.count,
             seed=secrets.randbits(32) if body.seed is None else body.seed,
         )
         return Songs(
             songs=[
-                Song(
-                    id=each.track.id,
-                    title=each.track.title,
-                    artist=each.track.artist,
-                    year=each.track.year,
-                    genres=list(each.track.genres),
-                    valence=each.track.valence,
-                    energy=each.track.energy,
-                    mode=each.track.mode,
-                    estimated=each.track.estimated,
-                    reason=each.reason,
-                    adapted=each.adapted,
-                    links=each.links,
-                )
-                for each in found
+                Song(**asdict(each.track), reason=each.reason, adapted=each.adapted, links=each.links) for each in found
             ]
         )
 
     @api.post("/ratings", status_code=201, summary="Keep a rating in this server's store")
-    def rate(body: StoredRatingBody) -> None:
+    def rate(body: RatingBody) -> None:
         if catalogue is None or catalogue.get(body.track) is None:
             raise HTTPException(404, "no such track")
-        services.listeners.rate(body.listener, body.affect.read(), body.track, body.stars)
+        services.listeners.rate(body.listener, body.affect, body.track, body.stars)
 
     @api.delete("/listeners/{listener}", summary="Delete a listener's stored ratings")
     def forget(listener: ListenerId) -> Forgotten:
@@ -240,16 +187,12 @@ def _add_study(api: APIRouter, services: Services) -> None:
         return Begun(token=run.token, expires=run.expires)
 
     @api.put("/study/run/rows", status_code=204, summary="Keep a prompt's row; once answered it is on disk")
-    def add_row(body: RowBody, token: Token) -> None:
-        services.study.add(
-            token,
-            PromptRow(body.prompt, body.affect.read(), body.rating, body.annotated_valence, body.annotated_arousal),
-        )
+    def add_row(body: PromptRow, token: Token) -> None:
+        services.study.add(token, body)
 
     @api.get("/study/run", summary="How far the run is")
     def read_progress(token: Token) -> Progress:
-        progress = services.study.progress(token)
-        return Progress(done=list(progress.done), next=progress.next, expires=progress.expires)
+        return services.study.progress(token)
 
     @api.delete("/study/run", summary="Withdraw: delete the run and its rows")
     def withdraw(token: Token) -> Forgotten:

@@ -1,16 +1,17 @@
-"""The model that is served: found by file or version, refused unless it was verified, described from its metadata."""
+"""Finds the model to serve by file or version, refuses one that was not verified, and describes it by its metadata."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import BaseModel, Field, ValidationError
 
 from pocketaffect import paths
+from pocketaffect.config import PARAMS_FILE, describe_problems, load_params
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.labels import EXPRESSIONS, VALENCE_AROUSAL
 
@@ -18,8 +19,16 @@ if TYPE_CHECKING:
     from pocketaffect.registry.store.store import Store
     from pocketaffect.registry.store.versions import RegisteredVersion
 
-MAX_SIZE: Final = 512
-MAX_MARGIN: Final = 1.0
+
+class _Metadata(BaseModel):
+    """What a model's own metadata must say for the page."""
+
+    labels: Literal[",".join(EXPRESSIONS)]  # type: ignore[valid-type]
+    valence_arousal_order: Literal[",".join(VALENCE_AROUSAL)]  # type: ignore[valid-type]
+    input_color_order: Literal["RGB"]
+    input_size: Annotated[int, Field(ge=8, le=512)]
+    crop_margin: Annotated[float, Field(ge=0, le=1)]
+    precision: str = "unknown"
 
 
 @dataclass(frozen=True)
@@ -27,41 +36,45 @@ class ServedModel:
     """What a page must know to feed the model and to read its answer.
 
     Attributes:
-        name: Where it came from, for people: a file's name or a version.
-        files: The ONNX files' bytes; more than one where each has some of the outputs.
+        name: A file's name or a version, for people.
+        content: The ONNX file's bytes.
         labels: The expressions in the order of the probabilities.
         input_size: Pixels a side.
-        crop_margin: Added at each end of the face box's longer side, as a share of it.
-        precision: Of the stored weights, or "unknown".
-        commit: Of the sources, where the registry knows it.
-        digest: SHA-256 over all files.
-        bytes: Of all files.
-        verified: By what the model was found to be sound.
+        crop_margin: Share of the face box's longer side that is added at each of its ends.
+        precision: Name of the stored weights' precision, or "unknown".
+        commit: Git commit of the sources, where the registry knows it.
+        digest: SHA-256 of the file.
+        verified: What executed the model in its verification.
     """
 
     name: str
-    files: tuple[bytes, ...]
+    content: bytes
     labels: tuple[str, ...]
     input_size: int
     crop_margin: float
     precision: str
     commit: str | None
     digest: str
-    bytes: int
     verified: str
 
-    def facts(self) -> dict[str, object]:
-        """Everything but the bytes, as JSON values, with the addresses of the files."""
-        facts = {field.name: getattr(self, field.name) for field in fields(self)}
-        return facts | {"labels": list(self.labels), "files": [self.address(place) for place in range(len(self.files))]}
+    @property
+    def bytes(self) -> int:
+        """Length of the file."""
+        return len(self.content)
 
-    def address(self, place: int) -> str:
-        """Path of a file's URL; another model has another, so that a browser may keep it for good."""
-        return f"/model/{self.digest[:16]}/{place}.onnx"
+    @property
+    def address(self) -> str:
+        """Path of the file's URL; another model has another, so that a browser may keep it for good."""
+        return f"/model/{self.digest[:16]}/0.onnx"
+
+    def facts(self) -> dict[str, object]:
+        """Lists everything but the content as JSON values, with the file's length and address."""
+        facts = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "content"}
+        return facts | {"labels": list(self.labels), "bytes": self.bytes, "files": [self.address]}
 
 
 def find_model(wanted: str | None, root: Path = Path()) -> ServedModel:
-    """The model to serve.
+    """Finds the model to serve.
 
     Args:
         wanted: An .onnx file beside its verification.json; or a registered version: a number, or an alias such as
@@ -74,7 +87,6 @@ def find_model(wanted: str | None, root: Path = Path()) -> ServedModel:
     """
     if wanted is not None and wanted.endswith(paths.TWIN.suffix):
         return _open_file(Path(wanted))
-    from pocketaffect.config import PARAMS_FILE, load_params
     from pocketaffect.registry.store.store import find_store
     from pocketaffect.registry.store.versions import CHAMPION, aliased_version, get_version
 
@@ -98,101 +110,69 @@ def _open_version(store: Store, version: RegisteredVersion) -> ServedModel:
     from pocketaffect.registry.store.versions import artifact_path
 
     title = f"{version.model_name} version {version.version}"
-    record = artifact_path(store, version, paths.VERIFICATION.name)
-    twin = artifact_path(store, version, f"{MODEL_FOLDER}/{paths.TWIN.name}")
+    record, twin = (
+        artifact_path(store, version, place) for place in (paths.VERIFICATION.name, f"{MODEL_FOLDER}/{paths.TWIN.name}")
+    )
     if record is None or twin is None:
         missing = paths.VERIFICATION.name if record is None else paths.TWIN.name
         raise PocketAffectError(
             f"{title} cannot be served", found=f"no {missing} with it", todo="register it again with dvc repro"
         )
-    content = twin.read_bytes()
-    commit = version.tags.get("git.commit")
-    return describe_model([content], name=title, commit=commit, verified=_read_verdict(record, content))
+    return _open_verified(twin, record, title, version.tags.get("git.commit"))
 
 
 def _open_file(file: Path) -> ServedModel:
     if not file.is_file():
         raise PocketAffectError(f"{file}: no such file", todo="dvc repro, or name another with --model")
-    record = file.with_name(paths.VERIFICATION.name)
-    content = file.read_bytes()
-    return describe_model([content], name=file.name, commit=None, verified=_read_verdict(record, content))
+    return _open_verified(file, file.with_name(paths.VERIFICATION.name), file.name, None)
 
 
-def _read_verdict(record: Path, twin: bytes) -> str:
+def _open_verified(twin: Path, record: Path, name: str, commit: str | None) -> ServedModel:
+    """Describes the model in `twin`, if `record` says that exactly these bytes passed their verification."""
+    content, todo = twin.read_bytes(), "dvc repro export"
     try:
-        content = json.loads(record.read_text(encoding="utf-8"))
-        passed, verified = content["passed"] is True, content["forms"]["twin"]["sha256"]
+        verdict = json.loads(record.read_text(encoding="utf-8"))
+        passed, verified = verdict["passed"] is True, verdict["forms"]["twin"]["sha256"]
     except (OSError, ValueError, KeyError, TypeError):
-        raise PocketAffectError(
-            f"{record}: no verification to read; a model without one is not served", todo="dvc repro export"
-        ) from None
+        problem = f"{record}: no verification to read; a model without one is not served"
+        raise PocketAffectError(problem, todo=todo) from None
     if not passed:
-        raise PocketAffectError(
-            f"{record}: the model failed its verification and is not served", todo="dvc repro export"
-        )
-    if verified != (found := hashlib.sha256(twin).hexdigest()):
-        raise PocketAffectError(
-            f"{record}: the verification is of another file; this one is not served",
-            found=f"SHA-256 {found}",
-            allowed=str(verified),
-            todo="dvc repro export",
-        )
-    return str(content.get("executed_by", "verification.json"))
+        raise PocketAffectError(f"{record}: the model failed its verification and is not served", todo=todo)
+    if verified != (found := hashlib.sha256(content).hexdigest()):
+        problem = f"{record}: the verification is of another file; this one is not served"
+        raise PocketAffectError(problem, found=f"SHA-256 {found}", allowed=verified, todo=todo)
+    executed_by = str(verdict.get("executed_by", paths.VERIFICATION.name))
+    return describe_model(content, name=name, commit=commit, verified=executed_by)
 
 
-def describe_model(files: list[bytes], *, name: str, commit: str | None, verified: str) -> ServedModel:
-    """Reads the metadata of ONNX files that belong together.
+def describe_model(content: bytes, *, name: str, commit: str | None, verified: str) -> ServedModel:
+    """Reads an ONNX file's metadata.
 
     Raises:
-        PocketAffectError: A file is no ONNX model, or its metadata do not say how to use it.
+        PocketAffectError: The file is no ONNX model, or its metadata do not say how to use it.
     """
-    metadata: dict[str, str] = {}
-    for content in files:
-        metadata |= _read_metadata(content, name)
-    labels = tuple(metadata.get("labels", "").split(","))
-    order = metadata.get("valence_arousal_order")
-    size = _read_number(metadata, "input_size", 8, MAX_SIZE, name)
-    margin = _read_number(metadata, "crop_margin", 0, MAX_MARGIN, name)
-    if labels != EXPRESSIONS or order != ",".join(VALENCE_AROUSAL) or metadata.get("input_color_order") != "RGB":
-        raise PocketAffectError(
-            f"{name}: its metadata do not describe a model for this page",
-            found=f"labels {','.join(labels) or 'none'}; order {order}",
-            allowed=f"labels {','.join(EXPRESSIONS)}; order {','.join(VALENCE_AROUSAL)}; RGB",
-            todo="export it with this version",
-        )
-    return ServedModel(
-        name=name,
-        files=tuple(files),
-        labels=labels,
-        input_size=int(size),
-        crop_margin=margin,
-        precision=metadata.get("precision", "unknown"),
-        commit=commit,
-        digest=hashlib.sha256(b"".join(files)).hexdigest(),
-        bytes=sum(map(len, files)),
-        verified=verified,
-    )
-
-
-def _read_metadata(content: bytes, name: str) -> dict[str, str]:
     import onnx
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
     try:
-        model = onnx.load_model_from_string(content)
+        properties = onnx.load_model_from_string(content).metadata_props
+        metadata = _Metadata.model_validate({entry.key: entry.value for entry in properties})
     except DecodeError:
         raise PocketAffectError(f"{name}: not readable as ONNX") from None
-    return {entry.key: entry.value for entry in model.metadata_props}
-
-
-def _read_number(metadata: Mapping[str, str], key: str, least: float, most: float, name: str) -> float:
-    text = metadata.get(key, "")
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not least <= value <= most:
+    except ValidationError as error:
         raise PocketAffectError(
-            f"{name}: its metadata give no {key}", found=text or "nothing", allowed=f"{least}..{most}"
-        )
-    return value
+            f"{name}: its metadata do not describe a model for this page",
+            found="; ".join(describe_problems(error)),
+            todo="export it with this version",
+        ) from None
+    return ServedModel(
+        name=name,
+        content=content,
+        labels=EXPRESSIONS,
+        input_size=metadata.input_size,
+        crop_margin=metadata.crop_margin,
+        precision=metadata.precision,
+        commit=commit,
+        digest=hashlib.sha256(content).hexdigest(),
+        verified=verified,
+    )

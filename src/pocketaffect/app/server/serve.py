@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from contextlib import closing, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from pocketaffect import paths
@@ -21,74 +20,73 @@ from pocketaffect.app.study.store import StudyStore
 from pocketaffect.errors import PocketAffectError
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What `pocketaffect serve` may be told."""
-
-    model: str | None
-    catalogue: Path | None
-    spotify: bool
-    host: str
-    port: int
-    allowed_hosts: tuple[str, ...]
-    certificate: Path | None
-    key: Path | None
-    study: Path
-    listeners: Path
-    retention_days: int
-
-
-def serve(settings: Settings, announce: Callable[[str], None]) -> None:
+def serve(
+    announce: Callable[[str], None],
+    *,
+    model: str | None,
+    catalogue: Path | None,
+    spotify: bool,
+    host: str,
+    port: int,
+    allowed_hosts: tuple[str, ...],
+    certificate: Path | None,
+    key: Path | None,
+    study: Path,
+    listeners: Path,
+    retention_days: int,
+) -> None:
     """Serves until it is interrupted.
 
     Args:
-        settings: What to serve, and where.
-        announce: Is told what is served, once it is ready to.
+        announce: Shows a line to the user.
+        model: As `find_model` takes it.
+        catalogue: As `Catalogue.load` takes it.
+        spotify: Whether Spotify is asked for songs in place of a catalogue.
+        host: Address to listen on.
+        port: Port to listen on.
+        allowed_hosts: Further names under which the server may be asked.
+        certificate: Certificate for HTTPS.
+        key: The certificate's key.
+        study: Store of the study's numbers.
+        listeners: Store of the ratings.
+        retention_days: Days that the study's numbers are kept.
 
     Raises:
-        PocketAffectError: Something that it needs is missing, or was not verified.
+        PocketAffectError: Something that the server needs is missing, or was not verified.
     """
     import uvicorn
 
     runtime = require_runtime(paths.WEB)
-    if (settings.certificate is None) != (settings.key is None):
+    if (certificate is None) != (key is None):
         raise PocketAffectError("serve: a certificate needs its key", todo="name both --certificate and --key, or none")
-    model = find_model(settings.model)
-    catalogue = _load_catalogue(settings, announce)
-    with closing(Listeners(settings.listeners)) as listeners, closing(StudyStore(settings.study)) as study:
-        recommender = SpotifyRecommender.from_environment() if catalogue is None else Recommender(catalogue, listeners)
-        services = Services(model, recommender, catalogue, listeners, study, settings.retention_days)
-        app = create_app(services, runtime, hosts=(*LOCAL_HOSTS, settings.host, *settings.allowed_hosts))
-        with listening(settings.host, settings.port) as listener:
-            scheme = "http" if settings.certificate is None else "https"
-            songs = "Spotify's songs" if catalogue is None else f"{len(catalogue):,} songs"
-            announce(f"{model.name} ({model.bytes:,} bytes) and {songs}")
-            announce(f"{scheme}://{_written(settings.host)}:{settings.port}   Ctrl+C stops")
+    if spotify and catalogue is not None:
+        raise PocketAffectError("serve: two sources of songs", todo="name --catalogue or --spotify, not both")
+    served, songs = find_model(model), None if spotify else Catalogue.load(catalogue)
+    for problem in () if songs is None else songs.problems:
+        announce(f"{catalogue}: line {problem}: skipped")
+    with closing(Listeners(listeners)) as ratings, closing(StudyStore(study)) as rows:
+        recommender = SpotifyRecommender.from_environment() if songs is None else Recommender(songs, ratings)
+        services = Services(served, recommender, songs, ratings, rows, retention_days)
+        app = create_app(services, runtime, hosts=(*LOCAL_HOSTS, host, *allowed_hosts))
+        with listening(host, port) as listener:
+            scheme = "http" if certificate is None else "https"
+            source = "Spotify's songs" if songs is None else f"{len(songs):,} songs"
+            announce(f"{served.name} ({served.bytes:,} bytes) and {source}")
+            announce(f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}   Ctrl+C stops")
             config = uvicorn.Config(
                 app,
                 log_level="warning",
                 server_header=False,
-                ssl_certfile=settings.certificate,
-                ssl_keyfile=settings.key,
+                ssl_certfile=certificate,
+                ssl_keyfile=key,
                 timeout_graceful_shutdown=5,
             )
             with suppress(KeyboardInterrupt):  # uvicorn raises it again when it has stopped
                 uvicorn.Server(config).run(sockets=[listener])
 
 
-def _load_catalogue(settings: Settings, announce: Callable[[str], None]) -> Catalogue | None:
-    if settings.spotify:
-        if settings.catalogue is not None:
-            raise PocketAffectError("serve: two sources of songs", todo="name --catalogue or --spotify, not both")
-        return None
-    catalogue = Catalogue.load(settings.catalogue)
-    for problem in catalogue.problems:
-        announce(f"{catalogue.source}: line {problem}: skipped")
-    return catalogue
-
-
 def listening(host: str, port: int) -> socket.socket:
-    """A socket that listens.
+    """Opens a socket that listens.
 
     Raises:
         PocketAffectError: The address is not this machine's, or the port is taken.
@@ -100,7 +98,3 @@ def listening(host: str, port: int) -> socket.socket:
         raise PocketAffectError(
             f"serve: cannot listen on {host}:{port}", found=error.strerror, todo="name another --port or --host"
         ) from None
-
-
-def _written(host: str) -> str:
-    return f"[{host}]" if ":" in host else host

@@ -1,9 +1,15 @@
-"""The web server: the page, the model and the API behind one guard."""
+"""The web server: the page, the model and the API behind one guard, each file with its digest."""
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import json
+import mimetypes
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from fastapi import FastAPI, Request
@@ -12,11 +18,22 @@ from fastapi.responses import JSONResponse, Response
 
 from pocketaffect import __version__
 from pocketaffect.app.server.api import Services, build_api
-from pocketaffect.app.server.assets import Asset, load_assets
+from pocketaffect.app.server.model import ServedModel
+from pocketaffect.app.server.runtime import DETECTOR, ENCODINGS, RUNTIME
 from pocketaffect.app.server.security import Guard
 from pocketaffect.app.study.store import UnknownRunError
 from pocketaffect.errors import PocketAffectError
+from pocketaffect.figures import page_template
 
+PAGE: Final = Path(__file__).parents[1] / "page"
+TEXTS: Final = PAGE / "texts/en.json"
+_TYPES: Final = {
+    ".js": "text/javascript",
+    ".mjs": "text/javascript",
+    ".wasm": "application/wasm",
+    ".onnx": "application/octet-stream",
+    ".webmanifest": "application/manifest+json",
+}
 LOCAL_HOSTS: Final = ("127.0.0.1", "localhost", "::1")
 RATE: Final = 20.0
 BURST: Final = 60
@@ -27,14 +44,14 @@ MAX_PROBLEMS: Final = 10
 def create_app(
     services: Services, runtime: Path, *, hosts: Collection[str] = LOCAL_HOSTS, rate: float = RATE, burst: int = BURST
 ) -> FastAPI:
-    """The application.
+    """Makes the application.
 
     Args:
         services: What the API works with.
-        runtime: From `require_runtime`.
-        hosts: Names under which it may be asked.
+        runtime: The folder that `require_runtime` returns.
+        hosts: Host names under which it may be asked.
         rate: Requests to /api that one client may make in a second, in the mean.
-        burst: Requests at once.
+        burst: Requests that one client may make at once.
     """
     app = FastAPI(
         title="pocketaffect",
@@ -86,3 +103,52 @@ def _add_assets(app: FastAPI, assets: Mapping[str, Asset]) -> None:
         return Response(
             asset.encoded[encoding], media_type=asset.media_type, headers=headers | {"content-encoding": encoding}
         )
+
+
+@dataclass(frozen=True)
+class Asset:
+    """A file as it travels."""
+
+    content: bytes
+    media_type: str
+    encoded: Mapping[str, bytes] = field(default_factory=dict)
+    """Names of HTTP encodings to the content in them, the smallest first."""
+
+    immutable: bool = False
+    """True where the address changes with the content."""
+
+    @functools.cached_property
+    def etag(self) -> str:
+        """Digest of the content, quoted as the header wants it."""
+        return f'"{hashlib.sha256(self.content).hexdigest()[:32]}"'
+
+
+def load_assets(model: ServedModel, runtime: Path) -> dict[str, Asset]:
+    """Maps each path of a URL to what lies there: the page, its templates filled in, the runtime and the model.
+
+    Args:
+        model: The model to serve.
+        runtime: The folder that `require_runtime` returns.
+    """
+    texts = json.loads(TEXTS.read_text(encoding="utf-8"))
+    own = [file for file in sorted(PAGE.rglob("*")) if file.is_file() and file.suffix != ".jinja"]
+    assets = {f"/{file.relative_to(PAGE).as_posix()}": _read(file) for file in own}
+    for name in (*RUNTIME, DETECTOR):
+        encoded = {encoding: (runtime / f"{name}{end}").read_bytes() for encoding, end in ENCODINGS.items()}
+        assets[f"/web/{name}"] = _read(runtime / name, encoded)
+    assets[model.address] = Asset(model.content, _TYPES[".onnx"], immutable=True)
+    scripts = [path for path in assets if path.startswith("/js/")]
+    assets["/"] = _render("index.html.jinja", "text/html", texts=texts, model=model, scripts=scripts)
+    assets["/manifest.webmanifest"] = _render("manifest.webmanifest.jinja", _TYPES[".webmanifest"], texts=texts)
+    digest = hashlib.sha256("".join(f"{path}{assets[path].etag}" for path in sorted(assets)).encode()).hexdigest()
+    assets["/sw.js"] = _render("sw.js.jinja", "text/javascript", build=digest[:16], paths=sorted(assets))
+    return assets
+
+
+def _read(file: Path, encoded: Mapping[str, bytes] = MappingProxyType({})) -> Asset:
+    media_type = _TYPES.get(file.suffix) or mimetypes.guess_type(file.name)[0] or _TYPES[".onnx"]
+    return Asset(file.read_bytes(), media_type, encoded)
+
+
+def _render(name: str, media_type: str, **values: object) -> Asset:
+    return Asset(page_template(f"app/page/{name}", {}).render(**values).encode(), media_type)

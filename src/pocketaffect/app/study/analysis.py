@@ -1,4 +1,4 @@
-"""The study's figures: the paper's metrics, confusion and ratings, each with an interval over participants.
+"""Computes the study's figures: the paper's metrics, confusion and ratings, each with an interval over participants.
 
 One person's rows are alike, so it is runs, not rows, that are drawn with replacement for an interval (the cluster
 bootstrap): ten prompts of one person are not ten people.
@@ -7,18 +7,19 @@ bootstrap): ten prompts of one person are not ten people.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
-from pocketaffect.app.study.prompts import PROMPTS
-from pocketaffect.app.study.rows import PROBABILITY_COLUMNS
+from pocketaffect.app.study.protocol import PROBABILITY_COLUMNS, PROMPTS
 from pocketaffect.app.study.store import EXPORT_COLUMNS
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.evaluation.intervals import COVERAGE, RESAMPLES, SEED
 from pocketaffect.evaluation.resampled import CLASSES, ExpressionResampler, ValenceArousalResampler
+from pocketaffect.labels import VALENCE_AROUSAL
 
 Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.float32]
@@ -42,7 +43,7 @@ PAPER_STUDY: Final[dict[str, float]] = {
     "rating_right": 3.31,
     "rating_wrong": 3.02,
 }
-"""What ten people gave in Hewitt & Gunes 2018."""
+"""Figures of the paper's ten participants (Hewitt & Gunes 2018)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +51,10 @@ class Figure:
     """A number with its 95 % interval.
 
     Attributes:
-        value: Over the rows as they are; NaN where there is no row.
+        value: The number over the rows as they are; NaN where there is no row.
         low: The resampled values' 2.5 % quantile; NaN with fewer than two runs, which tell nothing of other people.
         high: Their 97.5 % quantile.
-        rows: That it was taken over.
+        rows: Number of rows behind it.
     """
 
     value: float
@@ -70,8 +71,8 @@ class StudyAnalysis:
         runs: Participants' runs with at least one row.
         complete: Those with a row for every prompt.
         rows: All rows.
-        metrics: By the names of `evaluation.metrics`: of expressions against the prompts that enter
-            them, of valence and arousal against the participants' own annotation, neutral's (0, 0) among them.
+        metrics: Figures by the names of `evaluation.metrics`: expressions against the prompts that enter them,
+            valence and arousal against the participants' own annotation, neutral's (0, 0) among them.
         confusion: int64 [8, 8], rows expected, columns predicted, of the same rows as the expression metrics.
         ratings: Mean stars: "all", "right" and "wrong" predictions over all prompts, their difference
             "right_minus_wrong", and each prompt by its id.
@@ -85,83 +86,71 @@ class StudyAnalysis:
     ratings: dict[str, Figure]
 
 
-class _Rows:
-    """Rows by column, with the number of the run of each."""
-
-    def __init__(self, rows: Sequence[Sequence[str | int | float]]) -> None:
-        columns = dict(zip(EXPORT_COLUMNS, zip(*rows, strict=True), strict=True))
-        names, self.run = np.unique(np.array(columns["run"]), return_inverse=True)
-        self.runs = len(names)
-        self.prompt, self.expected, self.predicted = (
-            np.array(columns[name], np.int64) for name in ("prompt", "expected", "predicted")
-        )
-        self.rating = np.array(columns["rating"], np.float64)
-        self.probabilities = np.array([columns[name] for name in PROBABILITY_COLUMNS], np.float64).T
-        self.affect = np.array([columns["valence"], columns["arousal"]], np.float64).T
-        self.annotated = np.array([columns["annotated_valence"], columns["annotated_arousal"]], np.float64).T
-
-
 def analyse(rows: Sequence[Sequence[str | int | float]], *, seed: int = SEED) -> StudyAnalysis:
-    """All figures of some rows.
+    """Computes all figures of some rows.
 
     Args:
-        rows: In the order of `store.EXPORT_COLUMNS`, as `StudyStore.rows` gives them.
-        seed: Of the draws of runs.
+        rows: Rows as `StudyStore.rows` gives them, in the order of `store.EXPORT_COLUMNS`.
+        seed: Seed of the draws of runs.
 
     Raises:
         PocketAffectError: There is no row, or none of a prompt that enters the expression metrics.
     """
     if not rows:
         raise PocketAffectError("study: nothing to report", found="no row", todo="pocketaffect serve, and participants")
-    table = _Rows(rows)
-    classed = np.isin(table.prompt, [each.number for each in PROMPTS if each.in_class_metrics])
-    if not classed.any():
+    table = pd.DataFrame(rows, columns=list(EXPORT_COLUMNS))
+    run, names = pd.factorize(table.run, sort=True)
+    in_classes = table.prompt.isin([each.number for each in PROMPTS if each.in_class_metrics])
+    classed = table[in_classes]
+    if classed.empty:
         raise PocketAffectError(
             "study: no row of the eight prompts that stand for the classes",
             found=f"{len(rows)} row(s) of happy and sad",
         )
-    expressions = ExpressionResampler(table.probabilities[classed], table.expected[classed])
-    felt = ValenceArousalResampler(table.affect, table.annotated)
+    expected = classed.expected.to_numpy()
+    expressions = ExpressionResampler(classed[list(PROBABILITY_COLUMNS)].to_numpy(np.float64), expected)
+    felt = ValenceArousalResampler(_affect(table, ""), _affect(table, "annotated_"))
     confusion = np.zeros((CLASSES, CLASSES), np.int64)
-    np.add.at(confusion, (table.expected[classed], table.predicted[classed]), 1)
+    np.add.at(confusion, (expected, classed.predicted.to_numpy()), 1)
     return StudyAnalysis(
-        runs=table.runs,
-        complete=int((np.bincount(table.run, minlength=table.runs) == len(PROMPTS)).sum()),
+        runs=len(names),
+        complete=int((np.bincount(run) == len(PROMPTS)).sum()),
         rows=len(rows),
         metrics={
-            **_resample(expressions.metrics, table.run[classed], seed),
-            **_resample(felt.metrics, table.run, seed),
+            **_resample(expressions.metrics, run[in_classes], seed),
+            **_resample(felt.metrics, run, seed),
         },
         confusion=confusion,
-        ratings=_rate(table, seed),
+        ratings=_rate(table, run, seed),
     )
 
 
-def _rate(table: _Rows, seed: int) -> dict[str, Figure]:
-    right = table.predicted == table.expected
+def _affect(table: pd.DataFrame, prefix: str) -> Floats:
+    return table[[f"{prefix}{name}" for name in VALENCE_AROUSAL]].to_numpy(np.float64)
+
+
+def _rate(table: pd.DataFrame, run: npt.NDArray[np.int64], seed: int) -> dict[str, Figure]:
+    right, rating = (table.predicted == table.expected).to_numpy(), table.rating.to_numpy(np.float64)
     groups = {"all": np.ones(len(right), np.bool_), "right": right, "wrong": ~right}
-    groups |= {each.id: table.prompt == each.number for each in PROMPTS}
+    groups |= {each.id: (table.prompt == each.number).to_numpy() for each in PROMPTS}
 
     def means(counts: Counts) -> dict[str, Floats]:
         found = {}
         for name, rows in groups.items():
             weights = counts[rows].astype(np.float64)
             with np.errstate(invalid="ignore"):
-                found[name] = table.rating[rows] @ weights / weights.sum(0)
+                found[name] = rating[rows] @ weights / weights.sum(0)
         return {**found, "right_minus_wrong": found["right"] - found["wrong"]}
 
-    figures = _resample(means, table.run, seed)
+    figures = _resample(means, run, seed)
     counted = {**groups, "right_minus_wrong": groups["all"]}
-    return {
-        name: Figure(figure.value, figure.low, figure.high, int(counted[name].sum()))
-        for name, figure in figures.items()
-    }
+    return {name: replace(figure, rows=int(counted[name].sum())) for name, figure in figures.items()}
 
 
 def _resample(
     measure: Callable[[Counts], Mapping[str, Floats]], run: npt.NDArray[np.int64], seed: int
 ) -> dict[str, Figure]:
-    """What `measure` gives over some rows, and over draws of the runs they are of."""
+    """Measures some rows as they are, and over draws of the runs that they belong to."""
     once = measure(np.ones((len(run), 1), np.float32))
     names, number = np.unique(run, return_inverse=True)
     if len(names) < 2:

@@ -1,24 +1,22 @@
-"""The study's numbers in SQLite: acknowledged rows survive a kill, withdrawn and expired ones are gone from the files.
+"""Keeps the study's numbers in SQLite: acknowledged rows survive a kill, withdrawn and expired ones leave no trace.
 
-A run belongs to who holds its token. The store keeps only the token's hash.
+A run belongs to whoever holds its token. The store keeps only the token's hash.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import hmac
-import io
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import pandas as pd
+
 from pocketaffect.app.database import Database
-from pocketaffect.app.study.consent import Consent
-from pocketaffect.app.study.prompts import PROMPTS
-from pocketaffect.app.study.rows import ROW_COLUMNS, PromptRow
+from pocketaffect.app.study.protocol import PROMPTS, ROW_COLUMNS, Consent, PromptRow
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.files import write_atomically
 
@@ -47,7 +45,7 @@ _NO_RUN: Final = hashlib.sha256(b"no run").digest()
 
 
 class UnknownRunError(PocketAffectError):
-    """The token is of no run: wrong, withdrawn or expired."""
+    """No run has this token: it is wrong, withdrawn or expired."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -85,12 +83,12 @@ class Progress:
     expires: date
 
 
-class StudyStore:
+class StudyStore(Database):
     """The study's database. Safe to share between threads, and the file between processes.
 
     Args:
         file: Made with its folder where missing. Expired runs are deleted on opening.
-        today: The present day in UTC; tests turn it.
+        today: Gives the present day in UTC; tests set another.
 
     Raises:
         PocketAffectError: The file cannot be opened, or is no store of a study.
@@ -98,7 +96,7 @@ class StudyStore:
 
     def __init__(self, file: Path, *, today: Callable[[], date] = lambda: datetime.now(UTC).date()) -> None:
         self._today = today
-        self._database = Database(file, _SCHEMA, purpose="study")
+        super().__init__(file, _SCHEMA, purpose="study")
         self.purge()
 
     def begin(self, consent: Consent) -> Run:
@@ -106,7 +104,7 @@ class StudyStore:
         self.purge()
         run_id, secret = secrets.token_hex(8), secrets.token_urlsafe(32)
         expires = self._today() + timedelta(days=consent.retention_days)
-        with self._database.write() as connection:
+        with self.write() as connection:
             connection.execute(
                 "INSERT INTO runs (run, token_hash, consent, expires) VALUES (?, ?, ?, ?)",
                 (run_id, _hash(secret), consent.version, expires.isoformat()),
@@ -117,11 +115,11 @@ class StudyStore:
         """Keeps a prompt's row; on return it is on disk. Repeating it changes nothing; a new answer replaces the old.
 
         Raises:
-            UnknownRunError: The token is of no run.
+            UnknownRunError: No run has this token.
             PocketAffectError: The row could not be stored.
         """
         columns, marks = ", ".join(("run", *ROW_COLUMNS)), ", ".join("?" * (1 + len(ROW_COLUMNS)))
-        with self._database.write() as connection:
+        with self.write() as connection:
             run_id, _ = self._find(connection, token)
             connection.execute(
                 f"INSERT OR REPLACE INTO rows ({columns}) VALUES ({marks})",  # noqa: S608 - constants
@@ -129,12 +127,12 @@ class StudyStore:
             )
 
     def progress(self, token: str) -> Progress:
-        """How far the token's run is.
+        """Says how far the token's run is.
 
         Raises:
-            UnknownRunError: The token is of no run.
+            UnknownRunError: No run has this token.
         """
-        with self._database.snapshot() as connection:
+        with self.snapshot() as connection:
             run_id, expires = self._find(connection, token)
             found = connection.execute("SELECT prompt FROM rows WHERE run = ? ORDER BY prompt", (run_id,)).fetchall()
         done = tuple(number for (number,) in found)
@@ -147,50 +145,43 @@ class StudyStore:
             How many rows there were.
 
         Raises:
-            UnknownRunError: The token is of no run.
+            UnknownRunError: No run has this token.
         """
-        with self._database.write() as connection:
+        with self.write() as connection:
             run_id, _ = self._find(connection, token)
             count = connection.execute("DELETE FROM rows WHERE run = ?", (run_id,)).rowcount
             connection.execute("DELETE FROM runs WHERE run = ?", (run_id,))
-        self._database.scrub()
+        self.scrub()
         return count
 
     def purge(self) -> int:
-        """Deletes the runs whose day has come, and says how many."""
+        """Deletes the runs whose last day is over, and returns how many."""
         today = (self._today().isoformat(),)
-        if not self._database.read("SELECT 1 FROM runs WHERE expires <= ? LIMIT 1", today):
+        if not self.read("SELECT 1 FROM runs WHERE expires <= ? LIMIT 1", today):
             return 0
-        with self._database.write() as connection:
+        with self.write() as connection:
             count = connection.execute("DELETE FROM runs WHERE expires <= ?", today).rowcount
-        self._database.scrub()
+        self.scrub()
         return count
 
     def rows(self) -> list[tuple[str | int | float, ...]]:
-        """All rows that are not expired, in the order of EXPORT_COLUMNS, by run and prompt."""
+        """Reads all rows that are not expired, in the order of EXPORT_COLUMNS, by run and prompt."""
         self.purge()
-        return self._database.read(f"SELECT {', '.join(EXPORT_COLUMNS)} FROM rows ORDER BY run, prompt")  # noqa: S608 - constants
+        return self.read(f"SELECT {', '.join(EXPORT_COLUMNS)} FROM rows ORDER BY run, prompt")  # noqa: S608 - constants
 
     def export(self, target_csv: Path) -> int:
-        """Writes all rows as CSV, whole or not at all, and says how many.
+        """Writes all rows as CSV, whole or not at all, and returns how many.
 
         Raises:
             PocketAffectError: The file cannot be written.
         """
-        rows, text = self.rows(), io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(EXPORT_COLUMNS)
-        writer.writerows(rows)
+        rows = pd.DataFrame(self.rows(), columns=list(EXPORT_COLUMNS))
         with write_atomically(target_csv) as draft:
-            draft.write_text(text.getvalue(), encoding="utf-8")
+            rows.to_csv(draft, index=False, lineterminator="\n")
         return len(rows)
 
-    def close(self) -> None:
-        """Closes the file."""
-        self._database.close()
-
     def _find(self, connection: sqlite3.Connection, token: str) -> tuple[str, date]:
-        """The run of a token and its last day. Takes as long for a wrong secret as for a run that is none."""
+        """Finds a token's run and its last day, in the same time for a wrong secret as for an unknown run."""
         run_id, _, secret = token.encode("ascii", "replace").decode().partition(".")
         found = connection.execute(
             "SELECT run, token_hash, expires FROM runs WHERE run = ? AND expires > ?",
@@ -203,5 +194,5 @@ class StudyStore:
 
 
 def _hash(secret: str) -> bytes:
-    """sha256: the secrets are 256 random bits, so that a slow hash would add nothing."""
+    """Hashes with sha256: the secrets are 256 random bits, so that a slow hash would add nothing."""
     return hashlib.sha256(secret.encode()).digest()
