@@ -174,3 +174,20 @@ def test_every_section_refuses_unknown_keys_and_conversions():
         assert section.model_config["frozen"]
         if section is not PromotionChecks:  # there a key that is left out asks for nothing
             assert all(field.is_required() for field in section.model_fields.values()), "a default would hide a setting"
+
+
+def test_settings_that_contradict_each_other_are_all_named_when_the_file_is_read(file):
+    changes = {"expression_weight": "0.0", "select": "accuracy", "logit_adjustment": "1.0", "precision": "bf16"}
+    change(file, **{f"train__{key}": f"{key}: {value}" for key, value in changes.items()})
+    found = problems(file)
+    pairs = [
+        ("train.select: accuracy", "train.expression_weight: 0"),
+        ("train.logit_adjustment: 1", "train.class_weights: balanced"),
+        ("train.precision: bf16", "train.instructions: avx2"),
+    ]
+    assert [[key in line for key in pair] for line, pair in zip(found, pairs, strict=True)] == [[True, True]] * 3
+
+
+def test_a_gpu_may_be_there_when_the_file_is_read(file):
+    change(file, train__precision="precision: bf16", train__accelerator="accelerator: auto")
+    assert load_params(file).train.precision == "bf16"

@@ -247,11 +247,58 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
         raise PocketAffectError(f"{path}: no such file", todo="run from the repository's root")
     raw = read_yaml(path)
     try:
-        return Params.model_validate(raw)
+        params = Params.model_validate(raw)
+        problems = find_contradictions(params.model, params.train)
     except ValidationError as error:
         problems = describe_problems(error)
-        listed = "\n".join(f"  - {problem}" for problem in problems)
-        raise PocketAffectError(f"{path}: {len(problems)} problem(s)\n{listed}") from None
+    if problems:
+        raise refuse_problems(problems, path)
+    return params
+
+
+def refuse_problems(problems: Sequence[str], path: Path = PARAMS_FILE) -> PocketAffectError:
+    """The error that lists the problems of a settings file."""
+    return PocketAffectError("\n  - ".join([f"{path}: {len(problems)} problem(s)", *problems]))
+
+
+def find_contradictions(model: ModelParams, train: TrainParams, device: str | None = None) -> list[str]:
+    """Lists the settings that do not go together, a line each: what was found, what to do.
+
+    A search space may hold such pairs, so sections do not refuse them; a file of settings and a training do.
+
+    Args:
+        model: The network.
+        train: The recipe.
+        device: What `train.accelerator` found on this machine; by default nobody has looked, and `auto` may be a GPU.
+    """
+    device = device or train.accelerator
+    problems = []
+    if not train.expression_weight and not train.va_weight:
+        problems.append("train.expression_weight and train.va_weight are both 0; give one of them a weight")
+    elif train.task_weights == "learned" and not (train.expression_weight and train.va_weight):
+        problems.append(
+            "train.task_weights: learned begins at train.expression_weight and train.va_weight, both above 0; "
+            f"found {train.expression_weight:g} and {train.va_weight:g}; set train.task_weights: fixed for one task"
+        )
+    if train.select == "accuracy" and not train.expression_weight:
+        problems.append(
+            "train.select: accuracy, of a network that learns no expression (train.expression_weight: 0); "
+            "set train.select: loss"
+        )
+    if train.logit_adjustment and train.class_weights == "balanced":
+        problems.append(
+            f"train.logit_adjustment: {train.logit_adjustment:g} and train.class_weights: balanced undo the classes' "
+            "frequencies twice; set train.class_weights: none, or train.logit_adjustment: 0.0"
+        )
+    if model.pretrained is not None and train.start_from is not None:
+        problems.append("model.pretrained and train.start_from both give the first weights; set one of them to null")
+    if train.precision == "bf16" and train.instructions == "avx2" and device == "cpu":
+        problems.append(
+            f"train.precision: bf16 on the CPU (train.accelerator: {train.accelerator}) needs instructions that "
+            "train.instructions: avx2 does not have; set train.instructions: native (results then depend on the "
+            "processor), or train.precision: fp32"
+        )
+    return problems
 
 
 def describe_problems(error: ValidationError) -> list[str]:

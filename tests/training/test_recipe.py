@@ -152,8 +152,9 @@ def test_the_best_epoch_is_the_first_that_none_is_better_than():
     assert not is_stale(rows, "score", 2)
 
 
-def test_mixed_precision_trains_weights_in_float32(shards, tmp_path):
-    history = fit(shards, tmp_path, precision="bf16", instructions="native", epochs=1)
+@pytest.mark.parametrize("clip_norm", [0.0, 0.5])
+def test_mixed_precision_trains_weights_in_float32(clip_norm, shards, tmp_path):
+    history = fit(shards, tmp_path, precision="bf16", instructions="native", clip_norm=clip_norm, epochs=1)
     assert np.isfinite(history[0]["train_loss"])
     assert {tensor.dtype for tensor in load_network(tmp_path / "model").parameters()} == {torch.float32}
     assert read_history(tmp_path / "model")[0]["epoch"] == 1
@@ -213,6 +214,7 @@ def refused(match: str, shards: Path, model: dict[str, Any] | None = None, **set
         ({}, {"logit_adjustment": 1.0, "class_weights": "balanced"}, "frequencies twice"),
         ({"pretrained": "a.pth"}, {"start_from": "b"}, "both give the first weights"),
         ({}, {"precision": "bf16"}, "train.instructions: native"),
+        ({}, {"precision": "bf16", "clip_norm": 1.0, "select": "accuracy", "expression_weight": 0.0}, "2 problem"),
         ({"width": 0.06, "pretrained": "hub"}, {}, "has no pretrained weights"),
         ({}, {"start_from": "nowhere"}, "train.start_from: nowhere: no trained model"),
         ({}, {"distill": DISTILL | {"teacher": "nowhere"}}, "train.distill.teacher: nowhere: no trained model"),
@@ -220,6 +222,13 @@ def refused(match: str, shards: Path, model: dict[str, Any] | None = None, **set
 )
 def test_settings_that_do_not_go_together_are_refused_before_the_first_step(model, settings, text, shards):
     assert "params.yaml: " in refused(text, shards, model, **settings)
+
+
+@pytest.mark.skipif(torch.cuda.is_available() or torch.backends.mps.is_available(), reason="there is a GPU")
+def test_without_a_gpu_gpu_is_refused_and_auto_is_the_cpu(shards):
+    assert "train.accelerator: gpu" in refused("params.yaml: ", shards, accelerator="gpu")
+    assert "train.accelerator: auto" in refused("bf16 on the CPU", shards, accelerator="auto", precision="bf16")
+    assert prepare(shards, accelerator="auto", precision="bf16", instructions="native")
 
 
 def relabel(shards: Path, folder: Path, **columns: Any) -> Path:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import torch
 
-from pocketaffect.config import ModelParams, TrainParams
+from pocketaffect.config import ModelParams, TrainParams, find_contradictions, refuse_problems
 from pocketaffect.data.shards.split import Split
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.labels import NO_EXPRESSION
@@ -21,8 +21,9 @@ def refuse_untrainable(shards: Path, train: Split, validation: Split, model: Mod
     Raises:
         PocketAffectError: The first problem.
     """
-    for problem in _contradictions(model, params):
-        raise problem
+    problems = find_contradictions(model, params, find_device(params))
+    if problems:
+        raise refuse_problems(problems)
     if not len(validation):
         raise PocketAffectError(f"{shards}: no validation image", todo="add validation images with a label")
     if len(train) < params.batch_size:
@@ -33,6 +34,28 @@ def refuse_untrainable(shards: Path, train: Split, validation: Split, model: Mod
             todo="lower train.batch_size, or give `pocketaffect train` a smaller --batch",
         )
     _refuse_tasks_without_labels(shards, train, validation, params)
+
+
+def find_device(params: TrainParams) -> str:
+    """Finds what `train.accelerator` is on this machine: "cuda", "mps" or "cpu".
+
+    Raises:
+        PocketAffectError: `gpu`, and there is none.
+    """
+    if params.accelerator == "cpu":
+        return "cpu"
+    if torch.cuda.is_available():
+        return "cuda"
+    if torch.backends.mps.is_available():
+        return "mps"
+    if params.accelerator == "gpu":
+        raise PocketAffectError(
+            "params.yaml: train.accelerator: gpu, where PyTorch finds none",
+            found=f"PyTorch {torch.__version__} without a CUDA or MPS device",
+            allowed="cpu, auto (a GPU where there is one), or gpu on a machine that has one",
+            todo="set train.accelerator: auto, or look whether nvidia-smi lists the GPU and its driver suits PyTorch",
+        )
+    return "cpu"
 
 
 def refuse_uneven(batch_size: int, processes: int) -> None:
@@ -47,42 +70,6 @@ def refuse_uneven(batch_size: int, processes: int) -> None:
             f"params.yaml: train.batch_size cannot be shared by {processes} processes (train.devices x train.nodes)",
             found=batch_size,
             allowed=f"a multiple of {processes}, from {2 * processes}; {fitting}, for example",
-        )
-
-
-def _contradictions(model: ModelParams, params: TrainParams) -> Iterator[PocketAffectError]:
-    if not params.expression_weight and not params.va_weight:
-        yield PocketAffectError(
-            "params.yaml: train.expression_weight and train.va_weight are both 0", todo="give one of them a weight"
-        )
-    if params.task_weights == "learned" and not (params.expression_weight and params.va_weight):
-        yield PocketAffectError(
-            "params.yaml: train.task_weights: learned begins at train.expression_weight and train.va_weight",
-            found=f"{params.expression_weight} and {params.va_weight}",
-            allowed="both above 0",
-            todo="set train.task_weights: fixed for a single task",
-        )
-    if params.select == "accuracy" and not params.expression_weight:
-        yield PocketAffectError(
-            "params.yaml: train.select: accuracy, of a network that learns no expression (train.expression_weight: 0)",
-            todo="set train.select: loss",
-        )
-    if params.logit_adjustment and params.class_weights == "balanced":
-        yield PocketAffectError(
-            "params.yaml: train.logit_adjustment and train.class_weights: balanced undo the classes' frequencies twice",
-            found=f"train.logit_adjustment: {params.logit_adjustment}",
-            allowed="one of the two",
-            todo="set train.class_weights: none, or train.logit_adjustment: 0.0",
-        )
-    if model.pretrained is not None and params.start_from is not None:
-        yield PocketAffectError(
-            "params.yaml: model.pretrained and train.start_from both give the first weights",
-            todo="set one of them to null",
-        )
-    if params.precision == "bf16" and params.accelerator == "cpu" and params.instructions == "avx2":
-        yield PocketAffectError(
-            "params.yaml: train.precision: bf16 needs instructions that avx2 does not have",
-            todo="set train.instructions: native (results then hang on the processor), or train.precision: fp32",
         )
 
 

@@ -25,7 +25,7 @@ from pocketaffect.models.pretrained import PretrainedWeights, load_pretrained
 from pocketaffect.provenance.code import hash_code
 from pocketaffect.training.callbacks import EpochLines, StopEarly, is_stale
 from pocketaffect.training.checkpoint import CHECKPOINT_STEM, AtomicCheckpointIO, find_checkpoint
-from pocketaffect.training.checks import refuse_uneven, refuse_untrainable
+from pocketaffect.training.checks import find_device, refuse_uneven, refuse_untrainable
 from pocketaffect.training.faces import FaceData
 from pocketaffect.training.losses import average_prototypes
 from pocketaffect.training.module import AffectModule
@@ -205,7 +205,7 @@ def build_trainer(
         enable_version_counter=False,
     )
     return pl.Trainer(
-        accelerator=params.accelerator,
+        accelerator=find_device(params),
         devices=params.devices,
         num_nodes=params.nodes,
         strategy=strategy,

@@ -101,6 +101,22 @@ class AffectModule(pl.LightningModule):
             logits, prediction = self.teacher(images)
         return logits.float(), prediction.float()
 
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Shortens the gradient of all weights together to `train.clip_norm`.
+
+        Lightning refuses that for a fused optimiser in mixed precision. It does so for float16, whose gradients are
+        scaled until the step; bfloat16 needs no scaling.
+        """
+        del gradient_clip_algorithm
+        if gradient_clip_val:
+            weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+            torch.nn.utils.clip_grad_norm_(weights, gradient_clip_val)
+
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_index: int) -> None:  # noqa: ARG002
         """Lets the average follow, once for each step of the optimiser."""
         if self.average is not None and self.global_step > int(self.average.n_averaged):
