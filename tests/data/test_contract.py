@@ -270,6 +270,15 @@ def test_the_counts_name_every_rule_once_in_order_with_the_rows_that_came_to_it(
     assert plain["rules"][1]["severity"] == "error"
 
 
+def test_the_lines_of_the_log_add_up_to_the_rows_that_left():
+    result = check(make_annotations({"valence": 9.0}, {"valence": 9.0, "arousal": 9.0}, {"arousal": 9.0}, *sound(3)))
+    assert result.describe().splitlines() == [
+        "6 rows: 3 kept, 3 quarantined, 0 dropped",
+        "  error valence_in_range: 2",
+        "  error arousal_in_range: 2, 1 of them counted under a rule above",
+    ]
+
+
 def test_nothing_but_broken_rows_leaves_empty_tables_and_what_is_said_of_them_is_short():
     annotations = make_annotations({"listed_path": "../" + "x" * 100_000}, unsplit=[("training.csv", 9, "y" * 10_000)])
     result = check(annotations)

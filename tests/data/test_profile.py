@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from contract_examples import check_result, kept_rows
 from contract_rows import VALIDATION, check, make_annotations
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from pocketaffect.config import load_params
 from pocketaffect.data.contract.profile import (
     PROFILES,
+    Drift,
     Profile,
     SplitProfile,
     choose_profile,
@@ -117,12 +119,22 @@ def test_classes_in_another_order_are_seen_even_where_all_shares_are_equal():
     assert "validation mean valence of happiness" in warned
 
 
+def test_a_few_figures_that_drifted_are_named_and_many_are_one_sentence():
+    drift = tuple(Drift(f"train mean valence of {name}", 0.0, 0.1, 0.1, True) for name in EXPRESSIONS)
+    few, many = check_result(kept_rows(), drift=drift), check_result(kept_rows(), drift=(drift[0], *drift))
+    assert few.describe().count("\n  drift: train mean valence of ") == 8
+    assert many.describe().count("drift: ") == 1
+    assert "9 of 9 figures are further from the profile than validate.max_drift" in many.describe()
+
+
 @pytest.mark.slow
 def test_drift_never_stops_a_check_and_is_in_its_result():
     rows = [{"expression": 1.0, "valence": 0.7, "arousal": 0.1}] * 3
     annotations = make_annotations(*rows, *(row | VALIDATION for row in rows))
     result = check(annotations, profile=choose_profile("auto", is_sample=False))
-    assert "\n  drift: validation share of happiness: 100.0%, +87.5 points" in result.describe()
+    (line,) = [line for line in result.describe().splitlines() if "drift" in line]
+    assert "15 of 22 figures are further from the profile" in line
+    assert "(validation share of happiness: 100.0%, +87.5 points" in line
     finding = next(finding for finding in result.drift if finding.what == "validation share of happiness")
     assert (finding.stored, finding.found, finding.difference, finding.warned) == (0.125, 1.0, 0.875, True)
     assert json.loads(json.dumps(result.to_dict(), allow_nan=False))["drift"][0]["what"] == "train share of neutral"

@@ -6,6 +6,7 @@ in `rules`, what they look at in `evidence`, which rows broke them and the table
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -52,6 +53,9 @@ __all__ = [
     "enforce_limits",
     "write_result",
 ]
+MAX_DRIFT_LINES: Final = 8
+"""More figures that drifted are one sentence: the data is another than the profile's."""
+
 ROW_GROUP: Final = 1 << 16
 
 
@@ -97,8 +101,22 @@ class ContractResult:
             f"{self.rows:,} rows: {len(self.kept):,} kept, {len(self.quarantine):,} quarantined, "
             f"{len(self.dropped):,} dropped"
         ]
-        lines += [f"  {count.severity} {count.name}: {count.broken:,}" for count in self.counts if count.broken]
-        lines += [f"  drift: {finding}" for finding in self.drift if finding.warned]
+        reasons = Counter([*self.quarantine["rule"], *self.dropped["rule"]])
+        for count in self.counts:
+            if count.broken:
+                earlier = 0 if count.severity == "warning" else count.broken - reasons[count.name]
+                told = f", {earlier:,} of them counted under a rule above" if earlier else ""
+                lines.append(f"  {count.severity} {count.name}: {count.broken:,}{told}")
+        warned = [finding for finding in self.drift if finding.warned]
+        if len(warned) > MAX_DRIFT_LINES:
+            furthest = max(warned, key=lambda finding: abs(finding.difference))
+            lines.append(
+                f"  drift: {len(warned)} of {len(self.drift)} figures are further from the profile than "
+                f"validate.max_drift ({furthest}): this seems to be other data; `pocketaffect data profile FILE` "
+                "keeps its own figures"
+            )
+        else:
+            lines += [f"  drift: {finding}" for finding in warned]
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
