@@ -14,7 +14,7 @@ def main(params: Params) -> None:
     from pocketaffect.files import write_json
     from pocketaffect.registry.store.publish import publish
 
-    version = publish(Path(), params)
+    version = publish(Path(), params.register_, params)
     # Not the version's number: that depends on what the store held before, and this file must not.
     write_json(paths.REGISTERED, {"model_name": version.model_name, "package_sha256": version.digest})
 

@@ -2,7 +2,9 @@
 
 import logging
 import os
+import shutil
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,24 @@ def log_level():
     """A sweep makes its process quiet for good; the tests after it want to read the log."""
     yield
     logging.getLogger("pocketaffect").setLevel(logging.NOTSET)
+
+
+@pytest.fixture(scope="module")
+def mount_small(tmp_path_factory):
+    """Mounts file systems of a few megabytes; doing so takes root's rights."""
+    mounted: list[Path] = []
+
+    def mount(megabytes: int) -> Path:
+        place = tmp_path_factory.mktemp("small")
+        command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(place)]
+        if shutil.which("mount") is None or subprocess.run(command, capture_output=True, check=False).returncode:
+            pytest.skip("no right to mount a small file system")
+        mounted.append(place)
+        return place
+
+    yield mount
+    for place in mounted:
+        subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
 @pytest.fixture(scope="session")

@@ -202,8 +202,11 @@ def test_the_local_dvc_config_wins(root):
 
 
 def test_checkpoints_are_counted_and_large_ones_warned_of(root, monkeypatch):
-    (root / ".work" / "train").mkdir(parents=True)
-    (root / ".work" / "train" / "last.ckpt").write_bytes(b"x" * 2_000_000)
+    folder = root / ".work" / "train" / "0123456789abcdef"
+    folder.mkdir(parents=True)
+    (folder.parent / "time.json").write_text("{}")  # of the training that ended last
+    assert next(one for one in examine(root) if one.name == "checkpoints").detail == "no interrupted training"
+    (folder / "last.ckpt").write_bytes(b"x" * 2_000_000)
     finding = next(finding for finding in examine(root) if finding.name == "checkpoints")
     assert finding.status == "ok"
     assert finding.detail.startswith("2.0 MB of an interrupted training")

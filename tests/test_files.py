@@ -125,16 +125,8 @@ def test_a_write_that_a_limit_on_file_sizes_cuts_short_is_named_whichever_librar
 
 
 @pytest.fixture(scope="module")
-def small_disk(tmp_path_factory):
-    """A file system of 2 MB; mounting one takes root's rights."""
-    place = tmp_path_factory.mktemp("small")
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", place], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip("no right to mount a small file system")
-    yield place
-    subprocess.run(["umount", place], check=True)
+def small_disk(mount_small):
+    return mount_small(megabytes=2)
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,14 @@ from typing import Final
 
 import numpy as np
 
-from pocketaffect.config import Params, load_params
+from pocketaffect.config import Params, RegisterParams, load_params
 from pocketaffect.evaluation.prediction_table import PredictionTable, write_predictions
 from pocketaffect.evaluation.tables import Labels, Predictions
 from pocketaffect.registry.lineage.lineage import Lineage
 from pocketaffect.registry.promotion.log import read_log
 from pocketaffect.registry.promotion.promote import look
 from pocketaffect.registry.store.register import register_package
-from pocketaffect.registry.store.runs import VALIDATION_TAG
+from pocketaffect.registry.store.runs import VALIDATION_TAG, RunRecord
 from pocketaffect.registry.store.store import Store
 from pocketaffect.registry.store.versions import RegisteredVersion, get_version, package_path, search_versions
 
@@ -52,19 +52,18 @@ def make_version(folder: Path, number: int) -> Path:
 
 def register(store: Store, place: Path) -> RegisteredVersion:
     """Registers what `make_version` made."""
-    return register_package(
-        store,
-        model_name=NAME,
-        experiment="benchmark",
-        package=place / "PocketAffect.mlpackage",
+    record = RunRecord(
+        place / "PocketAffect.mlpackage",
+        LINEAGE,
         params={"train.epochs": 1},
         history=[{"epoch": 1, "loss": 1.0}],
         metrics={"accuracy": 1.0},
         artifacts=[place / name for name in ("predictions.parquet", "verification.json", "contract.json")],
-        lineage=LINEAGE,
         description="a benchmark",
         tags={VALIDATION_TAG: "v" * 64},
     )
+    names = RegisterParams(model_name=NAME, experiment="benchmark", allow_dirty=True)
+    return register_package(store, names, record)
 
 
 def find_faults(store: Store, expected_versions: int) -> list[str]:

@@ -247,7 +247,7 @@ def _examine_telemetry(root: Path) -> Iterator[Finding]:
 
 
 def _examine_checkpoints(root: Path) -> Iterator[Finding]:
-    files = [file.stat() for file in (root / CHECKPOINTS).rglob("*") if file.is_file()]
+    files = [file.stat() for file in (root / CHECKPOINTS).glob("*/**/*") if file.is_file()]
     if not files:
         yield Finding("checkpoints", "ok", "no interrupted training")
         return

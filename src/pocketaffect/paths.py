@@ -43,6 +43,9 @@ REFUSED_DATA: Final = WORK / "validate"
 """The report on data that broke a limit."""
 
 CHECKPOINTS: Final = WORK / "train"
+TRAINING_TIME: Final = CHECKPOINTS / "time.json"
+"""When the last training began and ended, and hash of its weights: its outputs must not say it."""
+
 SHARD_DRAFTS: Final = WORK / "preprocess"
 
 RANKS: Final = WORK / "ranks"

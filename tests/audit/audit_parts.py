@@ -15,8 +15,10 @@ from importlib.metadata import version as installed_version
 from pathlib import Path
 
 from pocketaffect.audit.audit import Case
+from pocketaffect.config import RegisterParams
 from pocketaffect.registry.lineage.lineage import collect_lineage
 from pocketaffect.registry.store.register import register_package
+from pocketaffect.registry.store.runs import RunRecord
 from pocketaffect.registry.store.store import Store, open_store
 from pocketaffect.registry.store.versions import RegisteredVersion
 
@@ -198,21 +200,15 @@ class SmallRepository:
 
     def register(self) -> RegisteredVersion:
         """Registers what lies in out/."""
-        return register_package(
-            self.store(),
-            model_name="small",
-            experiment="small",
-            package=self.root / "out/export/PocketAffect.mlpackage",
-            params={},
-            history=[],
-            metrics={},
-            artifacts=[
-                self.root / name
-                for name in ("out/evaluation", "out/export/verification.json", "params.yaml", "dvc.lock")
-            ],
-            lineage=collect_lineage(self.root),
+        kept = ("out/evaluation", "out/export/verification.json", "params.yaml", "dvc.lock")
+        record = RunRecord(
+            self.root / "out/export/PocketAffect.mlpackage",
+            collect_lineage(self.root),
+            artifacts=[self.root / name for name in kept],
             description="a line",
         )
+        names = RegisterParams(model_name="small", experiment="small", allow_dirty=True)
+        return register_package(self.store(), names, record)
 
     def store(self) -> Store:
         """Its store."""

@@ -14,10 +14,12 @@ from audit_parts import hash_tree
 from pocketaffect.audit.backup import back_up, restore
 from pocketaffect.audit.retention import archive_version, collect_garbage, plan_removals
 from pocketaffect.audit.store_check import list_versions, run_folder, verify_log, verify_registry
+from pocketaffect.config import RegisterParams
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.registry.lineage.lineage import Lineage
 from pocketaffect.registry.promotion.log import LogEntry, append_entry
 from pocketaffect.registry.store.register import register_package
+from pocketaffect.registry.store.runs import RunRecord
 from pocketaffect.registry.store.store import Store, open_store
 from pocketaffect.registry.store.versions import RegisteredVersion, package_path
 
@@ -35,18 +37,14 @@ def register(store: Store, folder: Path, content: str) -> RegisteredVersion:
     (place / "params.yaml").write_text(content)
     (place / "evaluation").mkdir()
     (place / "evaluation/metrics.json").write_text(content)
-    return register_package(
-        store,
-        model_name=MODEL,
-        experiment="faces",
-        package=place / "affect.mlpackage",
-        params={},
-        history=[],
-        metrics={},
+    record = RunRecord(
+        place / "affect.mlpackage",
+        Lineage(**dict.fromkeys(Lineage.__dataclass_fields__, "x") | {"dirty": False, "dirty_paths": ()}),
         artifacts=[place / "params.yaml", place / "evaluation"],
-        lineage=Lineage(**dict.fromkeys(Lineage.__dataclass_fields__, "x") | {"dirty": False, "dirty_paths": ()}),
         description=content,
     )
+    names = RegisterParams(model_name=MODEL, experiment="faces", allow_dirty=True)
+    return register_package(store, names, record)
 
 
 def log_promotion(store: Store, version: RegisteredVersion, before: int | None = None) -> None:

@@ -15,12 +15,13 @@ from typing import Any
 
 import numpy as np
 
+from pocketaffect.config import RegisterParams
 from pocketaffect.evaluation.prediction_table import PredictionTable, write_predictions
 from pocketaffect.evaluation.tables import Labels, Predictions
 from pocketaffect.labels import CLASS_MEAN_VA
 from pocketaffect.registry.lineage.lineage import Lineage
 from pocketaffect.registry.store.register import register_package
-from pocketaffect.registry.store.runs import VALIDATION_TAG
+from pocketaffect.registry.store.runs import VALIDATION_TAG, RunRecord
 from pocketaffect.registry.store.store import Store
 from pocketaffect.registry.store.versions import RegisteredVersion
 
@@ -132,16 +133,14 @@ class Registrar:
             if value is not None:
                 (place / name).write_text(json.dumps(value))
                 artifacts.append(place / name)
-        return register_package(
-            self.store,
-            model_name=self.model_name,
-            experiment="faces",
-            package=package,
+        register = RegisterParams(model_name=self.model_name, experiment="faces", allow_dirty=True)
+        record = RunRecord(
+            package,
+            lineage,
             params={"preprocess.margin": 0.0, "preprocess.align": "none"},
-            history=[],
             metrics={"shipped_balanced_accuracy": right, "package_bytes": 1.0},
             artifacts=artifacts,
-            lineage=lineage,
             description="a test",
             tags={VALIDATION_TAG: validation},
         )
+        return register_package(self.store, register, record)

@@ -113,7 +113,13 @@ def repository(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def published(repository):
-    return publish(repository, load_params(repository / "params.yaml"))
+    return register(repository)
+
+
+def register(root: Path, *, allow_dirty: bool = True, **changes):
+    """Publishes what lies in a repository, with other settings than its own where `changes` has some."""
+    params = load_params(root / "params.yaml").model_copy(update=changes)
+    return publish(root, params.register_.model_copy(update={"allow_dirty": allow_dirty}), params)
 
 
 def encode_png(face: np.ndarray) -> bytes:
@@ -140,7 +146,7 @@ def test_the_version_holds_every_form_its_answers_card_and_reports(repository, p
     for heading in ("How well", "Data", "Limits", "Meant for", "Not meant for", "Not measured", "Origin"):
         assert f"## {heading}" in card
     assert published.digest in card
-    assert publish(repository, load_params(repository / "params.yaml")).version == published.version
+    assert register(repository).version == published.version
 
 
 @pytest.mark.parametrize("form", ["twin", "package"])
@@ -237,15 +243,14 @@ def test_uncommitted_changes_are_refused_or_marked_and_cleared_by_a_commit(repos
     copy = Path(shutil.copytree(repository, tmp_path / "copy"))
     shutil.rmtree(copy / "mlruns")
     (copy / "notes.txt").write_text("x")
-    params = load_params(copy / "params.yaml")
     with pytest.raises(PocketAffectError, match="uncommitted changes") as refused:
-        publish(copy, params, allow_dirty=False)
+        register(copy, allow_dirty=False)
     assert "notes.txt" in str(refused.value)
-    marked = publish(copy, params, allow_dirty=True)
+    marked = register(copy, allow_dirty=True)
     assert (marked.tags["git.dirty"], marked.tags["git.dirty_paths"]) == ("true", "notes.txt")
     for arguments in (("add", "-A"), ("commit", "-q", "-m", "notes")):
         subprocess.run([*GIT, *arguments], cwd=copy, check=True)
-    cleared = publish(copy, params, allow_dirty=False)
+    cleared = register(copy, allow_dirty=False)
     assert (cleared.version, cleared.created) == (marked.version, False)
     assert (cleared.tags["git.dirty"], cleared.tags["git.dirty_paths"]) == ("false", "")
     assert cleared.tags["git.first_commit"].startswith(marked.tags["git.commit"])
@@ -253,6 +258,5 @@ def test_uncommitted_changes_are_refused_or_marked_and_cleared_by_a_commit(repos
 
 def test_a_package_of_other_settings_than_stand_here_is_refused(repository, published, tmp_path):
     params = load_params(repository / "params.yaml")
-    other = params.model_copy(update={"train": params.train.model_copy(update={"seed": 99})})
     with pytest.raises(PocketAffectError, match="not made from what stands here"):
-        publish(repository, other)
+        register(repository, train=params.train.model_copy(update={"seed": 99}))

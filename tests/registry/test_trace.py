@@ -107,7 +107,8 @@ def test_a_read_only_store_is_read(store, registrar, tmp_path):
         place.chmod(0o755)
         code = (
             "import os, sys; from pathlib import Path\n"
-            "from pocketaffect.registry import store, overview, trace, promote\n"
+            "from pocketaffect.registry.promotion import overview\n"
+            "from pocketaffect.registry.store import store\n"
             "import mlflow.store.tracking.sqlalchemy_store\n"
             "os.setuid(65534)\n"
             "found = store.find_store(Path(sys.argv[1]))\n"

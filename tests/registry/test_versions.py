@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import math
 import os
 import shutil
@@ -17,32 +18,34 @@ import pytest
 from mlflow import MlflowClient
 from registry_parts import in_processes, make_package
 
+from pocketaffect.config import RegisterParams
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.mlpackage.package import package_digest
 from pocketaffect.registry.store.register import register_package
+from pocketaffect.registry.store.runs import RunRecord, login_name
 from pocketaffect.registry.store.store import open_store
 from pocketaffect.registry.store.versions import find_version, get_version, package_path
 
+NAMES = RegisterParams(model_name="affect", experiment="faces", allow_dirty=True)
+
 
 @pytest.fixture
-def register(store, package, lineage):
-    """register_package with everything filled in; keywords replace a part."""
+def record(package, lineage) -> RunRecord:
+    """A small run of everything that is registered."""
+    return RunRecord(
+        package,
+        lineage,
+        params={"train.epochs": 2, "model.width": 0.35},
+        history=[{"epoch": 0, "loss": 2.0}, {"epoch": 1, "loss": 1.0}],
+        metrics={"accuracy": 0.5},
+        description="a test",
+    )
 
-    def call(**changes):
-        arguments = {
-            "model_name": "affect",
-            "experiment": "faces",
-            "package": package,
-            "params": {"train.epochs": 2, "model.width": 0.35},
-            "history": [{"epoch": 0, "loss": 2.0}, {"epoch": 1, "loss": 1.0}],
-            "metrics": {"accuracy": 0.5},
-            "artifacts": [],
-            "lineage": lineage,
-            "description": "a test",
-        }
-        return register_package(store, **(arguments | changes))
 
-    return call
+@pytest.fixture
+def register(store, record):
+    """register_package of the record; keywords replace a part of it."""
+    return lambda **changes: register_package(store, NAMES, dataclasses.replace(record, **changes))
 
 
 def runs(store) -> list:
@@ -88,6 +91,25 @@ def test_the_run_holds_parameters_curves_metrics_files_and_lineage(store, regist
     assert {f"model/{package.name}", "model/MLmodel"} <= model  # and what mlflow.pyfunc needs
 
 
+def test_mlflow_s_pages_show_data_user_source_model_description_and_the_training_s_time(store, register, lineage):
+    version = register(trained=(1_700_000_000.0, 1_700_000_090.5), faces=2550)
+    client = store.client()
+    run = client.get_run(version.run_id)
+    assert (run.info.start_time, run.info.end_time) == (1_700_000_000_000, 1_700_000_090_500)
+    (data,) = run.inputs.dataset_inputs
+    assert (data.dataset.name, data.dataset.digest) == (lineage.data_source, lineage.data_md5)
+    assert json.loads(data.dataset.profile) == {"num_rows": 2550}
+    shown = {name.removeprefix("mlflow."): value for name, value in run.data.tags.items()}
+    assert (shown["user"], shown["source.name"], shown["note.content"]) == (login_name(), "dvc repro", "a test")
+    (output,) = run.outputs.model_outputs
+    model = client.get_logged_model(output.model_id)
+    assert (model.status, model.name, output.step) == ("READY", "affect", 1)
+    assert {metric.key: metric.value for metric in model.metrics} == {"accuracy": 0.5}
+    assert json.loads(model.tags["mlflow.modelVersions"]) == [{"name": "affect", "version": version.version}]
+    assert client.get_experiment(run.info.experiment_id).tags["mlflow.experimentKind"] == "custom_model_development"
+    assert "valence" in client.get_registered_model("affect").description
+
+
 def test_more_values_than_one_call_takes_are_all_logged(store, register):
     history = [{"epoch": epoch, **{f"m{i}": epoch + i for i in range(11)}} for epoch in range(200)]
     version = register(params={f"p{i}": i for i in range(230)}, history=history)
@@ -96,12 +118,12 @@ def test_more_values_than_one_call_takes_are_all_logged(store, register):
     assert [metric.value for metric in last] == [epoch + 10 for epoch in range(200)]
 
 
-def test_a_metric_that_is_not_finite_is_left_out_and_named(store, register):
-    history = [{"epoch": 0, "ccc": math.nan, "loss": 1.0}, {"epoch": 1, "ccc": 0.5, "loss": math.inf}]
-    version = register(history=history, metrics={"rmse": -math.inf, "accuracy": 0.25})
+def test_a_metric_that_is_not_a_number_is_kept_as_such(store, register):
+    history = [{"epoch": 0, "ccc": math.nan, "loss": 1.0}, {"epoch": 1, "ccc": 0.5, "loss": 0.9}]
+    version = register(history=history, metrics={"rmse": math.nan, "accuracy": 0.25})
     data = store.client().get_run(version.run_id).data
-    assert data.metrics == {"loss": 1.0, "ccc": 0.5, "accuracy": 0.25}
-    assert data.tags["metrics.not_finite"] == "ccc, loss, rmse"
+    assert math.isnan(data.metrics.pop("rmse"))
+    assert data.metrics == {"loss": 0.9, "ccc": 0.5, "accuracy": 0.25}
 
 
 def test_the_same_bytes_again_give_the_same_version_and_no_run(store, register, package, tmp_path):
@@ -142,6 +164,7 @@ STEPS = (
     "create_run",
     "log_batch",
     "log_artifacts",
+    "create_logged_model",
     "create_registered_model",
     "create_model_version",
     "set_terminated",
@@ -172,17 +195,59 @@ def test_killed_after_any_step_the_same_call_completes_it_and_makes_one_version(
         get_version(store, "affect", 2)
 
 
-def test_a_failure_marks_the_run_failed_and_names_the_disk(store, register, monkeypatch):
-    def full(self, *args, **kwargs):
-        raise OSError(28, "No space left on device")
+def files_of_runs(store) -> list[Path]:
+    return [path for path in store.artifact_root.rglob("*") if path.is_file()]
 
-    monkeypatch.setattr(MlflowClient, "log_artifacts", full)
-    with pytest.raises(PocketAffectError, match="free disk space"):
+
+def test_a_disk_that_fills_up_leaves_no_partial_copy_so_that_freeing_what_was_asked_for_is_enough(
+    mount_small, store_template, package, record
+):
+    small_disk = mount_small(megabytes=8)
+    root = small_disk / "repository"
+    shutil.copytree(store_template, root / "mlruns")
+    store = open_store(root)
+    weights = package / "Data" / "com.apple.CoreML" / "weights" / "weight.bin"
+    weights.write_bytes(os.urandom(shutil.disk_usage(small_disk).free // 2))
+    filler = small_disk / "filler"
+    filler.write_bytes(bytes(shutil.disk_usage(small_disk).free * 3 // 4))
+    before = shutil.disk_usage(small_disk).free
+    for _ in range(3):
+        with pytest.raises(PocketAffectError, match="disk full"):
+            register_package(store, NAMES, record)
+        assert files_of_runs(store) == []
+        assert shutil.disk_usage(small_disk).free > before * 0.9
+    assert {run.info.status for run in runs(store)} == {"FAILED"}
+    filler.unlink()
+    assert register_package(store, NAMES, record).version == 1
+
+
+def test_what_a_killed_registration_copied_is_removed_by_the_next(store, register, tmp_path):
+    def work(_number: int) -> None:
+        MlflowClient.create_registered_model = lambda *_a, **_k: os.kill(os.getpid(), signal.SIGKILL)
+        register(package=make_package(tmp_path / "other" / "affect.mlpackage", bytes(1_000_000)))
+
+    assert in_processes(1, work) == [-signal.SIGKILL]
+    assert any(file.stat().st_size == 1_000_000 for file in files_of_runs(store))
+    version = register()
+    assert all(file.is_relative_to(package_path(store, version).parent.parent) for file in files_of_runs(store))
+
+
+def test_a_version_whose_process_was_killed_before_its_run_ended_keeps_its_files(store, register, tmp_path):
+    real = MlflowClient.create_model_version
+
+    def work(_number: int) -> None:
+        def killed(self, *args, **kwargs):
+            real(self, *args, **kwargs)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        MlflowClient.create_model_version = killed  # in the forked process only
         register()
-    assert [run.info.status for run in runs(store)] == ["FAILED"]
-    assert find_version(store, "affect", "0" * 64) is None
-    monkeypatch.undo()
-    assert register().version == 1
+
+    assert in_processes(1, work) == [-signal.SIGKILL]
+    register(package=make_package(tmp_path / "other" / "affect.mlpackage", b"other"))
+    first = get_version(store, "affect", 1)
+    assert package_path(store, first).is_dir()
+    assert store.client().get_run(first.run_id).info.status == "FINISHED"
 
 
 def test_missing_files_are_refused_before_a_run_is_made(store, register, tmp_path):
@@ -243,29 +308,26 @@ def test_a_version_made_by_other_means_is_refused(store, tmp_path):
 
 
 def test_another_machine_that_registered_first_on_a_shared_store_keeps_its_version(
-    store_template, tmp_path, package, lineage, monkeypatch
+    store_template, tmp_path, record, monkeypatch
 ):
     # Two machines share a database but no lock file: each side of this test locks its own.
     shutil.copytree(store_template, tmp_path / "server")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/server/mlflow.db")
     monkeypatch.chdir(tmp_path)
-    arguments = {"params": {}, "history": [], "metrics": {}, "artifacts": [], "description": ""}
     ours = dataclasses.replace(open_store(tmp_path), lock_file=tmp_path / "ours")
     theirs = dataclasses.replace(ours, lock_file=tmp_path / "theirs")
     real, versions = MlflowClient.create_model_version, []
 
     def overtaken(self, *args, **kwargs):
         monkeypatch.setattr(MlflowClient, "create_model_version", real)
-        versions.append(
-            register_package(theirs, model_name="affect", experiment="b", package=package, lineage=lineage, **arguments)
-        )
+        versions.append(register_package(theirs, NAMES.model_copy(update={"experiment": "b"}), record))
         return real(self, *args, **kwargs)
 
     monkeypatch.setattr(MlflowClient, "create_model_version", overtaken)
-    version = register_package(ours, model_name="affect", experiment="a", package=package, lineage=lineage, **arguments)
+    version = register_package(ours, NAMES, record)
     assert version == dataclasses.replace(versions[0], created=False)
     assert len(ours.client().search_model_versions("name = 'affect'")) == 1
-    assert package_digest(package_path(ours, version)) == version.digest
+    assert package_digest(package_path(ours, version)) == version.digest == record.digest
 
 
 def test_stages_are_never_written(store, register, root):
@@ -275,7 +337,7 @@ def test_stages_are_never_written(store, register, root):
 
 
 @pytest.mark.slow
-def test_a_real_server_keeps_versions_and_gives_packages_back(tmp_path, package, lineage, monkeypatch):
+def test_a_real_server_keeps_versions_and_gives_packages_back(tmp_path, record, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--port", str(port)]
@@ -290,13 +352,11 @@ def test_a_real_server_keeps_versions_and_gives_packages_back(tmp_path, package,
                 store = open_store(tmp_path / "repository")
                 break
             time.sleep(0.5)
-        values = {"params": {"a": 1}, "history": [], "metrics": {"m": 1.0}, "artifacts": [], "description": ""}
-        names = {"model_name": "affect", "experiment": "faces"}
-        versions = [register_package(store, **names, package=package, lineage=lineage, **values) for _ in range(2)]
+        versions = [register_package(store, NAMES, record) for _ in range(2)]
         assert [(version.version, version.created) for version in versions] == [(1, True), (1, False)]
         assert versions[1].aliases == ("candidate",)
         assert versions[1].source.startswith("mlflow-artifacts:")
-        assert package_digest(package_path(store, versions[1])) == package_digest(package)
+        assert package_digest(package_path(store, versions[1])) == record.digest
         with pytest.raises(PocketAffectError, match="aliases candidate; versions 1"):
             get_version(store, "affect", "champion")
     finally:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
 import os
 import pickle
 import signal
@@ -82,16 +84,29 @@ def test_the_same_training_in_a_fresh_process_gives_the_same_bytes(undisturbed, 
     assert set(again.results()) == {"history.csv", "model.json", "model.safetensors"}
 
 
-def test_nothing_is_left_in_the_work_folder(undisturbed):
-    assert list((undisturbed.folder / "work").iterdir()) == []
+def seconds_of_training(place: Workplace) -> float:
+    """How long the training took, after holding the note to the network that lies there."""
+    noted = json.loads((place.folder / "work" / "time.json").read_text())
+    assert noted["weights_sha256"] == hashlib.sha256((place.model / "model.safetensors").read_bytes()).hexdigest()
+    return noted["ended"] - noted["began"]
+
+
+def test_only_a_note_of_when_it_was_trained_is_left_in_the_work_folder(undisturbed):
+    assert [file.name for file in (undisturbed.folder / "work").iterdir()] == ["time.json"]
+    assert seconds_of_training(undisturbed) > 0
 
 
 @pytest.mark.parametrize("after", [1, *(pytest.param(epoch, marks=pytest.mark.slow) for epoch in (2, 3))])
 def test_a_training_killed_after_an_epoch_ends_with_the_undisturbed_bytes(after, undisturbed, make_workplace):
+    import torch
+
     place = make_workplace()
     stop(place, epoch=after)
+    callbacks = torch.load(place.checkpoint(), weights_only=True)["callbacks"]
+    before = callbacks["Timer"]["time_elapsed"]["train"]
     assert "going on from" in place.run()
     assert place.results() == undisturbed.results()
+    assert seconds_of_training(place) > before > 0
 
 
 @pytest.mark.slow

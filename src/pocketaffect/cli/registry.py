@@ -20,7 +20,8 @@ def register(allow_dirty: bool) -> None:
     from pocketaffect.config import load_params
     from pocketaffect.registry.store.publish import publish
 
-    version = publish(Path(), load_params(), allow_dirty=allow_dirty)
+    params = load_params()
+    version = publish(Path(), params.register_.model_copy(update={"allow_dirty": allow_dirty}), params)
     done = "registered" if version.created else "was registered already"
     dirty = "; from uncommitted changes" if version.tags.get("git.dirty") == "true" else ""
     click.echo(f"{version.model_name} version {version.version} {done} ({', '.join(version.aliases)}){dirty}")

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import shutil
+import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -14,14 +15,15 @@ from typing import Any, Final
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint, Timer, TQDMProgressBar
 from pytorch_lightning.strategies import Strategy
 
 from pocketaffect.config import ModelParams, TrainParams
 from pocketaffect.data.shards.split import Split, open_split, read_summary
-from pocketaffect.files import write_atomically
-from pocketaffect.models.network import AffectNetwork, NetworkSpec, count_parameters, save_network
+from pocketaffect.files import write_atomically, write_json
+from pocketaffect.models.network import WEIGHTS_FILE, AffectNetwork, NetworkSpec, count_parameters, save_network
 from pocketaffect.models.pretrained import PretrainedWeights, load_pretrained
+from pocketaffect.paths import TRAINING_TIME
 from pocketaffect.provenance.code import hash_code
 from pocketaffect.training.callbacks import EpochLines, StopEarly, is_stale
 from pocketaffect.training.checkpoint import CHECKPOINT_STEM, AtomicCheckpointIO, find_checkpoint
@@ -84,7 +86,8 @@ def train_network(
     with warnings.catch_warnings():
         # Lightning's advice on worker processes and log intervals does not fit memory-mapped shards.
         warnings.filterwarnings("ignore", module="pytorch_lightning")
-        trainer = build_trainer(params, checkpoints, [lines, *callbacks], strategy)
+        timer = Timer(verbose=False)  # counts on over interruptions
+        trainer = build_trainer(params, checkpoints, [lines, timer, *callbacks], strategy)
         refuse_uneven(params.batch_size, trainer.world_size)
         if trainer.is_global_zero:
             _remove_other_runs(work, checkpoints)
@@ -96,6 +99,10 @@ def train_network(
         draft.mkdir()
         save_network(run.network, draft, pretrained=run.pretrained)
         write_history(module.history, draft / HISTORY_FILE)
+    ended = time.time()
+    weights = hashlib.sha256((target / WEIGHTS_FILE).read_bytes()).hexdigest()
+    noted = {"weights_sha256": weights, "began": ended - timer.time_elapsed("train"), "ended": ended}
+    write_json(work / TRAINING_TIME.name, noted)
     shutil.rmtree(checkpoints)  # a repeated training of the same inputs is a new training, not a look at the old one
     return module.history
 

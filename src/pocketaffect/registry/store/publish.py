@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pocketaffect import paths
-from pocketaffect.config import Params
+from pocketaffect.config import Params, RegisterParams
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.evaluation.intervals import Interval
 from pocketaffect.evaluation.prediction_table import read_predictions
@@ -19,7 +19,7 @@ from pocketaffect.files import write_json
 from pocketaffect.mlpackage.package import package_bytes, package_digest
 from pocketaffect.provenance.origin import describe_origin
 from pocketaffect.registry.lineage.lineage import Lineage, collect_lineage
-from pocketaffect.registry.lineage.model_file import read_file_metadata
+from pocketaffect.registry.lineage.model_file import digest_file, read_file_metadata
 from pocketaffect.registry.lineage.trials import find_trial
 from pocketaffect.registry.store.card import CardFacts, write_card
 from pocketaffect.registry.store.measured import (
@@ -29,7 +29,7 @@ from pocketaffect.registry.store.measured import (
     to_json,
 )
 from pocketaffect.registry.store.register import register_package
-from pocketaffect.registry.store.runs import VALIDATION_TAG, flatten
+from pocketaffect.registry.store.runs import VALIDATION_TAG, RunRecord, flatten
 from pocketaffect.registry.store.store import open_store
 from pocketaffect.registry.store.versions import RegisteredVersion
 
@@ -37,14 +37,14 @@ SHIPPED_FILE: Final = "shipped.json"
 """Among a run's artifacts: metrics of the shipped file with intervals, and per class."""
 
 
-def publish(root: Path, params: Params, *, allow_dirty: bool | None = None) -> RegisteredVersion:
+def publish(root: Path, register: RegisterParams, settings: Params) -> RegisteredVersion:
     """Registers what the stages left below `root`; the same package again gives the same version.
 
     Args:
         root: The repository.
-        params: Its settings.
-        allow_dirty: Whether uncommitted changes are registered (and marked) or refused; by default as
-            `register.allow_dirty` says.
+        register: Names of model and experiment, and whether uncommitted changes are registered (and marked) or
+            refused.
+        settings: All settings, which are kept with the run.
 
     Raises:
         PocketAffectError: The package was not verified or not made from what stands here, uncommitted changes are
@@ -54,33 +54,30 @@ def publish(root: Path, params: Params, *, allow_dirty: bool | None = None) -> R
     if not verification["passed"]:
         raise PocketAffectError(f"{paths.VERIFICATION}: the package was not verified", todo="`dvc repro export`")
     lineage = collect_lineage(root)
-    _check_origin(root, params)
-    _check_dirtiness(lineage, params.register_.allow_dirty if allow_dirty is None else allow_dirty)
+    _check_origin(root, settings)
+    _check_dirtiness(lineage, register.allow_dirty)
     metrics = _read(root / paths.EVALUATION / "metrics.json")
     with (root / paths.MODEL / "history.csv").open(encoding="utf-8", newline="") as stream:
         history = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(stream)]
-    facts = _collect_facts(root, params, lineage, verification, metrics)
-    store, settings = open_store(root), flatten(params.model_dump(by_alias=True, mode="json"))
-    trial = find_trial(store.client(), params.register_.experiment, settings)
-    with tempfile.TemporaryDirectory(prefix="pocketaffect-") as folder:
-        return register_package(
-            store,
-            model_name=params.register_.model_name,
-            experiment=params.register_.experiment,
-            package=root / paths.PACKAGE,
-            companions=_companions(root),
-            params=settings,
+    facts = _collect_facts(root, settings, lineage, verification, metrics)
+    store, params = open_store(root), flatten(settings.model_dump(by_alias=True, mode="json"))
+    trial = find_trial(store.client(), register.experiment, params)
+    with tempfile.TemporaryDirectory(prefix="pocketaffect-") as name:
+        made = Path(name)
+        record = RunRecord(
+            root / paths.PACKAGE,
+            lineage,
+            params=params,
             history=history,
             metrics={**metrics, **_shipped_metrics(facts)},
-            artifacts=[*_artifacts(root), *_written(root, facts, Path(folder))],
-            lineage=lineage,
+            description=write_card(facts, made),
+            artifacts=[*_artifacts(root), *_write_shipped(root, facts, made)],
+            companions=_companions(root),
             tags={VALIDATION_TAG: hash_validation(root / paths.SHARDS)} | trial,
-            description=(
-                f"{params.model.architecture} at width {params.model.width:g}, {params.preprocess.image_size} px, "
-                f"{verification['precision']}: {verification['package_bytes']:,} bytes, "
-                f"accuracy {metrics['accuracy']:.3f}, CCC {metrics['ccc_valence']:.3f} / {metrics['ccc_arousal']:.3f}"
-            ),
+            faces=facts.summary["images"]["train"],
+            trained=_read_training_time(root),
         )
+        return register_package(store, register, record)
 
 
 def _check_origin(root: Path, params: Params) -> None:
@@ -143,13 +140,22 @@ def _artifacts(root: Path) -> Iterator[Path]:
         yield root / paths.SHIPPED_PREDICTIONS
 
 
-def _written(root: Path, facts: CardFacts, folder: Path) -> Iterator[Path]:
-    """What is made for the version alone."""
-    yield from write_card(facts, folder)
+def _write_shipped(root: Path, facts: CardFacts, folder: Path) -> list[Path]:
+    """Writes what was measured of the shipped file beside the card; all that was made for the version alone."""
     if facts.metrics:
         content = to_json(facts.metrics, facts.classes, read_predictions(root / paths.SHIPPED_PREDICTIONS))
         write_json(folder / SHIPPED_FILE, content)
-        yield folder / SHIPPED_FILE
+    return sorted(folder.iterdir())
+
+
+def _read_training_time(root: Path) -> tuple[float, float] | None:
+    """Begin and end of the training that made the weights here; None where they came from a cache, or another store."""
+    try:
+        noted = _read(root / paths.TRAINING_TIME)
+    except PocketAffectError:
+        return None
+    same = noted["weights_sha256"] == digest_file(root / paths.MODEL / "model.safetensors")
+    return (noted["began"], noted["ended"]) if same else None
 
 
 def _shipped_metrics(facts: CardFacts) -> dict[str, float]:

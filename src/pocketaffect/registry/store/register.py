@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Final
 
+from pocketaffect.config import RegisterParams
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.mlpackage.package import package_digest
+from pocketaffect.files import explain_failed_write
 from pocketaffect.registry.lineage.lineage import Lineage
 from pocketaffect.registry.store.runs import (
     DIGEST_TAG,
     MODEL_FOLDER,
-    PACKAGE_TAG,
     RunRecord,
-    fail_interrupted_runs,
-    finish_run,
-    log_contents,
+    drop_run,
+    end_run,
     log_run,
+    show_model,
+    start_run,
 )
 from pocketaffect.registry.store.store import Store
 from pocketaffect.registry.store.versions import (
@@ -31,110 +31,97 @@ from pocketaffect.registry.store.versions import (
     find_version,
     get_version,
     package_path,
+    search_versions,
 )
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+DESCRIPTION: Final = (
+    "Eight expressions, valence and arousal from a face. `candidate` is the newest version, `champion` the one that "
+    "`pocketaffect promote` let through; `pocketaffect registry` lists them."
+)
 
-def register_package(
-    store: Store,
-    *,
-    model_name: str,
-    experiment: str,
-    package: Path,
-    params: Mapping[str, object],
-    history: Sequence[Mapping[str, object]],
-    metrics: Mapping[str, float],
-    artifacts: Sequence[Path],
-    lineage: Lineage,
-    description: str,
-    companions: Sequence[Path] = (),
-    tags: Mapping[str, str] | None = None,
-) -> RegisteredVersion:
+
+def register_package(store: Store, register: RegisterParams, record: RunRecord) -> RegisteredVersion:
     """Records the run and makes its package a version under the alias `candidate`.
 
     The same bytes again give the version they already have, also from several processes at once; from a clean commit
     they clear a version that was registered from uncommitted changes. Killed at any point, the same call completes
-    it: a run counts as finished only once its version exists, and a run left without one is marked FAILED.
+    it: a run counts as finished only once its version exists, and a run left without one is marked FAILED and loses
+    its files, which would fill the disk with every attempt.
 
     Args:
         store: From `open_store`.
-        model_name: The registered model.
-        experiment: MLflow's experiment; made where missing.
-        package: The .mlpackage.
-        params: Settings under dotted names.
-        history: One mapping per epoch: `epoch` (the step) and that epoch's numbers.
-        metrics: Final metrics; one that is not finite is left out and named in the tag metrics.not_finite.
-        artifacts: Files and folders kept with the run under their names.
-        lineage: Origin of the package; becomes tags of run and version.
-        description: Shown with run and version.
-        companions: Other forms of the model, kept beside the package; a `.onnx` among them is what
-            `mlflow.pyfunc` executes.
-        tags: Further tags of the version.
+        register: Names of model and experiment.
+        record: What is registered.
 
     Raises:
         PocketAffectError: A file is missing, the registry's stored package is not what was registered, or the
             store fails (disk full, server gone).
     """
-    missing = [str(path) for path in (*artifacts, *companions) if not path.exists()]
+    missing = [str(path) for path in (*record.artifacts, record.package, *record.companions) if not path.exists()]
     if missing:
         raise PocketAffectError("files to register are missing", found=", ".join(missing), todo="dvc repro")
-    record = RunRecord(
-        package,
-        package_digest(package),
-        params,
-        history,
-        metrics,
-        artifacts,
-        lineage,
-        description,
-        companions,
-        tags or {},
-    )
-    with _named_failures(model_name), store.locked():
+    name = register.model_name
+    with _named_failures(name, store), store.locked():
         client = store.client()
-        version = find_version(store, model_name, record.digest)
+        version = find_version(store, name, record.digest)
         if version is None:
-            version = _make_version(store, client, model_name, experiment, record)
+            version = _make_version(store, client, register, record)
         else:
             package_path(store, version)  # what the registry holds must still be these bytes
-            finish_run(client, version.run_id)
-            _clear_dirtiness(client, version, lineage)
-        client.set_registered_model_alias(model_name, CANDIDATE, str(version.version))
-        current = get_version(store, model_name, version.version)
-        return replace(current, created=version.created)
+            end_run(client, version.run_id, record, name, version.version)
+            _clear_dirtiness(client, version, record.lineage)
+        client.set_registered_model_alias(name, CANDIDATE, str(version.version))
+        return replace(get_version(store, name, version.version), created=version.created)
 
 
-def _make_version(
-    store: Store, client: MlflowClient, model_name: str, experiment: str, record: RunRecord
-) -> RegisteredVersion:
-    experiment_id = store.experiment_id(experiment)
-    shared = store.artifact_root is None
-    fail_interrupted_runs(client, experiment_id, record.digest if shared else None)
-    tags = record.lineage.to_tags() | {DIGEST_TAG: record.digest, PACKAGE_TAG: record.package.name} | dict(record.tags)
-    run_tags = tags | {"mlflow.note.content": record.description}
-    run = client.create_run(experiment_id, tags=run_tags, run_name=f"{model_name}-{record.digest[:8]}")
-    run_id = run.info.run_id
+def _make_version(store: Store, client: MlflowClient, register: RegisterParams, record: RunRecord) -> RegisteredVersion:
+    name, experiment_id = register.model_name, store.experiment_id(register.experiment)
+    _end_interrupted(store, client, experiment_id, record.digest)
+    run = start_run(client, experiment_id, record, f"{name}-{record.digest[:8]}")
+    run_id, source = run.info.run_id, f"{run.info.artifact_uri}/{MODEL_FOLDER}"
     try:
-        log_run(client, run_id, record)
-        tags |= log_contents(client, run_id, record)
-        stored = RegisteredVersion(
-            model_name, 0, record.digest, run_id, f"{run.info.artifact_uri}/{MODEL_FOLDER}", tags=tags
-        )
+        tags = record.version_tags() | log_run(client, run_id, record)
+        stored = RegisteredVersion(name, 0, record.digest, run_id, source, tags=tags)
         package_path(store, stored)  # a copy cut short must not become a version
-        ensure_model(client, model_name)
-        made = client.create_model_version(model_name, stored.source, run_id, tags=tags, description=record.description)
+        show_model(client, run, record)
+        ensure_model(client, name, description=DESCRIPTION)
+        made = client.create_model_version(name, source, run_id, tags=tags, description=record.description)
     except BaseException:
         with contextlib.suppress(Exception):  # the store may be what failed
-            client.set_terminated(run_id, "FAILED")
+            _abandon(client, run_id)
         raise
-    first = _first_of_same_bytes(store, client, model_name, int(made.version), record.digest)
-    if first is not None:
-        client.set_terminated(run_id, "FAILED")
+    first = find_version(store, name, record.digest)
+    if first is not None and first.version != int(made.version):
+        # Another machine was first: the store's lock keeps this one's processes apart, on a server the lower
+        # number stays.
+        client.delete_model_version(name, str(made.version))
+        _abandon(client, run_id)
         return first
-    client.set_terminated(run_id, "FINISHED")
+    end_run(client, run_id, record, name, int(made.version))
     return replace(stored, version=int(made.version), created=True)
+
+
+def _end_interrupted(store: Store, client: MlflowClient, experiment_id: str, digest: str) -> None:
+    """Ends runs that killed registrations left; on a shared server, where others may be at work, keeps their files."""
+    shared = store.artifact_root is None
+    wanted = f"= '{digest}'" if shared else "LIKE '%'"
+    unfinished = f"tags.`{DIGEST_TAG}` {wanted} and attributes.status = 'RUNNING'"
+    for run in client.search_runs([experiment_id], filter_string=unfinished):
+        if shared:
+            client.set_terminated(run.info.run_id, "FAILED")
+        else:
+            _abandon(client, run.info.run_id)
+
+
+def _abandon(client: MlflowClient, run_id: str) -> None:
+    """Drops a run that came to no version; one whose process ended after that is finished."""
+    if search_versions(client, f"run_id = '{run_id}'"):
+        client.set_terminated(run_id)
+    else:
+        drop_run(client, run_id)
 
 
 def _clear_dirtiness(client: MlflowClient, version: RegisteredVersion, lineage: Lineage) -> None:
@@ -147,31 +134,16 @@ def _clear_dirtiness(client: MlflowClient, version: RegisteredVersion, lineage: 
         client.set_tag(version.run_id, key, value)
 
 
-def _first_of_same_bytes(
-    store: Store, client: MlflowClient, model_name: str, number: int, digest: str
-) -> RegisteredVersion | None:
-    """Gives way to an earlier version of these bytes, which another machine made meanwhile.
-
-    The store's lock keeps this machine's processes apart; on a shared server the lower number stays.
-    """
-    first = find_version(store, model_name, digest)
-    if first is None or first.version == number:
-        return None
-    client.delete_model_version(model_name, str(number))
-    return first
-
-
 @contextlib.contextmanager
-def _named_failures(model_name: str) -> Iterator[None]:
-    """Failures of disk, database and server in the user's words."""
+def _named_failures(model_name: str, store: Store) -> Iterator[None]:
+    """Says failures of disk, database and server in the user's words."""
     from mlflow.exceptions import MlflowException
 
-    title = f"model {model_name!r} could not be registered"
     try:
         yield
-    except OSError as error:
-        todo = "free disk space, then dvc repro" if error.errno == errno.ENOSPC else "mend it, then dvc repro"
-        raise PocketAffectError(title, found=error, todo=todo) from error
-    except MlflowException as error:
-        found: Any = " ".join(str(error).split())[:400]
-        raise PocketAffectError(title, found=found, todo="pocketaffect doctor, then dvc repro") from error
+    except (OSError, MlflowException) as error:
+        raise explain_failed_write(error, store.artifact_root or Path()) or PocketAffectError(
+            f"model {model_name!r} could not be registered",
+            found=" ".join(str(error).split())[:400],
+            todo="`pocketaffect doctor`, mend what it names, then repeat the command",
+        ) from error

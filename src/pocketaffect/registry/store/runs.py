@@ -1,24 +1,30 @@
-"""One MLflow run: parameters, a curve for every epoch's number, final metrics, files."""
+"""One MLflow run: settings, a curve for each number of an epoch, metrics, data set, files and the model."""
 
 from __future__ import annotations
 
-import hashlib
-import math
+import getpass
+import json
+import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from pocketaffect import paths
 from pocketaffect.files import write_json
 from pocketaffect.mlpackage.package import package_digest
 from pocketaffect.registry.lineage.lineage import Lineage
+from pocketaffect.registry.lineage.model_file import digest_file
 from pocketaffect.registry.store.flavor import write_flavor
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Metric
+    from mlflow.entities import Metric, Run
+
+T = TypeVar("T")
 
 DIGEST_TAG: Final = "package.sha256"
 PACKAGE_TAG: Final = "package.name"
@@ -26,13 +32,13 @@ MODEL_FOLDER: Final = "model"
 """The run's artifact folder that holds the package; a version's source."""
 
 CONTENTS_FILE: Final = "contents.json"
-"""Among a run's artifacts: SHA-256 of each file that was registered, by its place there."""
+"""File among a run's artifacts: SHA-256 of each file that was registered, by its place there."""
 
 CONTENTS_TAG: Final = "contents.sha256"
 TWIN_TAG: Final = "twin.sha256"
 CLASSIFIER_TAG: Final = "classifier.sha256"
 VALIDATION_TAG: Final = "validation.sha256"
-"""Hash of the validation split that the version was measured on (`measured.hash_validation`)."""
+"""Tag: hash of the validation split that the version was measured on (`measured.hash_validation`)."""
 
 TWIN_SUFFIX: Final = ".onnx"
 
@@ -43,66 +49,155 @@ PARAM_BATCH: Final = 100
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What a run of the pipeline hands over to MLflow."""
+    """What a run of the pipeline hands over to MLflow.
+
+    Attributes:
+        package: The .mlpackage.
+        lineage: Its origin, which becomes tags of run and version.
+        params: Settings under dotted names.
+        history: One mapping per epoch: `epoch` (the step) and that epoch's numbers.
+        metrics: Final metrics.
+        artifacts: Files and folders kept with the run under their names.
+        companions: Other forms of the model, kept beside the package; a `.onnx` among them is what `mlflow.pyfunc`
+            executes.
+        description: Markdown, shown with run and version.
+        tags: Further tags of the version.
+        faces: Number of training images; 0 where it is not known.
+        trained: When the training began and ended, in seconds since 1970; None where nobody noted it.
+    """
 
     package: Path
-    digest: str
-    params: Mapping[str, object]
-    history: Sequence[Mapping[str, object]]
-    metrics: Mapping[str, float]
-    artifacts: Sequence[Path]
     lineage: Lineage
-    description: str
+    params: Mapping[str, object] = field(default_factory=dict)
+    history: Sequence[Mapping[str, float]] = ()
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    artifacts: Sequence[Path] = ()
     companions: Sequence[Path] = ()
-    """Other forms of the model, kept beside the package: the ONNX twin, the classifier."""
+    description: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
-    """Further tags of the version."""
+    faces: int = 0
+    trained: tuple[float, float] | None = None
+
+    @cached_property
+    def digest(self) -> str:
+        """What the registry knows the package by."""
+        return package_digest(self.package)
+
+    def version_tags(self) -> dict[str, str]:
+        """Tags of run and version that are known before anything is logged."""
+        return {**self.lineage.to_tags(), DIGEST_TAG: self.digest, PACKAGE_TAG: self.package.name, **self.tags}
 
 
-def log_run(client: MlflowClient, run_id: str, record: RunRecord) -> None:
-    """Logs everything but the run's tags and status."""
-    from mlflow.entities import Param
-
-    params = [Param(name, str(value)) for name, value in sorted(record.params.items())]
-    for start in range(0, len(params), PARAM_BATCH):
-        client.log_batch(run_id, params=params[start : start + PARAM_BATCH])
-    numbers, skipped = _numbers(record.history, record.metrics)
-    for start in range(0, len(numbers), METRIC_BATCH):
-        client.log_batch(run_id, metrics=numbers[start : start + METRIC_BATCH])
-    if skipped:
-        client.set_tag(run_id, "metrics.not_finite", ", ".join(sorted(skipped)))
-    for artifact in record.artifacts:
-        _log_artifact(client, run_id, artifact, folder=None)
-    for model in (record.package, *record.companions):
-        _log_artifact(client, run_id, model, folder=MODEL_FOLDER)
+def start_run(client: MlflowClient, experiment_id: str, record: RunRecord, name: str) -> Run:
+    """Makes the run, as long as the training took where that is known, with what MLflow's pages show of it."""
+    shown = {
+        "mlflow.note.content": record.description,
+        "mlflow.user": login_name(),
+        "mlflow.source.name": "dvc repro",
+        "mlflow.source.type": "LOCAL",
+    }
+    began = int(1000 * (record.trained[0] if record.trained else time.time()))
+    return client.create_run(experiment_id, start_time=began, tags=record.version_tags() | shown, run_name=name)
 
 
-def log_contents(client: MlflowClient, run_id: str, record: RunRecord) -> dict[str, str]:
-    """Logs MLflow's own files of the model, and the list of all registered files with their hashes.
+def log_run(client: MlflowClient, run_id: str, record: RunRecord) -> dict[str, str]:
+    """Logs everything but the run's tags and status.
 
     Returns:
-        Tags that hold the list and the other forms to their bytes.
+        Tags that hold the list of registered files and the other forms of the model to their bytes.
     """
-    twins = [path for path in record.companions if path.suffix == TWIN_SUFFIX]
-    contents = dict(_hash_files(record))
-    tags = {TWIN_TAG: contents[f"{MODEL_FOLDER}/{twins[0].name}"]} if twins else {}
-    forms = {record.package.name: record.digest} | {twin.name: tags[TWIN_TAG] for twin in twins[:1]}
-    for classifier in (path for path in record.companions if path.is_dir()):
-        tags[CLASSIFIER_TAG] = forms[classifier.name] = package_digest(classifier)
+    from mlflow.entities import Dataset, DatasetInput, InputTag, Param
+
+    for params in _in_batches((Param(name, str(value)) for name, value in sorted(record.params.items())), PARAM_BATCH):
+        client.log_batch(run_id, params=params)
+    for metrics in _in_batches(_list_curves(record), METRIC_BATCH):
+        client.log_batch(run_id, metrics=metrics)
+    name, digest = record.lineage.data_source[:500], record.lineage.data_md5[:36]  # MLflow's limits
+    profile = json.dumps({"num_rows": record.faces}) if record.faces else None
+    data = Dataset(name, digest, "local", json.dumps({"uri": paths.DATA.as_posix()}), profile=profile)
+    client.log_inputs(run_id, [DatasetInput(data, [InputTag("mlflow.data.context", "training")])])
     with tempfile.TemporaryDirectory(prefix="pocketaffect-") as name:
-        flavor = Path(name) / MODEL_FOLDER
-        flavor.mkdir()
-        write_flavor(flavor, served_file=twins[0].name if twins else record.package.name, forms=forms)
-        contents |= {f"{MODEL_FOLDER}/{file.relative_to(flavor).as_posix()}": _sha256(file) for file in _walk(flavor)}
-        client.log_artifacts(run_id, str(flavor), MODEL_FOLDER)
-        listed = Path(name) / CONTENTS_FILE
-        write_json(listed, contents)
-        client.log_artifact(run_id, str(listed))
-        return tags | {CONTENTS_TAG: _sha256(listed)}
+        folder = Path(name)
+        tags = _collect_files(record, folder)
+        client.log_artifacts(run_id, str(folder))
+    return tags
+
+
+def show_model(client: MlflowClient, run: Run, record: RunRecord) -> None:
+    """Puts the model on MLflow's page of models, and logs the final metrics of run and model."""
+    from mlflow.entities import LoggedModelOutput, Metric
+
+    model = client.create_logged_model(
+        run.info.experiment_id,
+        name=record.package.stem,
+        source_run_id=run.info.run_id,
+        params={name: str(value)[:500] for name, value in record.params.items()},  # MLflow's limit
+        model_type="Core ML",
+    )
+    step, now = max((int(row["epoch"]) for row in record.history), default=0), int(time.time() * 1000)
+    client.log_outputs(run.info.run_id, [LoggedModelOutput(model.model_id, step)])
+    final = [Metric(name, value, now, step, model_id=model.model_id) for name, value in record.metrics.items()]
+    client.log_batch(run.info.run_id, metrics=final)
+    client.finalize_logged_model(model.model_id, "READY")
+
+
+def end_run(client: MlflowClient, run_id: str, record: RunRecord, model_name: str, version: int) -> None:
+    """Finishes the run of a version, if nothing did, and says on its model's page which version that is."""
+    run = client.get_run(run_id) if run_id else None
+    if run is None or run.info.status != "RUNNING":
+        return
+    registered = {"mlflow.modelVersions": json.dumps([{"name": model_name, "version": version}])}
+    for model in run.outputs.model_outputs if run.outputs else ():
+        client.set_logged_model_tags(model.model_id, registered)
+    client.set_terminated(run_id, end_time=int(1000 * record.trained[1]) if record.trained else None)
+
+
+def drop_run(client: MlflowClient, run_id: str) -> None:
+    """Marks a run that came to no version as FAILED, and removes its files and its model."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    run = client.get_run(run_id)
+    get_artifact_repository(run.info.artifact_uri).delete_artifacts()  # type: ignore[no-untyped-call]
+    for model in run.outputs.model_outputs if run.outputs else ():
+        client.delete_logged_model(model.model_id)
+    client.set_terminated(run_id, "FAILED")
+
+
+def _collect_files(record: RunRecord, folder: Path) -> dict[str, str]:
+    """Copies all files as the run's artifacts will lie, with MLflow's own of the model, and lists their hashes."""
+    model = folder / MODEL_FOLDER
+    model.mkdir()
+    for path in (*record.artifacts, record.package, *record.companions):
+        place = (folder if path in record.artifacts else model) / path.name
+        shutil.copytree(path, place, copy_function=shutil.copyfile) if path.is_dir() else shutil.copyfile(path, place)
+    digests = {path.name: digest_file(model / path.name) for path in (record.package, *record.companions)}
+    twin = next((name for name in digests if name.endswith(TWIN_SUFFIX)), None)
+    write_flavor(model, served_file=twin or record.package.name, forms=digests)
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    write_json(folder / CONTENTS_FILE, {file.relative_to(folder).as_posix(): digest_file(file) for file in files})
+    tags = {
+        TWIN_TAG if path.suffix == TWIN_SUFFIX else CLASSIFIER_TAG: digests[path.name] for path in record.companions
+    }
+    return tags | {CONTENTS_TAG: digest_file(folder / CONTENTS_FILE)}
+
+
+def _list_curves(record: RunRecord) -> Iterator[Metric]:
+    from mlflow.entities import Metric
+
+    now = int(time.time() * 1000)
+    for row in record.history:
+        for name, value in row.items():
+            if name != "epoch":
+                yield Metric(name, value, now, int(row["epoch"]))
+
+
+def _in_batches(rows: Iterable[T], most: int) -> Iterator[list[T]]:
+    listed = list(rows)
+    return (listed[start : start + most] for start in range(0, len(listed), most))
 
 
 def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
-    """Nested settings with dotted keys, as MLflow shows parameters."""
+    """Gives nested settings dotted keys, as MLflow shows parameters."""
     flat: dict[str, object] = {}
     for name, value in settings.items():
         if isinstance(value, Mapping):
@@ -112,73 +207,9 @@ def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
     return flat
 
 
-def _hash_files(record: RunRecord) -> Iterator[tuple[str, str]]:
-    """Place among the artifacts and SHA-256 of every file that `log_run` logs."""
-    for path in (*record.artifacts, record.package, *record.companions):
-        place = f"{MODEL_FOLDER}/{path.name}" if path not in record.artifacts else path.name
-        for file in _walk(path):
-            inside = "" if file == path else f"/{file.relative_to(path).as_posix()}"
-            yield f"{place}{inside}", _sha256(file)
-
-
-def _walk(path: Path) -> list[Path]:
-    return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-
-
-def _sha256(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
-
-
-def _log_artifact(client: MlflowClient, run_id: str, artifact: Path, *, folder: str | None) -> None:
-    if artifact.is_dir():
-        inside = artifact.name if folder is None else f"{folder}/{artifact.name}"
-        client.log_artifacts(run_id, str(artifact), inside)
-    else:
-        client.log_artifact(run_id, str(artifact), folder)
-
-
-def _numbers(history: Sequence[Mapping[str, object]], metrics: Mapping[str, float]) -> tuple[list[Metric], set[str]]:
-    """Every number as an MLflow metric, the final ones at the last epoch; and the names of those not finite."""
-    from mlflow.entities import Metric
-
-    now = int(time.time() * 1000)
-    rows: list[tuple[int, Mapping[str, object]]] = [
-        (_epoch(row, position), row) for position, row in enumerate(history)
-    ]
-    rows.append((max((step for step, _ in rows), default=0), metrics))
-    numbers, skipped = [], set()
-    for step, row in rows:
-        for name, value in row.items():
-            if name == "epoch" or isinstance(value, str) or value is None:
-                continue
-            number = float(value)  # type: ignore[arg-type]  # NumPy's and PyTorch's scalars convert, too
-            if math.isfinite(number):
-                numbers.append(Metric(name, number, now, step))
-            else:
-                skipped.add(name)
-    return numbers, skipped
-
-
-def _epoch(row: Mapping[str, object], position: int) -> int:
-    return int(float(str(row.get("epoch", position))))
-
-
-def fail_interrupted_runs(client: MlflowClient, experiment_id: str, digest: str | None) -> None:
-    """Marks runs that a killed registration left without a version.
-
-    Args:
-        client: Of the store.
-        experiment_id: Where to look.
-        digest: Only runs of these bytes: on a shared server the others may be at work. None means all of them.
-    """
-    wanted = "LIKE '%'" if digest is None else f"= '{digest}'"
-    unfinished = f"tags.`{DIGEST_TAG}` {wanted} and attributes.status = 'RUNNING'"
-    for run in client.search_runs([experiment_id], filter_string=unfinished):
-        client.set_tag(run.info.run_id, "registration", "interrupted")
-        client.set_terminated(run.info.run_id, "FAILED")
-
-
-def finish_run(client: MlflowClient, run_id: str) -> None:
-    """Ends a run whose process was killed between making the version and ending the run."""
-    if run_id and client.get_run(run_id).info.status == "RUNNING":
-        client.set_terminated(run_id, "FINISHED")
+def login_name() -> str:
+    """Names who is logged in."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return "unknown"

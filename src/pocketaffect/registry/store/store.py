@@ -44,6 +44,10 @@ ADDRESS: Final = "MLFLOW_TRACKING_URI"
 SHARED_ARTIFACTS: Final = "MLFLOW_DEFAULT_ARTIFACT_ROOT"
 """Where files go beside a database without a server: `mlflow server` reads the same variable."""
 
+EXPERIMENT_KIND: Final = "mlflow.experimentKind"
+TRAINING: Final = "custom_model_development"
+"""What MLflow's pages take an experiment for, which they otherwise believe to be about language models."""
+
 
 @dataclass(frozen=True)
 class Store:
@@ -75,7 +79,7 @@ class Store:
         with self.locked():
             experiment = client.get_experiment_by_name(name)
             if experiment is None:
-                return str(client.create_experiment(name, artifact_location=self._new_location()))
+                return str(client.create_experiment(name, self._new_location(), {EXPERIMENT_KIND: TRAINING}))
         if experiment.lifecycle_stage != "active":
             restore = f"mlflow experiments restore --experiment-id {experiment.experiment_id}"
             if self.artifact_root is not None:  # a server's address may hold a password
@@ -85,6 +89,8 @@ class Store:
                 allowed="an active experiment (params.yaml, register.experiment)",
                 todo=f"{restore}; or name another experiment",
             )
+        if EXPERIMENT_KIND not in experiment.tags:  # of an earlier pocketaffect
+            client.set_experiment_tag(experiment.experiment_id, EXPERIMENT_KIND, TRAINING)
         return str(experiment.experiment_id)
 
     def _new_location(self) -> str | None:
