@@ -33,3 +33,7 @@ class PocketAffectError(Exception):
     def in_one_line(self) -> str:
         """The same for a row of a table."""
         return "; ".join(" ".join(line.split()) for line in str(self).splitlines())
+
+
+class UnfitError(PocketAffectError):
+    """A network whose package is over the budget, or fails a check of `export`; another network may still do."""

@@ -96,6 +96,8 @@ def test_a_database_of_optuna_s_or_of_another_mlflow_is_refused(make_database, t
     [
         ("postgresql://me:secret@127.0.0.1:1/mlflow", "cannot be used"),
         ("postgres://me:secret@127.0.0.1/mlflow", "not an address"),
+        ("postgresql://me:p@secret@127.0.0.1/mlflow", "an @ stands in the password"),
+        ("postgresql://me:p@ss/secret@127.0.0.1/mlflow", "an @ stands in the password"),
         ("postgresql+nothing://me:secret@127.0.0.1/mlflow", "not an address"),
     ],
 )

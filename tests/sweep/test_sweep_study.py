@@ -4,6 +4,7 @@ import re
 
 import optuna
 import pytest
+from sqlalchemy.engine import make_url
 from sweep_parts import begin, make_params, make_root
 
 from pocketaffect import paths
@@ -11,7 +12,7 @@ from pocketaffect.config import Params
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.sweep.command import look_at_sweep, run_sweep
 from pocketaffect.sweep.run import prepare_sweep
-from pocketaffect.sweep.storage import JOURNAL_FILE, open_storage
+from pocketaffect.sweep.storage import JOURNAL_FILE, open_storage, read_address
 from pocketaffect.sweep.study import ask_question, describe_changes, open_study, require_consistent
 from pocketaffect.sweep.worker import run_worker
 
@@ -118,11 +119,42 @@ def test_a_storage_that_cannot_be_is_refused(tmp_path, address, problem):
         open_storage(address, tmp_path)
 
 
-def test_a_password_that_holds_a_dollar_is_neither_a_variable_nor_shown(tmp_path, monkeypatch):
-    monkeypatch.setenv("SWEEP_PASSWORD", "pa$word")
+@pytest.mark.parametrize("password", ["pa$word", "p@ss/word", "p:a%41?b#word", "@/word@", "${HOME}word", "pässword"])
+def test_a_password_of_any_characters_is_taken_as_it_is_and_not_shown(password, tmp_path, monkeypatch):
+    monkeypatch.setenv("SWEEP_PASSWORD", password)
+    url = make_url(read_address("postgresql+psycopg://me:$SWEEP_PASSWORD@127.0.0.1:1/db"))
+    assert (url.username, url.password, url.host, url.port, url.database) == ("me", password, "127.0.0.1", 1, "db")
     with pytest.raises(PocketAffectError, match="cannot be used") as caught:
         open_storage("postgresql+psycopg://me:${SWEEP_PASSWORD}@127.0.0.1:1/db", tmp_path)
     assert "word" not in str(caught.value).replace("password", "")
+    assert "127.0.0.1:1/db" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "postgresql://me:p@ssword@host/db",
+        "postgresql://me:p@ss/word@host/db",
+        "postgresql://me:word@host:port/db",
+        "postgresql://me:word@${NO_SUCH_HOST}/db",
+        "postgresql://me:p?ssw@word@host/db",
+        "mysql://me:word@host/db?password=word",
+        "postgresql://me@host@/db?password=word",
+        "me:word@host/db",
+        "host=x password=word",
+    ],
+)
+def test_an_address_that_cannot_be_read_is_refused_without_any_part_of_its_password(address, tmp_path):
+    with pytest.raises(PocketAffectError, match=r"params.yaml: sweep.storage") as caught:
+        open_storage(address, tmp_path)
+    assert "word" not in re.sub("(?i)password", "", str(caught.value))
+
+
+def test_an_address_may_stand_in_one_variable(monkeypatch):
+    monkeypatch.setenv("DATABASE_URL", "postgresql://me:p%40ss@host:5/db?sslmode=require")
+    assert read_address("${DATABASE_URL}") == "postgresql://me:p%40ss@host:5/db?sslmode=require"
+    monkeypatch.setenv("PLACE", "host:5/db")
+    assert read_address("postgresql://me:p%40ss@$PLACE") == "postgresql://me:p%40ss@host:5/db"
 
 
 def test_a_sweep_of_no_trials_is_none():

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 from sweep_parts import ROOT, SWEEP, make_root
 
 from pocketaffect import paths
-from pocketaffect.config import load_params
+from pocketaffect.config import Params, load_params
+from pocketaffect.errors import PocketAffectError
 from pocketaffect.files import read_yaml
 from pocketaffect.sweep.adopt import choose_trial, list_changes, write_settings
 from pocketaffect.sweep.command import look_at_sweep, run_sweep
@@ -36,21 +40,28 @@ TINY = SWEEP | {
 LOOSE = {"max_mean_probability_difference": 0.1, "min_agreement": 0.1, "max_accuracy_drop": 1.0, "max_rmse_rise": 1.0}
 
 
+def write_root(folder: Path, sweep: dict[str, Any], export: dict[str, Any], **train: Any) -> Path:
+    """A repository with shards and settings for a sweep."""
+    from ruamel.yaml import YAML
+
+    root = make_root(folder)
+    shutil.rmtree(root / paths.SHARDS)
+    write_separable_shards(root / paths.SHARDS)
+    shutil.copytree(ROOT / paths.PIPELINES, root / paths.PIPELINES)  # a package names their code
+    content = read_yaml(ROOT / "params.yaml")
+    content["sweep"] = sweep
+    content["preprocess"]["image_size"] = 32
+    content["train"] |= {"batch_size": 16} | train
+    content["export"] |= export
+    with (root / "params.yaml").open("w") as stream:
+        YAML().dump(content, stream)
+    return root
+
+
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory):
     """A repository whose sweep has ended, and what it ended with."""
-    from ruamel.yaml import YAML
-
-    root = make_root(tmp_path_factory.mktemp("whole"))
-    shutil.rmtree(root / paths.SHARDS)
-    write_separable_shards(root / paths.SHARDS)
-    content = read_yaml(ROOT / "params.yaml")
-    content["sweep"] = TINY
-    content["preprocess"]["image_size"] = 32
-    content["train"]["batch_size"] = 16
-    content["export"] |= LOOSE
-    with (root / "params.yaml").open("w") as stream:
-        YAML().dump(content, stream)
+    root = write_root(tmp_path_factory.mktemp("whole"), TINY, LOOSE)
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         winner = run_sweep(load_params(root / "params.yaml"), root)
@@ -116,3 +127,37 @@ def test_an_adopted_trial_is_trained_again_to_the_bit_by_the_pipeline(swept):
     for file in (root / paths.MODEL).iterdir():
         assert file.read_bytes() == (trial / file.name).read_bytes(), file.name
     assert look_at_sweep(load_params(root / "params.yaml"), root).changes == []
+
+
+def test_a_best_trial_that_is_not_fit_to_ship_gives_way_to_the_next_best(tmp_path, monkeypatch):
+    # Precision changes nothing of a training, so both trials score alike, and the smaller package comes first.
+    sweep = TINY | {"trials": 4, "epochs": 12, "sampler": "random", "pruner": "none"}
+    sweep["space"] = {"model.width": [0.1], "export.precision": ["palette2", "int8"]}
+    recipe = {"optimizer": "adamw", "learning_rate": 0.01, "warmup_epochs": 1, "class_weights": "balanced"}
+    root = write_root(tmp_path, sweep, LOOSE | {"min_agreement": 0.85}, **recipe)
+    content = read_yaml(root / "params.yaml")
+    content["model"] |= {"architecture": "mobilenet"}
+    (root / "params.yaml").write_text(json.dumps(content))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    params = load_params(root / "params.yaml")
+    winner = run_sweep(params, root)
+    seen = look_at_sweep(params, root)
+    precisions = {row.number: row.settings["export.precision"] for row in seen.rows}
+    assert precisions[winner.trial] == "int8"
+    assert winner.agreement >= 0.85
+    best = choose_trial(seen.rows, None)
+    assert (precisions[best.number], best.score) == ("palette2", winner.score)
+    assert list(seen.unfit) == [best.number]
+    assert "agreement" in seen.unfit[best.number]
+    assert choose_trial(seen.rows, None, seen.unfit).number == winner.trial
+    page = (root / paths.SWEEP_REPORT / "report.html").read_text()
+    assert (
+        f"package of trial {best.number}, with a higher score, is not fit to ship, so the next best was tried" in page
+    )
+    assert f"package of trial {winner.trial} was converted" in page
+    assert run_sweep(params, root) == winner
+    content["export"]["min_agreement"] = 1.0
+    content["export"]["max_rmse_rise"] = 0.0
+    with pytest.raises(PocketAffectError, match="best 2 trials are not fit to ship") as refused:
+        run_sweep(Params.model_validate(content), root)
+    assert all(f"trial {number}: export: the" in str(refused.value) for number in (best.number, winner.trial))

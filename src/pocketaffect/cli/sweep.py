@@ -63,9 +63,11 @@ def adopt(trial: int | None) -> None:
     from pocketaffect.sweep.command import look_at_sweep
 
     seen = look_at_sweep(load_params())
-    row = choose_trial(seen.rows, trial)
+    row = choose_trial(seen.rows, trial, seen.unfit)
     difference = write_settings(list_changes(row, seen.asked))
     click.echo(difference or "params.yaml says so already")
     click.echo(f"\ntrial {row.number}: score {row.score:.4f}, {row.bytes:,} bytes predicted; `dvc repro` trains it")
+    if row.number in seen.unfit:
+        click.echo(f"warning: its package was not fit to ship: {seen.unfit[row.number]}", err=True)
     for change in seen.changes:
         click.echo(f"warning: the score may differ, since the sweep changed {change}", err=True)

@@ -14,7 +14,7 @@ from torch import nn
 from pocketaffect import __version__, paths
 from pocketaffect.config import ExportParams
 from pocketaffect.data.shards.split import Split
-from pocketaffect.errors import PocketAffectError
+from pocketaffect.errors import PocketAffectError, UnfitError
 from pocketaffect.evaluation import tables
 from pocketaffect.evaluation.prediction_table import PredictionTable, write_predictions
 from pocketaffect.export.choose import choose_precision, propose_precisions
@@ -67,8 +67,9 @@ def export_network(
             package then answers as this one does, within the limits on what `network` may lose.
 
     Raises:
-        PocketAffectError: The precision needs a newer system, or is "auto" after fine-tuning; the package is over the
-            budget; or a check does not hold, each of which is named with value and limit.
+        PocketAffectError: The precision needs a newer system, or is "auto" after fine-tuning.
+        UnfitError: The package is over the budget; or a check does not hold, each of which is named with value and
+            limit.
     """
     if finetuned is not None and params.precision == AUTO:
         raise PocketAffectError(
@@ -176,7 +177,7 @@ def _refuse_failures(verification: Verification, package: Package, params: Expor
     if verification.passed:
         return
     save_package(package.model, rejects / REJECTED, compact=params.compact)
-    raise PocketAffectError(
+    raise UnfitError(
         f"export: the {package.precision.name} package is not fit to ship",
         found=verification.failures().replace("\n", "; "),
         allowed="the limits under export in params.yaml",
@@ -201,9 +202,9 @@ def _describe(
     )
 
 
-def _over_budget(package: Package, packages: Packages, params: ExportParams, rejects: Path) -> PocketAffectError:
+def _over_budget(package: Package, packages: Packages, params: ExportParams, rejects: Path) -> UnfitError:
     save_package(package.model, rejects / REJECTED, compact=params.compact)
-    return PocketAffectError(
+    return UnfitError(
         f"export: the {package.precision.name} package is over the budget",
         found=f"{package.bytes:,} bytes, {package.bytes - params.budget_bytes:,} too many",
         allowed=f"export.budget_bytes: {params.budget_bytes:,}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,13 +21,18 @@ if TYPE_CHECKING:
 PLAIN: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 
 
-def choose_trial(rows: Sequence[TrialRow], number: int | None) -> TrialRow:
+def choose_trial(rows: Sequence[TrialRow], number: int | None, unfit: Collection[int] = ()) -> TrialRow:
     """The trial to adopt: the one of that number, or the best.
+
+    Args:
+        rows: All trials.
+        number: The trial; None for the best that is not known to be unfit.
+        unfit: Trials whose packages were not fit to ship.
 
     Raises:
         PocketAffectError: There is no such trial, or it was not trained to its end within the budget.
     """
-    good = best_first(rows)
+    good = best_first(rows, unfit)
     if number is None:
         if not good:
             raise PocketAffectError("sweep: no trial was trained to its end yet", todo="pocketaffect sweep")

@@ -18,7 +18,7 @@ from pocketaffect.sweep.storage import JOURNAL_FILE, is_journal, open_storage
 from pocketaffect.sweep.study import SETTINGS_ATTRIBUTE, ask_question, describe_changes, find_study
 from pocketaffect.sweep.table import watch
 from pocketaffect.sweep.tracking import TrialRuns
-from pocketaffect.sweep.winner import Winner, measure_winner, tidy_trials
+from pocketaffect.sweep.winner import Winner, measure_winner, read_unfit, refuse_all, tidy_trials
 from pocketaffect.sweep.worker import quieten
 
 if TYPE_CHECKING:
@@ -33,12 +33,14 @@ class Seen:
         study: Of the present settings, or the last one.
         rows: Its trials.
         asked: The settings that it was begun with.
+        unfit: Trials whose packages were not fit to ship, and why.
         changes: What settings, data and code say now where it differs.
     """
 
     study: Study
     rows: list[TrialRow]
     asked: Mapping[str, Any]
+    unfit: Mapping[int, str]
     changes: list[str]
 
 
@@ -70,13 +72,14 @@ def _find_winner(sweep: Sweep, runs: TrialRuns, root: Path) -> Winner:
     plan, report = sweep.plan, root / paths.SWEEP_REPORT
     with watch(plan.params.sweep) as table:
         rows = run_trials(sweep, [table, runs])
+    winner, unfit = None, read_unfit(plan.folder)
     try:
-        winner = measure_winner(plan, rows)
-    except PocketAffectError:  # over the budget or unfit to ship: the trials are worth a look all the same
-        write_sweep_report(plan, sweep.study, rows, None, report)
-        raise
-    tidy_trials(plan, rows)
-    write_sweep_report(plan, sweep.study, rows, winner, report)
+        winner, unfit = measure_winner(plan, rows)
+    finally:  # the trials are worth a look all the same
+        write_sweep_report(plan, sweep.study, rows, winner, unfit, report)
+    if winner is None:
+        raise refuse_all(unfit)
+    tidy_trials(plan, rows, winner)
     return winner
 
 
@@ -92,4 +95,5 @@ def look_at_sweep(params: Params, root: Path = Path()) -> Seen:
     question = ask_question(params, root)
     study = find_study(open_storage(params.sweep.storage, root / paths.SWEEP), question)
     asked = study.user_attrs.get(SETTINGS_ATTRIBUTE, {})
-    return Seen(study, read_rows(study), asked, describe_changes(asked, question.settings))
+    unfit = read_unfit(root / paths.SWEEP / study.study_name)
+    return Seen(study, read_rows(study), asked, unfit, describe_changes(asked, question.settings))

@@ -24,14 +24,17 @@ FEWEST_TRIALS: Final = 10
 REPORT_FILE: Final = "report.html"
 
 
-def write_sweep_report(plan: Plan, study: Study, rows: list[TrialRow], winner: Winner | None, target: Path) -> None:
+def write_sweep_report(
+    plan: Plan, study: Study, rows: list[TrialRow], winner: Winner | None, unfit: Mapping[int, str], target: Path
+) -> None:
     """Writes the page and its figures into folder `target`, which is replaced.
 
     Args:
         plan: Of the sweep.
         study: The trials, for the settings' importance.
         rows: The same trials.
-        winner: What was measured of the best, if it was.
+        winner: What was measured of the best trial that is fit to ship, if one is.
+        unfit: Better trials whose packages were not fit to ship, and why.
         target: A folder.
 
     Raises:
@@ -50,8 +53,9 @@ def write_sweep_report(plan: Plan, study: Study, rows: list[TrialRow], winner: W
         space={name: describe_dimension(raw) for name, raw in plan.params.sweep.space.items()},
         rows=sorted(rows, key=lambda row: row.number),
         front=find_front(rows),
-        best=best_first(rows)[0],
+        best=[*best_first(rows, unfit), *best_first(rows)][0],
         winner=winner,
+        unfit=unfit,
         epochs=count_epochs(rows),
         counts={outcome: sum(row.outcome == outcome for row in rows) for outcome in FINISHED},
         describe=describe_settings,

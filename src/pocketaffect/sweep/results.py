@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -59,9 +59,15 @@ def read_rows(study: Study) -> list[TrialRow]:
     return [_read_row(trial, firsts) for trial in trials if trial.number not in repeated]
 
 
-def best_first(rows: Sequence[TrialRow]) -> list[TrialRow]:
-    """Trained and finished trials within the budget: highest score first, among equals fewest bytes, then the first."""
-    done = [row for row in rows if row.outcome == "done"]
+def best_first(rows: Sequence[TrialRow], unfit: Collection[int] = ()) -> list[TrialRow]:
+    """Sorts the finished trials within the budget: highest score, among equals fewest bytes, then the first.
+
+    Args:
+        rows: All trials.
+        unfit: Numbers of trials to leave out, and with them those that repeat their scores.
+    """
+    aside = {row.first for row in rows if row.number in unfit}
+    done = [row for row in rows if row.outcome == "done" and row.first not in aside]
     return sorted(done, key=lambda row: (-(row.score or 0.0), row.bytes or 0, row.number))
 
 

@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
 
 from filelock import FileLock
 from optuna.storages.journal import JournalFileBackend
@@ -23,6 +24,7 @@ from pocketaffect.errors import PocketAffectError
 from pocketaffect.registry.store.postgresql import (
     TABLES_OF_MLFLOW,
     creation_lock,
+    hide_password,
     list_tables,
     shared_database_error,
 )
@@ -40,6 +42,9 @@ GRACE_SECONDS: Final = 90
 """A database's worker that was silent for this long is taken for dead."""
 
 CONNECT_SECONDS: Final = 10
+
+VARIABLE: Final = re.compile(r"\$(?:\{\w+\}|\w+)")
+"""Name of an environment's variable in an address."""
 
 
 class KernelLock(BaseJournalFileLock):
@@ -159,25 +164,10 @@ def _cut_torn_line(file: Path) -> None:
 def _open_database(address: str, on_stale: Callable[[Study, FrozenTrial], None] | None) -> BaseStorage:
     from optuna.exceptions import StorageInternalError
     from optuna.storages import RDBStorage
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+    from sqlalchemy.exc import SQLAlchemyError
 
-    try:
-        url = make_url(os.path.expandvars(address))
-    except ArgumentError:
-        raise _refuse(address) from None
-    shown = url.render_as_string(hide_password=True)
-    if url.get_backend_name() != "postgresql":
-        raise _refuse(shown)
-    named = re.findall(r"\$(?:\{\w+\}|\w+)", address)  # what a value holds is the database's matter
-    missing = [name for name in named if name.strip("${}") not in os.environ]
-    if missing:
-        raise PocketAffectError(
-            f"params.yaml: sweep.storage names {', '.join(missing)}, which the environment does not have",
-            found=address,
-            todo="export it, then repeat the command",
-        )
-    setting, plain = "params.yaml: sweep.storage", url.render_as_string(hide_password=False)
+    plain = read_address(address)
+    setting, shown = "params.yaml: sweep.storage", hide_password(plain)
     try:
         with creation_lock(plain, setting=setting) as connection:
             if list_tables(connection) & TABLES_OF_MLFLOW:
@@ -204,10 +194,45 @@ def _open_database(address: str, on_stale: Callable[[Study, FrozenTrial], None] 
         ) from None
 
 
-def _refuse(shown: str) -> PocketAffectError:
+def read_address(address: str) -> str:
+    """Puts the environment's values into a database's address; a password among them needs no escaping.
+
+    Args:
+        address: As in `sweep.storage`, with `${NAME}` or `$NAME`.
+
+    Raises:
+        PocketAffectError: No PostgreSQL address, or a variable that is not set.
+    """
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    missing = [name for name in VARIABLE.findall(address) if name.strip("${}") not in os.environ]
+    if missing:
+        raise PocketAffectError(
+            f"params.yaml: sweep.storage names {', '.join(missing)}, which the environment does not have",
+            found=hide_password(address),
+            todo="export it, then repeat the command",
+        )
+
+    def look_up(name: re.Match[str]) -> str:
+        return os.environ[name[0].strip("${}")]
+
+    user, at, place = address.rpartition("@")
+    escaped = VARIABLE.sub(lambda name: quote(look_up(name), safe=":"), user)
+    full = f"{escaped}{at}{VARIABLE.sub(look_up, place)}"
+    try:
+        known = make_url(full).get_backend_name() == "postgresql"
+    except (ArgumentError, ValueError):  # ValueError: a port that is no number
+        raise _refuse(full) from None
+    if not known:
+        raise _refuse(full)
+    return full
+
+
+def _refuse(address: str) -> PocketAffectError:
     return PocketAffectError(
         "params.yaml: sweep.storage",
-        found=shown,
+        found=hide_password(address),
         allowed="journal, or postgresql+psycopg://user:${PASSWORD}@host/database",
         todo="SQLite and others lose trials when several processes write",
     )

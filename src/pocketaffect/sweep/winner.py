@@ -1,15 +1,17 @@
-"""The best trial's real package: converted, compressed, executed against PyTorch, and weighed."""
+"""The real package of the best trial that is fit to ship: converted, compressed, executed and weighed."""
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 
 from pocketaffect import paths
 from pocketaffect.config import Params
+from pocketaffect.errors import PocketAffectError, UnfitError
 from pocketaffect.files import write_atomically, write_json
 from pocketaffect.provenance.code import hash_code
 from pocketaffect.sweep.objective import MODEL_FOLDER, Plan, prepare_params
@@ -18,6 +20,8 @@ from pocketaffect.sweep.space import Choice, Space
 
 WINNER_FILE: Final = "winner.json"
 PACKAGE_FOLDER: Final = "winner"
+MOST_ATTEMPTS: Final = 5
+"""Trials that are exported at most; when so many are unfit, the limits or the space are to blame."""
 
 
 @dataclass(frozen=True)
@@ -57,34 +61,72 @@ def require_exportable(params: Params, space: Space) -> None:
         require_suited(export)
 
 
-def measure_winner(plan: Plan, rows: Sequence[TrialRow]) -> Winner:
-    """Exports the best trial as the pipeline's `export` stage does; remembers it, so that a repeated call is quick.
+def measure_winner(plan: Plan, rows: Sequence[TrialRow]) -> tuple[Winner | None, dict[int, str]]:
+    """Exports the best trial as the pipeline's `export` stage does, or the next best where that is not fit to ship.
 
-    Other settings or other code of the export measure it anew. A network that lies on another machine is trained again:
-    the seed makes it the same.
+    Each attempt is remembered, so that a repeated call is quick; other settings or other code of the export measure
+    it anew. A network that lies on another machine is trained again: the seed makes it the same.
 
-    Raises:
-        PocketAffectError: The package is over the budget, or not fit to ship; the message has value and limit.
+    Returns:
+        The winner, None where `MOST_ATTEMPTS` trials were unfit; and why each better trial was, by its number.
     """
-    row = best_first(rows)[0]
-    known = plan.folder / WINNER_FILE
-    made_from = {
-        "trial": row.number,
-        "export": prepare_params(plan.params, dict(row.settings)).export.model_dump(mode="json"),
-        "sources": hash_code("pocketaffect.export.export", "pocketaffect.export.tune"),
-    }
-    if known.is_file():
-        content = json.loads(known.read_text(encoding="utf-8"))
-        if content.get("made_from") == made_from:
-            return Winner(**content["winner"])
-    winner = _export(plan, row)
-    write_json(known, {"made_from": made_from, "winner": asdict(winner)})
-    return winner
+    attempts = _read_attempts(plan.folder)
+    unfit: dict[int, str] = {}
+    for _ in range(MOST_ATTEMPTS):
+        row = next(iter(best_first(rows, unfit)), None)
+        if row is None:
+            break
+        made_from = {
+            "trial": row.number,
+            "export": prepare_params(plan.params, dict(row.settings)).export.model_dump(mode="json"),
+            "sources": hash_code("pocketaffect.export.export", "pocketaffect.export.tune"),
+        }
+        attempt = next((one for one in attempts if one["made_from"] == made_from), None)
+        if attempt is None:
+            attempt = {"made_from": made_from, "winner": None, "problem": ""}
+            try:
+                attempt["winner"] = asdict(_export(plan, row))
+            except UnfitError as error:
+                attempt["problem"] = error.in_one_line()
+            attempts.append(attempt)
+            write_json(plan.folder / WINNER_FILE, {"attempts": attempts})
+        if attempt["winner"] is not None:
+            return Winner(**attempt["winner"]), unfit
+        unfit[row.number] = attempt["problem"]
+    return None, unfit
 
 
-def tidy_trials(plan: Plan, rows: Sequence[TrialRow]) -> None:
+def refuse_all(unfit: Mapping[int, str]) -> PocketAffectError:
+    """The error for trials none of whose packages is fit to ship."""
+    return PocketAffectError(
+        f"sweep: the packages of the best {len(unfit)} trials are not fit to ship",
+        found="".join(f"\n           trial {number}: {problem}" for number, problem in unfit.items()),
+        allowed="the limits under export in params.yaml",
+        todo="search another export.precision in sweep.space, or change the limits",
+    )
+
+
+def read_unfit(folder: Path) -> dict[int, str]:
+    """Reads which trials of a study had no package fit to ship when they were last exported, and why.
+
+    Args:
+        folder: The study's, `Plan.folder`.
+    """
+    last = {one["made_from"]["trial"]: one for one in _read_attempts(folder)}
+    return {trial: one["problem"] for trial, one in last.items() if one["winner"] is None}
+
+
+def _read_attempts(folder: Path) -> list[dict[str, Any]]:
+    """Reads what earlier calls exported; version 0.1 kept the winner alone, which is exported again."""
+    file = folder / WINNER_FILE
+    content = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return list(content.get("attempts", []))
+
+
+def tidy_trials(plan: Plan, rows: Sequence[TrialRow], winner: Winner) -> None:
     """Removes the networks of trials that neither won nor stand on the front; the seed could make them again."""
-    kept = {plan.trial_folder(row.first) for row in (*best_first(rows)[:1], *find_front(rows))}
+    won = [row for row in rows if row.number == winner.trial]
+    kept = {plan.trial_folder(row.first) for row in (*won, *find_front(rows))}
     for folder in (plan.folder / "trials").glob("*"):
         if folder not in kept:
             shutil.rmtree(folder, ignore_errors=True)

@@ -31,14 +31,13 @@ def is_postgresql(address: str) -> bool:
 
 
 def hide_password(address: str) -> str:
-    """The address as it may be shown."""
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError
-
-    try:
-        return make_url(address).set(query={}).render_as_string(hide_password=True)
-    except (ArgumentError, ValueError):  # ValueError: a port that is no number
-        return address.split("://")[0] + "://…"
+    """Masks all that may be a password, also one whose @, / or ? nobody escaped, where a parser ends too soon."""
+    scheme, _, rest = address.partition("://")
+    user, at, place = rest.rpartition("@")
+    if "=" in scheme or "@" in scheme or "?" in user:
+        return "…" if scheme == address else f"{scheme}://…"
+    name, colon, _ = user.partition(":")
+    return "".join((scheme, "://" if rest else "", name, colon and ":***", at, place.partition("?")[0]))
 
 
 @contextlib.contextmanager
@@ -52,13 +51,21 @@ def creation_lock(address: str, *, setting: str) -> Iterator[Connection]:
     Raises:
         PocketAffectError: No driver, or no such database answers within seconds.
     """
-    from sqlalchemy import create_engine, text
+    from sqlalchemy import create_engine, make_url, text
     from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
     from sqlalchemy.pool import NullPool
 
     allowed = "postgresql://user:password@host:port/database"
     try:
-        engine = create_engine(address, poolclass=NullPool, connect_args={"connect_timeout": CONNECT_SECONDS})
+        url = make_url(address)
+        if "@" in f"{url.host}{url.database}":
+            raise PocketAffectError(
+                f"{setting}: an @ stands in the password or behind the server's name",
+                found=hide_password(address),
+                allowed=allowed,
+                todo="write %40 for @ and %2F for / in the password (sweep.storage escapes what a ${NAME} in it holds)",
+            )
+        engine = create_engine(url, poolclass=NullPool, connect_args={"connect_timeout": CONNECT_SECONDS})
     except (ArgumentError, NoSuchModuleError, ValueError):
         raise PocketAffectError(f"{setting}: not an address", found=hide_password(address), allowed=allowed) from None
     except ImportError as error:
