@@ -44,6 +44,7 @@ def summarise(root: Path) -> str:
         ("first", ". .venv/bin/activate   (once in each shell)"),
         ("plots", "dvc plots show"),
         ("runs", "mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db"),
+        ("", "then open http://127.0.0.1:5000/#/experiments?workflowType=machine_learning"),
         ("your data", "pocketaffect data use PATH && dvc repro"),
     ]
     lines = ["", summary_table(metrics, floors), ""]

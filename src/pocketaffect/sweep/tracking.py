@@ -36,7 +36,10 @@ class TrialRuns:
         plan = sweep.plan
         self.study = plan.study_name
         self.client: MlflowClient = store.client()
-        self.experiment = store.experiment_id(f"{plan.params.register_.experiment}{SUFFIX}")
+        experiment = f"{plan.params.register_.experiment}{SUFFIX}"
+        self.experiment = store.experiment_id(
+            experiment, "Trials of `pocketaffect sweep`: a run for each, below its study."
+        )
         self._held = partial(hold_study, sweep.study._storage, f"{self.study} in MLflow", plan.folder / "mlflow")
         with self._held():
             found = self._search(f"tags.`{STUDY_TAG}` = '{self.study}' and tags.`{TRIAL_TAG}` = 'all'")

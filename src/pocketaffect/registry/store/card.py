@@ -26,6 +26,8 @@ METRICS: Final = {
     "rmse_valence": "RMSE valence (less is better)",
     "rmse_arousal": "RMSE arousal (less is better)",
 }
+FIRST: Final = ("accuracy", "balanced_accuracy", "ccc_valence", "ccc_arousal")
+"""Metrics of the card's first line."""
 
 
 @dataclass(frozen=True)
@@ -70,9 +72,14 @@ def write_card(facts: CardFacts, folder: Path) -> str:
         f"{facts.params.register_.model_name}: {model.architecture} x {model.width:g}, "
         f"{facts.params.preprocess.image_size} px, {facts.verification['precision']}"
     )
+    first = [f"{METRICS[name]} {facts.metrics[name].value:.3f}" for name in FIRST if name in facts.metrics]
+    missing = [title for name, title in METRICS.items() if name not in facts.metrics]
+    missing += [name for name in EXPRESSIONS if name not in {row.name for row in facts.classes}]
     content = {
         "title": title,
         "facts": facts,
+        "measured": ", ".join(first),
+        "missing": missing if facts.metrics else [],
         "shipped": facts.metrics,
         "metrics": METRICS,
         "expressions": EXPRESSIONS,

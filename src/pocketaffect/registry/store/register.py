@@ -42,6 +42,8 @@ DESCRIPTION: Final = (
     "`pocketaffect promote` let through; `pocketaffect registry` lists them."
 )
 
+RUNS: Final = "Runs of `dvc repro`: one for each distinct package, which is a version of the registered model."
+
 
 def register_package(store: Store, register: RegisterParams, record: RunRecord) -> RegisteredVersion:
     """Records the run and makes its package a version under the alias `candidate`.
@@ -78,7 +80,7 @@ def register_package(store: Store, register: RegisterParams, record: RunRecord) 
 
 
 def _make_version(store: Store, client: MlflowClient, register: RegisterParams, record: RunRecord) -> RegisteredVersion:
-    name, experiment_id = register.model_name, store.experiment_id(register.experiment)
+    name, experiment_id = register.model_name, store.experiment_id(register.experiment, RUNS)
     _end_interrupted(store, client, experiment_id, record.digest)
     run = start_run(client, experiment_id, record, f"{name}-{record.digest[:8]}")
     run_id, source = run.info.run_id, f"{run.info.artifact_uri}/{MODEL_FOLDER}"

@@ -68,8 +68,8 @@ class Store:
             return MlflowClient(tracking_uri=self.tracking_uri)
         return MlflowClient(tracking_uri=self.tracking_uri, registry_uri=self.tracking_uri)
 
-    def experiment_id(self, name: str) -> str:
-        """The experiment's id; it is created where it does not exist.
+    def experiment_id(self, name: str, description: str = "") -> str:
+        """The experiment's id; it is created, with a description, where it does not exist.
 
         Raises:
             PocketAffectError: It was deleted, so that its name is taken and it takes no runs; or nothing says where
@@ -79,7 +79,8 @@ class Store:
         with self.locked():
             experiment = client.get_experiment_by_name(name)
             if experiment is None:
-                return str(client.create_experiment(name, self._new_location(), {EXPERIMENT_KIND: TRAINING}))
+                tags = {EXPERIMENT_KIND: TRAINING, "mlflow.note.content": description}
+                return str(client.create_experiment(name, self._new_location(), tags))
         if experiment.lifecycle_stage != "active":
             restore = f"mlflow experiments restore --experiment-id {experiment.experiment_id}"
             if self.artifact_root is not None:  # a server's address may hold a password
