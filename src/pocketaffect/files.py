@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import glob
+import hashlib
 import json
 import os
 import re
@@ -134,6 +135,17 @@ def write_json(target: Path, content: Any) -> None:
     text = json.dumps(content, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
     with write_atomically(target) as draft:
         draft.write_text(text + "\n", encoding="utf-8")
+
+
+def hash_file(file: Path, algorithm: str = "sha256") -> str:
+    """Hexadecimal digest of a file's content."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, algorithm).hexdigest()
+
+
+def hash_text(file: Path) -> str:
+    """SHA-256 of a text file, the same whether its lines end in LF or in CRLF."""
+    return hashlib.sha256(file.read_bytes().replace(b"\r\n", b"\n")).hexdigest()
 
 
 def _existing(path: Path) -> Path:

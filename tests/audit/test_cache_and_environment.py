@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from audit_parts import hash_tree
 
-from pocketaffect.audit.cache import Cache
-from pocketaffect.audit.environment import read_lock, verify_environment
-from pocketaffect.audit.verdict import NotAuditableError
+from pocketaffect.audit.outcome import NotAuditableError
+from pocketaffect.audit.record import Cache
+from pocketaffect.audit.scratch import read_lock, verify_environment
 
 
 def md5(content: bytes) -> str:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from pocketaffect.audit.compare import judge
-from pocketaffect.audit.verdict import EXIT_CODES, FileDifference, MetricDifference, StageComparison, Verdict
+from pocketaffect.audit.outcome import EXIT_CODES, FileDifference, MetricDifference, StageComparison, Verdict
 from pocketaffect.config import AuditParams, load_params
 
 TOLERANCES = AuditParams(metric_tolerance=0.05, bytes_tolerance=0.01)

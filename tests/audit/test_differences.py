@@ -31,9 +31,11 @@ def test_the_largest_difference_of_shards_is_numpys(tmp_path, one, other):
     for name, array in (("one.npy", one), ("other.npy", other)):
         np.save(tmp_path / name, array)
     found = measure_difference("shard.npy", tmp_path / "one.npy", tmp_path / "other.npy")
-    assert found.largest == np.abs(one.astype(int) - other.astype(int)).max()
-    rows = np.any(one.reshape(len(one), -1) != other.reshape(len(one), -1), axis=1).sum()
-    assert found.detail.startswith(f"{rows:,} of {len(one):,} rows differ")
+    if count := (one != other).sum():
+        assert found.largest == np.abs(one.astype(int) - other.astype(int)).max()
+        assert found.detail.startswith(f"{count:,} of {one.size:,} values differ")
+    else:
+        assert (found.largest, found.detail) == (None, "equal values, other bytes")
 
 
 def test_shards_longer_than_a_block_are_compared_to_their_end(tmp_path):
@@ -43,7 +45,10 @@ def test_shards_longer_than_a_block_are_compared_to_their_end(tmp_path):
     np.save(tmp_path / "one.npy", one)
     np.save(tmp_path / "other.npy", other)
     found = measure_difference("a.npy", tmp_path / "one.npy", tmp_path / "other.npy")
-    assert (found.largest, found.detail) == (9.0, "1 of 600 rows differ, by at most 9")
+    assert (found.largest, found.detail) == (
+        9.0,
+        "1 of 1,200 values differ, by at most 9, first [599, 1]: 0 recorded, 9 now",
+    )
 
 
 def test_the_tensor_that_differs_most_is_named(tmp_path):
@@ -54,7 +59,10 @@ def test_the_tensor_that_differs_most_is_named(tmp_path):
     changed["head.bias"][0] = 0.125
     save_file(changed, tmp_path / "other.safetensors")
     found = measure_difference("m.safetensors", tmp_path / "one.safetensors", tmp_path / "other.safetensors")
-    assert (found.largest, found.detail) == (0.25, "2 of 2 tensors differ, by at most 0.25 (conv.weight)")
+    assert (found.largest, found.detail) == (
+        0.25,
+        "2 of 10 values differ, by at most 0.25 (conv.weight), first conv.weight[1, 2]: 1.0 recorded, 1.25 now",
+    )
 
 
 def test_tensors_of_another_shape_have_no_largest_difference(tmp_path):
@@ -62,14 +70,26 @@ def test_tensors_of_another_shape_have_no_largest_difference(tmp_path):
     save_file({"a": np.zeros(4, np.float32)}, tmp_path / "other.safetensors")
     found = measure_difference("m.safetensors", tmp_path / "one.safetensors", tmp_path / "other.safetensors")
     assert found.largest is None
-    assert "of other shapes" in found.detail
+    assert found.detail == "a: shape (3,) recorded, (4,) now"
 
 
 @pytest.mark.parametrize(
     ("name", "recorded", "found", "detail", "largest"),
     [
-        ("m.json", b'{"a": {"b": [1, 2.5]}}', b'{"a": {"b": [1, 2.0]}}', "a.b.1: 2.5 recorded, 2.0 now", 0.5),
-        ("m.json", b'{"a": "x", "b": 1}', b'{"a": "y", "b": 1}', "a: 'x' recorded, 'y' now", None),
+        (
+            "m.json",
+            b'{"a": {"b": [1, 2.5]}}',
+            b'{"a": {"b": [1, 2.0]}}',
+            "1 of 2 values differ, by at most 0.5, first a.b.1: 2.5 recorded, 2.0 now",
+            0.5,
+        ),
+        (
+            "m.json",
+            b'{"a": "x", "b": 1}',
+            b'{"a": "y", "b": 1}',
+            "1 of 2 values differ, first a: x recorded, y now",
+            None,
+        ),
         ("m.json", b'{"a": 1, "b": 1}', b'{"a": 1}', "b is only in what was recorded", None),
         ("m.json", b'{"a": 1}', b'{ "a": 1}', "equal values, other bytes", None),
         ("m.json", b"no json", b"no jsun", "1 of 7 bytes differ, the first at 5", None),
@@ -77,10 +97,10 @@ def test_tensors_of_another_shape_have_no_largest_difference(tmp_path):
             "t.csv",
             b"x,y\n1,2\n3,4\n",
             b"x,y\n1,2\n3,9\n",
-            "1 rows differ, the first at line 3: y: '4' recorded, '9' now",
+            "1 of 4 values differ, by at most 5, first y[1]: 4 recorded, 9 now",
             5,
         ),
-        ("t.csv", b"x\n1\n", b"x\n1\n2\n", "1 rows recorded, 2 now", None),
+        ("t.csv", b"x\n1\n", b"x\n1\n2\n", "x: shape (1,) recorded, (2,) now", None),
         ("w.bin", b"\0\1\2", b"\0\1\3", "1 of 3 bytes differ, the first at 2", None),
         ("w.bin", b"\0\1\2", b"\0\1", "3 bytes recorded, 2 now", None),
         ("m.safetensors", b"broken", b"braken", "1 of 6 bytes differ, the first at 2", None),
@@ -100,7 +120,10 @@ def test_the_columns_of_a_table_that_differ_are_named(tmp_path):
     other.loc[2, "p"] = 0.75
     other.to_parquet(tmp_path / "other.parquet")
     found = measure_difference("t.parquet", tmp_path / "one.parquet", tmp_path / "other.parquet")
-    assert (found.largest, found.detail) == (0.5, "columns p (1 rows, first 2), by at most 0.5")
+    assert (found.largest, found.detail) == (
+        0.5,
+        "1 of 6 values differ, by at most 0.5, first p[2]: 0.25 recorded, 0.75 now",
+    )
 
 
 def test_a_file_of_one_side_is_said_to_be(tmp_path):

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 from audit_parts import SmallRepository, hash_tree
 
 from pocketaffect.audit.audit import audit_fully
-from pocketaffect.audit.report import attach_report
-from pocketaffect.audit.verdict import Audit, Verdict
+from pocketaffect.audit.outcome import Audit, Verdict, attach_report
+from pocketaffect.audit.quick import _check_environment_lock, _check_sources
+from pocketaffect.audit.record import Cache, read_record
+from pocketaffect.audit.scratch import Scratch
 from pocketaffect.config import AuditParams
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.registry.store.versions import RegisteredVersion, get_version
@@ -134,7 +138,8 @@ def test_the_users_data_comes_back_by_its_hash_and_a_changed_row_is_named(reposi
     other = run_audit(repository, made[1], tmp_path / "scratch", at="main")
     assert other.verdict is Verdict.DIFFERS
     assert other.first_difference.stage == "data"
-    assert "data/training.csv: 1 rows differ, the first at line 11: " in other.reason
+    assert "data/training.csv: 2 of 800 values differ, by at most " in other.reason
+    assert ", first x[9]: " in other.reason
 
     md5 = version.tags["data.md5"]
     listing = repository.root / ".dvc/cache/files/md5" / md5[:2] / md5[2:]
@@ -176,6 +181,28 @@ def test_settings_that_were_not_committed_are_restored_and_other_changes_refused
     assert "uncommitted changes, which are gone: pipelines/train.py" in refused.reason
 
 
+def test_line_ends_of_a_checkout_with_autocrlf_are_no_difference(repository, tmp_path):
+    repository.git("config", "core.autocrlf", "true")
+    repository.git("rm", "--quiet", "-r", "--cached", ".")
+    repository.git("reset", "--quiet", "--hard")
+    assert b"\r\n" in (repository.root / "pipelines/train.py").read_bytes()
+    repository.dvc("repro", "--force", "sample", "validate", "train", "evaluate", "export")
+    repository.write(".gitignore", (repository.root / ".gitignore").read_text() + "/.venv\n")  # another commit
+    repository.commit("made with CRLF")
+    store = repository.store()
+    store.client().delete_registered_model("small")
+    version = repository.register()
+    assert version.tags["git.dirty"] == "false"
+    found = run_audit(repository, version, tmp_path / "scratch")
+    assert found.verdict is Verdict.IDENTICAL, found.reason
+    assert not any(stage.inputs for stage in found.stages)
+    record = read_record(store, version, Cache.of_repository(repository.root), tmp_path / "record")
+    scratch = Scratch(tmp_path / "scratch/repository", tmp_path / "scratch", Path(sys.executable))
+    shutil.copy(record.files / "dvc.lock", scratch.root)
+    for check in (_check_sources(record, scratch), _check_environment_lock(record, scratch)):
+        assert check.passed, check.detail
+
+
 def test_what_is_missing_is_named(repository, made, tmp_path, monkeypatch):
     version = made[1]
     client = repository.store().client()
@@ -211,8 +238,11 @@ def test_a_commit_of_no_branch_is_found_the_report_kept_and_a_damaged_package_re
     kept = next((repository.root / "mlruns/artifacts").glob(f"*/artifacts/{place}"))
     assert json.loads((kept / "audit.json").read_text())["verdict"] == "bit-identical"
     assert "<script" not in (kept / "audit.html").read_text()
+    impossible = dataclasses.replace(found, verdict=Verdict.IMPOSSIBLE, reason="other packages", commit="x")
+    assert attach_report(store, version, impossible) != ""
     tags = get_version(store, "small", 1).tags
     assert (tags["audit"], tags["audit.commit"]) == ("bit-identical", version.tags["git.commit"])
+    assert tags["audit.attempt"].endswith("cannot be audited: other packages")
 
     weights = next((repository.root / "mlruns/artifacts").glob("*/artifacts/model/*.mlpackage/weight.bin"))
     weights.write_bytes(weights.read_bytes()[:-1] + b"\xff")

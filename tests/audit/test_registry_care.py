@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
+import subprocess
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,16 +14,15 @@ import pytest
 from audit_parts import hash_tree
 
 from pocketaffect.audit.backup import back_up, restore
-from pocketaffect.audit.retention import archive_version, collect_garbage, plan_removals
-from pocketaffect.audit.store_check import list_versions, run_folder, verify_log, verify_registry
+from pocketaffect.audit.upkeep import archive_version, collect_garbage, plan_removals, run_folder, verify_registry
 from pocketaffect.config import RegisterParams
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.registry.lineage.lineage import Lineage
-from pocketaffect.registry.promotion.log import LogEntry, append_entry
+from pocketaffect.registry.promotion.log import LogEntry, append_entry, read_log
 from pocketaffect.registry.store.register import register_package
 from pocketaffect.registry.store.runs import RunRecord
-from pocketaffect.registry.store.store import Store, open_store
-from pocketaffect.registry.store.versions import RegisteredVersion, package_path
+from pocketaffect.registry.store.store import Store, find_store, open_store
+from pocketaffect.registry.store.versions import RegisteredVersion, list_versions, package_path
 
 MODEL = "faces"
 
@@ -115,18 +116,18 @@ def test_verification_names_every_changed_and_missing_file_of_its_version(store,
     ]
     assert found[3][0][0] == "model/affect.mlpackage"
     assert ("model/affect.mlpackage/Data/weight.bin", "other bytes than were registered") in found[3]
-    assert found[1] == [("contents.json", "missing, so that no other file can be held to its hash")]
+    assert found[1] == [("contents.json", "missing: no other file can be held to its hash")]
     with pytest.raises(PocketAffectError, match="not the one that was registered"):
         package_path(store, three[2])
 
 
 def test_a_changed_entry_of_the_promotion_log_is_reported(store, three):
     log_promotion(store, three[0])
-    assert verify_log(store, MODEL) == (1, ())
+    assert (len(read_log(store, MODEL).entries), read_log(store, MODEL).problems) == (1, ())
     client = store.client()
     entry = client.get_model_version(f"{MODEL}.promotions", "1").tags["promotion.entry"]
     client.set_model_version_tag(f"{MODEL}.promotions", "1", "promotion.entry", entry.replace("t@h", "me@h"))
-    assert verify_log(store, MODEL) == (1, ("entry 1 was changed after it was written",))
+    assert read_log(store, MODEL).problems == ("entry 1 was changed after it was written",)
 
 
 def test_what_an_alias_or_the_log_points_to_is_neither_archived_nor_removed(store, three):
@@ -200,7 +201,7 @@ def test_an_interrupted_gc_is_finished_by_the_next(store, three, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("pocketaffect.audit.retention.shutil.rmtree", interrupt)
+        patch.setattr("pocketaffect.audit.upkeep.shutil.rmtree", interrupt)
         with pytest.raises(KeyboardInterrupt):
             collect_garbage(store, MODEL)
     (left,) = collect_garbage(store, MODEL)
@@ -246,6 +247,22 @@ def test_a_backup_taken_while_others_write_is_sound_and_works_in_another_place(s
     elsewhere.rename(renamed)
     again = open_store(renamed)
     assert package_path(again, list_versions(again, MODEL)[2]).is_relative_to(renamed)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a file system read-only, which takes root")
+def test_a_read_only_store_is_backed_up_and_the_restored_one_can_be_written(root, three, tmp_path):
+    place = root / "mlruns"
+    if subprocess.run(["mount", "--bind", "-o", "ro", str(place), str(place)], capture_output=True).returncode:
+        pytest.skip("no mounts here")
+    try:
+        target = back_up(find_store(root), tmp_path / "backup")
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+    for file in (target, *target.rglob("*")):
+        file.chmod(0o555 if file.is_dir() else 0o444)
+    restored = restore(tmp_path / "elsewhere", target)
+    assert damages(restored) == {1: [], 2: [], 3: []}
+    assert all(file.stat().st_mode & 0o200 for file in (tmp_path / "elsewhere").rglob("*"))
 
 
 def test_what_is_no_backup_is_refused(tmp_path):

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import torch
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.registry.lineage.lineage import collect_lineage
 
+ROOT = Path(__file__).parents[2]
 DATA = """
 md5: 17a00a1750c41df89034147d04183da2
 deps:
@@ -67,6 +69,35 @@ def test_a_clean_commit_gives_its_hash_and_no_dirty_paths(repository):
     assert (lineage.commit, lineage.dirty, lineage.dirty_paths) == (sha, False, ())
     assert lineage.to_tags()["git.dirty"] == "false"
     assert lineage.to_tags()["mlflow.source.git.commit"] == sha
+
+
+def test_a_clone_with_autocrlf_has_the_same_bytes(repository, tmp_path_factory):
+    for name in (".gitattributes", "docs/sample.jpg"):
+        shutil.copy(ROOT / name, repository)
+    commit(repository)
+    clone = tmp_path_factory.mktemp("crlf") / "clone"
+    git(repository, "clone", "--quiet", "--config", "core.autocrlf=true", str(repository), str(clone))
+    for name in git(repository, "ls-files").splitlines():
+        assert (clone / name).read_bytes() == (repository / name).read_bytes(), name
+    assert collect_lineage(clone) == collect_lineage(repository)
+
+
+def test_line_ends_change_no_hash_of_the_lineage(repository):
+    (repository / "dvc.lock").write_text(LOCK)
+    before = collect_lineage(repository)
+    for name in ("params.yaml", "requirements.lock", "dvc.lock", "data.dvc"):
+        content = (repository / name).read_bytes()
+        (repository / name).write_bytes(content.replace(b"\n", b"\r\n"))
+    assert collect_lineage(repository) == before
+
+
+def test_a_hook_of_another_repository_changes_no_answer(repository, tmp_path_factory, monkeypatch):
+    commit(repository)
+    before = collect_lineage(repository)
+    other = tmp_path_factory.mktemp("other")
+    git(other, "init", "--quiet")
+    monkeypatch.setenv("GIT_DIR", str(other / ".git"))
+    assert collect_lineage(repository) == before
 
 
 def test_changed_added_and_deleted_files_are_dirty_and_named(repository):

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from pocketaffect import paths
-from pocketaffect.audit.cache import Cache
 from pocketaffect.audit.compare import (
     Again,
     Machine,
@@ -21,16 +20,15 @@ from pocketaffect.audit.compare import (
     describe_first,
     judge,
 )
-from pocketaffect.audit.environment import verify_environment
+from pocketaffect.audit.outcome import Audit, NotAuditableError, Verdict
 from pocketaffect.audit.quick import examine
-from pocketaffect.audit.record import Record, read_record, read_stages
-from pocketaffect.audit.rerun import Rerun, run_again
-from pocketaffect.audit.scratch import Scratch, check_out, name_sample, resolve_commit, restore_data
-from pocketaffect.audit.verdict import Audit, NotAuditableError, Verdict
+from pocketaffect.audit.record import Cache, Record, read_record, read_stages
+from pocketaffect.audit.scratch import LOCK, Scratch, check_out, name_sample, restore_data, verify_environment
 from pocketaffect.config import PARAMS_FILE, AuditParams
 from pocketaffect.data.source import read_source
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.files import read_yaml
+from pocketaffect.git import ask_git
 from pocketaffect.mlpackage.package import package_digest
 from pocketaffect.registry.lineage.lineage import NONE, collect_lineage
 from pocketaffect.registry.store.store import Store
@@ -39,14 +37,14 @@ from pocketaffect.registry.store.versions import RegisteredVersion, package_path
 log = logging.getLogger(__name__)
 
 _MACHINE: Final = "machine."
+_MACHINE_TITLES: Final = {
+    "machine.platform": "other platform",
+    "machine.cpu": "other instruction set",
+    "machine.processor": "other processor",
+}
 _HARMLESS: Final = (
-    "README.md",
-    "CHANGELOG.md",
-    "CONTRIBUTING.md",
-    "LICENSE",
-    "Makefile",
-    ".gitignore",
-    ".pre-commit-config.yaml",
+    *("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile"),
+    *(".gitignore", ".gitattributes", ".pre-commit-config.yaml"),
 )
 _HARMLESS_FOLDERS: Final = ("benchmarks/", "docs/", "tests/", ".ci/", ".github/")
 
@@ -124,24 +122,17 @@ def _audit_fully(case: Case, tolerances: AuditParams, at: str | None, build: boo
     record = _read_record(case)
     scratch = _check_out(case, record, at)
     if build:
-        log.info("building the environment of requirements.lock")
+        log.info("building the environment of %s", LOCK)
         scratch = scratch.with_built_environment()
     else:
-        compared = verify_environment(scratch.root / "requirements.lock")
-        case.notes.append(f"{compared} packages installed here are those of requirements.lock")
-    case.machine = compare_machine(case.version, scratch)
+        compared = verify_environment(scratch.root / LOCK)
+        case.notes.append(f"{compared} packages installed here are those of {LOCK}")
+    case.machine = _compare_machine(case.version, scratch)
     _bring_data(scratch, record, at)
     names = _stages_to_run(scratch, record)
-    rerun = run_again(scratch, [name for name in names if name != "sample"])
+    rerun = scratch.run_again([name for name in names if name != "sample"])
     again = Again(read_stages(scratch.root / paths.LOCK_FILE), scratch.cache, rerun.seconds)
-    return judge_rerun(case, record, again, names, scratch.root, tolerances, rerun)
-
-
-def judge_rerun(
-    case: Case, record: Record, again: Again, names: list[str], root: Path, tolerances: AuditParams, rerun: Rerun
-) -> Audit:
-    """Compares what lies in `root` after the run with the record."""
-    stages, metrics = compare_stages(record, again, names), compare_metrics(record, root)
+    stages, metrics = compare_stages(record, again, names), compare_metrics(record, scratch.root)
     if rerun.failed:
         finished = [stage for stage in stages if stage.stage in again.stages or stage.stage == "data"]
         early = next((stage for stage in finished if not stage.identical and stage.files), None)
@@ -151,7 +142,7 @@ def judge_rerun(
         return case.close("full", Verdict.IMPOSSIBLE, why, f"look at its last words:\n{rerun.said}", stages=stages)
     verdict, reason = judge(stages, metrics, case.machine, tolerances, changed_settings(record, again))
     if verdict is Verdict.IDENTICAL:
-        digest = package_digest(root / paths.PACKAGE)
+        digest = package_digest(scratch.root / paths.PACKAGE)
         if digest != case.version.digest:
             verdict = Verdict.DIFFERS
             reason = (
@@ -165,8 +156,7 @@ def judge_rerun(
 
 def _audit_quickly(case: Case) -> Audit:
     record = _read_record(case)
-    scratch = _check_out(case, record, None)
-    checks = examine(record, scratch)
+    checks = examine(record, _check_out(case, record, None))
     failed = [check for check in checks if not check.passed]
     if failed:
         return case.close("quick", Verdict.DIFFERS, f"{failed[0].name}: {failed[0].detail}", checks=checks)
@@ -174,16 +164,11 @@ def _audit_quickly(case: Case) -> Audit:
     return case.close("quick", Verdict.IDENTICAL, reason, checks=checks)
 
 
-def compare_machine(version: RegisteredVersion, scratch: Scratch) -> Machine:
+def _compare_machine(version: RegisteredVersion, scratch: Scratch) -> Machine:
     """Every fact about the machine that the version recorded, beside the one here: title, recorded, here."""
     here = collect_lineage(scratch.root).to_tags()
-    titles = {
-        "machine.platform": "other platform",
-        "machine.cpu": "other instruction set",
-        "machine.processor": "other processor",
-    }
     return tuple(
-        (titles.get(name, f"other {name.removeprefix(_MACHINE)}"), version.tags[name], here[name])
+        (_MACHINE_TITLES.get(name, f"other {name.removeprefix(_MACHINE)}"), version.tags[name], here[name])
         for name in sorted(here)
         if name.startswith(_MACHINE) and name in version.tags
     )
@@ -196,7 +181,7 @@ def _read_record(case: Case) -> Record:
 
 def _check_out(case: Case, record: Record, at: str | None) -> Scratch:
     if at is not None:
-        commit = resolve_commit(case.root, at)
+        commit = ask_git(case.root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{at}^{{commit}}")
         if commit is None:
             raise PocketAffectError(f"{at}: no such commit here", todo="git log --oneline names them")
         case.commit = commit
@@ -207,6 +192,7 @@ def _check_out(case: Case, record: Record, at: str | None) -> Scratch:
         raise NotAuditableError(f"the version names no commit ({case.commit or 'none'})", "register it from a commit")
     log.info("checking out %s", case.commit[:12])
     scratch = check_out(case.root, case.commit, case.place)
+    scratch.take_line_ends({path: md5 for stage in record.stages.values() for path, md5 in stage.dependencies.items()})
     (scratch.root / PARAMS_FILE).write_bytes(record.params_file.read_bytes())
     return scratch
 
@@ -216,9 +202,9 @@ def _refuse_dirty(case: Case, record: Record) -> None:
     changed = [path for path in case.version.tags.get("git.dirty_paths", "").split(", ") if path]
     if case.version.tags.get("git.dirty") != "true":
         return
-    restored = {str(PARAMS_FILE), str(paths.DATA_FILE)}
     read = {path for stage in record.stages.values() for path in stage.dependencies}
-    decisive = [path for path in changed if path not in restored and not _is_harmless(path, read)]
+    harmless = {path for path in changed if path in _HARMLESS or path.startswith(_HARMLESS_FOLDERS)} - read
+    decisive = [path for path in changed if path not in {str(PARAMS_FILE), str(paths.DATA_FILE), *harmless}]
     if decisive or not changed or changed[-1].endswith("…"):  # the tag's length ended the list
         listed = ", ".join(decisive[:3]) + (f" and {len(decisive) - 3} more" if len(decisive) > 3 else "")
         raise NotAuditableError(
@@ -226,11 +212,6 @@ def _refuse_dirty(case: Case, record: Record) -> None:
             "commit before dvc repro; this version cannot be made again",
         )
     case.notes.append(f"uncommitted when it was made, restored or without effect: {', '.join(changed)}")
-
-
-def _is_harmless(path: str, read: set[str]) -> bool:
-    """Whether no stage could have read it."""
-    return (path in _HARMLESS or path.startswith(_HARMLESS_FOLDERS)) and path not in read
 
 
 def _bring_data(scratch: Scratch, record: Record, at: str | None) -> None:

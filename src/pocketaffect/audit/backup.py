@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import sqlite3
 from pathlib import Path
@@ -14,7 +15,7 @@ from pocketaffect.registry.store.store import Store, open_store
 
 
 def back_up(store: Store, target: Path) -> Path:
-    """Copies database and artifacts to `target`, whole or not at all.
+    """Copies database and artifacts to `target`, whole or not at all; a store that cannot be written is enough.
 
     The database by SQLite's online backup, which gives the state of one moment whoever writes; the artifacts after
     it, since a run's files are there before its version is. Registrations and `gc` on this machine wait meanwhile.
@@ -28,9 +29,10 @@ def back_up(store: Store, target: Path) -> Path:
         )
     if target.exists():
         raise PocketAffectError(f"{target}: exists already", allowed="a new folder for each backup")
-    target.parent.mkdir(parents=True, exist_ok=True)
     source = store.artifact_root.parent
-    with store.locked(), write_atomically(target) as draft:
+    # A lock is a file beside the database: without leave to write there, nobody here registers or removes, either.
+    waiting = store.locked() if os.access(source, os.W_OK) else contextlib.nullcontext()
+    with waiting, write_atomically(target) as draft:
         draft.mkdir()
         with (
             contextlib.closing(sqlite3.connect(f"{(source / DATABASE).as_uri()}?mode=ro", uri=True)) as live,
@@ -53,17 +55,14 @@ def restore(root: Path, backup: Path) -> Store:
             allowed=f"a folder with {DATABASE} and {ARTIFACTS}, from `registry backup`",
         )
     folder = root / STORE
-    if (folder / DATABASE).exists() or _has_files(folder / ARTIFACTS):
+    if (folder / DATABASE).exists() or any((folder / ARTIFACTS).glob("*")):
         raise PocketAffectError(f"{folder}: there is a store already", todo=f"mv {folder} {folder}.old, then repeat")
-    folder.mkdir(parents=True, exist_ok=True)
     with write_atomically(folder / ARTIFACTS) as draft:
         shutil.copytree(backup / ARTIFACTS, draft)
+        for place in (draft, *draft.rglob("*")):  # a backup of a read-only store is no read-only store
+            place.chmod(place.stat().st_mode | 0o200)
     with write_atomically(folder / DATABASE) as draft:  # last: a store without its files must not look like one
         shutil.copyfile(backup / DATABASE, draft)
     if problem := find_problem(root, to_write=True):
         raise problem.error()
     return open_store(root)
-
-
-def _has_files(folder: Path) -> bool:
-    return folder.is_dir() and any(folder.iterdir())

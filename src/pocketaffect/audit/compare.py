@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Final
 
 from pocketaffect import paths
-from pocketaffect.audit.cache import Cache
 from pocketaffect.audit.differences import measure_difference
-from pocketaffect.audit.record import LockedStage, Record
-from pocketaffect.audit.verdict import FileDifference, MetricDifference, StageComparison, Verdict
+from pocketaffect.audit.outcome import FileDifference, MetricDifference, StageComparison, Verdict
+from pocketaffect.audit.record import Cache, LockedStage, Record, find_data
 from pocketaffect.config import AuditParams
 
 DATA_STAGE: Final = "data"
@@ -45,17 +44,8 @@ class Again:
 
 def compare_stages(record: Record, again: Again, names: Sequence[str]) -> tuple[StageComparison, ...]:
     """Every stage of `names`, in that order, after the data they start from."""
-    found_data = next(
-        (
-            stage.dependencies[str(paths.DATA)]
-            for stage in again.stages.values()
-            if str(paths.DATA) in stage.dependencies
-        ),
-        "",
-    )
-    compared = [
-        _compare_outputs(record, again, DATA_STAGE, {str(paths.DATA): record.data_md5}, {str(paths.DATA): found_data})
-    ]
+    data, found_data = {str(paths.DATA): record.data_md5}, {str(paths.DATA): find_data(again.stages)}
+    compared = [_compare_outputs(record, again, DATA_STAGE, data, found_data)]
     made = {path for stage in record.stages.values() for path in stage.outputs} | {str(paths.DATA)}
     for name in names:
         recorded, found = record.stages[name], again.stages.get(name)

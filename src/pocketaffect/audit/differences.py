@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from pocketaffect.audit.verdict import FileDifference
+import numpy as np
+import numpy.typing as npt
 
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
+from pocketaffect.audit.outcome import FileDifference
 
+Arrays = Mapping[str, npt.NDArray[Any]]
 Measured = tuple[str, float | None]
+
+_BLOCK: Final = 256
+"""Rows compared at once: shards may be larger than memory."""
 
 
 def measure_difference(path: str, recorded: Path | None, found: Path | None) -> FileDifference:
@@ -30,152 +32,107 @@ def measure_difference(path: str, recorded: Path | None, found: Path | None) -> 
         return FileDifference(path, "was recorded, is not made now")
     if recorded is None:
         return FileDifference(path, "other bytes; no copy of the recorded ones is left to measure against")
+    read = _READERS.get(Path(path).suffix)
     try:
-        detail, largest = _MEASURES.get(Path(path).suffix, _compare_bytes)(recorded, found)
-    except (ValueError, OSError, KeyError):  # not what its name says: then bytes are all there is to compare
-        detail, largest = _compare_bytes(recorded, found)
-    return FileDifference(path, detail, largest)
+        if read is not None:
+            return FileDifference(path, *_compare(read(recorded), read(found)))
+    except Exception:  # noqa: S110  each reader has errors of its own for what is not what its name says
+        pass
+    return FileDifference(path, *_compare_bytes(recorded, found))
+
+
+def _compare(theirs: Arrays, ours: Arrays) -> Measured:
+    """Counts the values that differ, names the first, and finds the largest difference of numbers."""
+    absent = sorted(theirs.keys() ^ ours.keys())
+    if absent:
+        return f"{absent[0]} is only in {'what was recorded' if absent[0] in theirs else 'what is made now'}", None
+    first, count, total, gaps = "", 0, 0, dict[str, float]()
+    for name, one in theirs.items():
+        if one.shape != ours[name].shape:
+            return f"{name + ': ' if name else ''}shape {one.shape} recorded, {ours[name].shape} now", None
+        total += one.size
+        for start in range(0, len(one), _BLOCK):
+            a, b = one[start : start + _BLOCK], ours[name][start : start + _BLOCK]
+            unequal = np.asarray((a != b) & ((a == a) | (b == b)))  # NaN is as good as NaN
+            if not unequal.any():
+                continue
+            count += int(unequal.sum())
+            place = np.argwhere(unequal)[0]
+            where = ", ".join(str(index) for index in [start + place[0], *place[1:]]) if one.size > 1 else ""
+            first = first or f"{name}{f'[{where}]' if where else ''}: {a[tuple(place)]} recorded, {b[tuple(place)]} now"
+            gaps[name] = max([gaps.get(name, 0.0), *_gaps(a[unequal], b[unequal])])
+    if not count:
+        return "equal values, other bytes", None
+    worst = max(gaps, key=lambda name: gaps[name])
+    if not gaps[worst]:
+        return f"{count:,} of {total:,} values differ, first {first}", None
+    at_most = f"by at most {gaps[worst]:.3g}{f' ({worst})' if len(gaps) > 1 else ''}"
+    return f"{count:,} of {total:,} values differ, {at_most}, first {first}", gaps[worst]
+
+
+def _gaps(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> Iterator[float]:
+    if one.dtype.kind in "fiub" and other.dtype.kind in "fiub":
+        yield float(np.nan_to_num(np.abs(one.astype(np.float64) - other), posinf=0.0).max())
+        return
+    for left, right in zip(one, other, strict=True):
+        try:
+            gap = abs(float(left) - float(right))
+        except (TypeError, ValueError):
+            continue
+        if math.isfinite(gap):
+            yield gap
 
 
 def _compare_bytes(recorded: Path, found: Path) -> Measured:
-    ours, theirs = found.read_bytes(), recorded.read_bytes()
+    theirs, ours = recorded.read_bytes(), found.read_bytes()
     if len(ours) != len(theirs):
         return f"{len(theirs):,} bytes recorded, {len(ours):,} now", None
     places = [place for place, (one, other) in enumerate(zip(ours, theirs, strict=True)) if one != other]
     return f"{len(places):,} of {len(ours):,} bytes differ, the first at {places[0]:,}" if places else "equal", None
 
 
-def _compare_json(recorded: Path, found: Path) -> Measured:
-    theirs = dict(_leaves(json.loads(recorded.read_text(encoding="utf-8"))))
-    ours = dict(_leaves(json.loads(found.read_text(encoding="utf-8"))))
-    return _compare_leaves(theirs, ours)
-
-
-def _compare_csv(recorded: Path, found: Path) -> Measured:
-    theirs, ours = _read_csv(recorded), _read_csv(found)
-    if len(theirs) != len(ours):
-        return f"{len(theirs) - 1:,} rows recorded, {len(ours) - 1:,} now", None
-    lines = [line for line, (one, other) in enumerate(zip(theirs, ours, strict=True), start=1) if one != other]
-    if not lines:
-        return _compare_bytes(recorded, found)
-    first = lines[0] - 1
-    detail, _ = _compare_leaves(_named(theirs[0], theirs[first]), _named(theirs[0], ours[first]))
-    largest = max((_largest_number(theirs[line - 1], ours[line - 1]) for line in lines), default=None)
-    return f"{len(lines):,} rows differ, the first at line {lines[0]:,}: {detail}", largest
-
-
-def _compare_tensors(recorded: Path, found: Path) -> Measured:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    try:
-        return _compare_arrays(load_file(recorded), load_file(found), "tensor")
-    except SafetensorError as error:
-        raise ValueError(error) from None
-
-
-def _compare_npy(recorded: Path, found: Path) -> Measured:
-    import numpy as np
-
-    theirs, ours = (np.load(file, mmap_mode="r", allow_pickle=False) for file in (recorded, found))
-    if theirs.shape != ours.shape:
-        return f"shape {theirs.shape} recorded, {ours.shape} now", None
-    worst, rows = 0.0, 0
-    for start in range(0, len(theirs), 256):  # shards may be larger than memory
-        gap = np.abs(theirs[start : start + 256].astype(np.float64) - ours[start : start + 256])
-        worst = max(worst, float(gap.max(initial=0.0)))
-        rows += int(np.count_nonzero(gap.reshape(len(gap), -1).any(axis=1)))
-    return f"{rows:,} of {len(theirs):,} rows differ, by at most {worst:g}", worst
-
-
-def _compare_parquet(recorded: Path, found: Path) -> Measured:
-    import pandas as pd
-
-    theirs, ours = pd.read_parquet(recorded), pd.read_parquet(found)
-    if list(theirs.columns) != list(ours.columns) or len(theirs) != len(ours):
-        return f"{theirs.shape[0]:,} rows x {theirs.shape[1]} recorded, {ours.shape[0]:,} x {ours.shape[1]} now", None
-    worst, changed = None, []
-    for column in theirs.columns:
-        one, other = theirs[column], ours[column]
-        differing = ~((one == other) | (one.isna() & other.isna()))
-        if not differing.any():
-            continue
-        changed.append(f"{column} ({int(differing.sum()):,} rows, first {int(differing.to_numpy().argmax()):,})")
-        if pd.api.types.is_float_dtype(one) and pd.api.types.is_float_dtype(other):
-            gap = float((one.astype("float64") - other.astype("float64")).abs().max())
-            worst = gap if worst is None else max(worst, gap)
-    by = "" if worst is None else f", by at most {worst:.3g}"
-    return (f"columns {', '.join(changed)}{by}" if changed else "equal values, other bytes"), worst
-
-
-def _compare_arrays(
-    theirs: Mapping[str, npt.NDArray[np.floating]], ours: Mapping[str, npt.NDArray[np.floating]], what: str
-) -> Measured:
-    import numpy as np
-
-    if {name: array.shape for name, array in theirs.items()} != {name: array.shape for name, array in ours.items()}:
-        return f"other {what}s: {len(theirs)} recorded, {len(ours)} now, or of other shapes", None
-    gaps = {
-        name: float(np.abs(array.astype(np.float64) - ours[name].astype(np.float64)).max(initial=0.0))
-        for name, array in theirs.items()
-    }
-    differing = [name for name, gap in gaps.items() if gap != 0.0]
-    if not differing:
-        return f"equal {what}s, other bytes", None
-    worst = max(gaps, key=lambda name: gaps[name])
-    return f"{len(differing)} of {len(gaps)} {what}s differ, by at most {gaps[worst]:.3g} ({worst})", gaps[worst]
-
-
-def _compare_leaves(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> Measured:
-    absent = sorted(theirs.keys() ^ ours.keys())
-    if absent:
-        return f"{absent[0]} is only in {'what was recorded' if absent[0] in theirs else 'what is made now'}", None
-    differing = [name for name in theirs if theirs[name] != ours[name]]
-    if not differing:
-        return "equal values, other bytes", None
-    gaps = {name: gap for name in differing if (gap := _gap(theirs[name], ours[name])) is not None}
-    name = max(gaps, key=lambda key: gaps[key]) if gaps else differing[0]
-    return f"{name}: {theirs[name]!r} recorded, {ours[name]!r} now", gaps.get(name)
+def _read_json(file: Path) -> Arrays:
+    leaves = _leaves(json.loads(file.read_text(encoding="utf-8")))
+    return {name: np.array([value], dtype=object) for name, value in leaves}
 
 
 def _leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict):
-        for name, item in value.items():
-            yield from _leaves(item, f"{prefix}{name}.")
-    elif isinstance(value, list):
-        for place, item in enumerate(value):
-            yield from _leaves(item, f"{prefix}{place}.")
-    else:
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
+    if items is None:
         yield prefix.removesuffix("."), value
+        return
+    for name, item in items:
+        yield from _leaves(item, f"{prefix}{name}.")
 
 
-def _gap(one: Any, other: Any) -> float | None:
-    try:
-        gap = abs(float(one) - float(other))
-    except (TypeError, ValueError):
-        return None
-    return gap if math.isfinite(gap) else None
+def _read_csv(file: Path) -> Arrays:
+    import pandas as pd
+
+    table = pd.read_csv(file, dtype=str, keep_default_na=False)
+    return {str(name): table[name].to_numpy(dtype=object) for name in table.columns}
 
 
-def _largest_number(one: list[str], other: list[str]) -> float:
-    gaps = (_gap(left, right) for left, right in zip(one, other, strict=False))
-    return max((gap for gap in gaps if gap is not None), default=0.0)
+def _read_parquet(file: Path) -> Arrays:
+    import pandas as pd
+
+    table = pd.read_parquet(file)
+    return {str(name): table[name].to_numpy() for name in table.columns}
 
 
-def _read_csv(file: Path) -> list[list[str]]:
-    with file.open(encoding="utf-8", newline="") as stream:
-        return list(csv.reader(stream))
+def _read_tensors(file: Path) -> Arrays:
+    from safetensors.numpy import load_file
+
+    return {name: np.atleast_1d(tensor) for name, tensor in sorted(load_file(file).items())}
 
 
-def _named(names: list[str], row: list[str]) -> dict[str, str]:
-    known = dict(enumerate(names))
-    return {known.get(place, str(place)): value for place, value in enumerate(row)}
+def _read_npy(file: Path) -> Arrays:
+    return {"": np.atleast_1d(np.load(file, mmap_mode="r", allow_pickle=False))}
 
 
-_MEASURES: Final[dict[str, Callable[[Path, Path], Measured]]] = {
-    ".json": _compare_json,
-    ".csv": _compare_csv,
-    ".safetensors": _compare_tensors,
-    ".npy": _compare_npy,
-    ".parquet": _compare_parquet,
+_READERS: Final[Mapping[str, Callable[[Path], Arrays]]] = {
+    ".json": _read_json,
+    ".csv": _read_csv,
+    ".safetensors": _read_tensors,
+    ".npy": _read_npy,
+    ".parquet": _read_parquet,
 }

@@ -1,4 +1,10 @@
-"""The quick audit: hashes, lineage and the package's answers, each as a check that is made in seconds."""
+"""The quick audit: hashes, lineage and the package's answers, each as a check that is made in seconds.
+
+    python -m pocketaffect.audit.quick PACKAGE SHARDS RECORDED
+
+executes a package on stored faces, in a process of its own, whose arithmetic is pinned before torch starts. It prints
+one line of JSON: faces, and how far its answers lie from the recorded ones at most.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +19,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from pocketaffect import paths
-from pocketaffect.audit.cache import hash_file
-from pocketaffect.audit.contents import hash_sha256, verify_contents
+from pocketaffect.audit.outcome import Check, NotAuditableError
 from pocketaffect.audit.record import Record
-from pocketaffect.audit.scratch import Scratch
-from pocketaffect.audit.verdict import Check, NotAuditableError
+from pocketaffect.audit.scratch import LOCK, Scratch
+from pocketaffect.audit.upkeep import verify_contents
 from pocketaffect.data.shards.split import INDEX_FILE, SUMMARY_FILE
 from pocketaffect.evaluation.prediction_table import PREDICTIONS_FILE
+from pocketaffect.files import hash_file, hash_text
 from pocketaffect.registry.lineage.model_file import read_file_metadata
 from pocketaffect.registry.store.runs import MODEL_FOLDER, PACKAGE_TAG
 
@@ -46,12 +52,11 @@ def examine(record: Record, scratch: Scratch) -> tuple[Check, ...]:
     shutil.copyfile(record.files / paths.LOCK_FILE, scratch.root / paths.LOCK_FILE)
     log.info("hashing what is stored")
     checks = [_check_contents(record), _check_environment_lock(record, scratch)]
-    if not checks[0].passed:
-        return tuple(checks)
-    log.info("comparing the commit with what was recorded")
-    checks += [_check_sources(record, scratch), _check_origin(package, scratch)]
-    log.info("executing the package")
-    checks.append(_check_answers(record, package, scratch))
+    if checks[0].passed:
+        log.info("comparing the commit with what was recorded")
+        checks += [_check_sources(record, scratch), _check_origin(package, scratch)]
+        log.info("executing the package")
+        checks.append(_check_answers(record, package, scratch))
     return tuple(checks)
 
 
@@ -62,13 +67,10 @@ def _check_contents(record: Record) -> Check:
 
 
 def _check_environment_lock(record: Record, scratch: Scratch) -> Check:
-    file = scratch.root / "requirements.lock"
-    wanted = record.version.tags.get("requirements.sha256", "")
-    found = hash_sha256(file) if file.is_file() else "none"
-    same = found == wanted
-    return Check(
-        "environment lock", same, "the commit's is the recorded one" if same else f"SHA-256 {found}, {wanted} recorded"
-    )
+    file, wanted = scratch.root / LOCK, record.version.tags.get("requirements.sha256", "")
+    found = [hash_text(file), hash_file(file)] if file.is_file() else ["none"]
+    detail = "the commit's is the recorded one" if wanted in found else f"SHA-256 {found[0]}, {wanted} recorded"
+    return Check("environment lock", wanted in found, detail)
 
 
 def _check_sources(record: Record, scratch: Scratch) -> Check:
@@ -112,16 +114,14 @@ def _check_answers(record: Record, package: Path, scratch: Scratch) -> Check:
     if not recorded.is_file():
         raise NotAuditableError("the version keeps no answers of its shipped file", "a full audit (without --quick)")
     shards = _link_validation(record, scratch.place / "shards")
-    command = [sys.executable, "-m", "pocketaffect.audit.behaviour", str(package), str(shards), str(recorded)]
+    command = [sys.executable, "-m", __name__, str(package), str(shards), str(recorded)]
     done = subprocess.run(command, env=dict(os.environ), capture_output=True, text=True, check=False)
     if done.returncode:
         return Check("answers", False, f"the package cannot be executed: {done.stderr.strip()[-300:]}")
     measured = json.loads(done.stdout.splitlines()[-1])
-    gap = max(measured["probability"], measured["valence_arousal"])
-    faces = f"on {measured['faces']:,} validation faces"
+    gap, faces = measured["gap"], f"on {measured['faces']:,} validation faces"
     far = f"at most {gap:.2g} from the recorded ones {faces}, {ANSWER_TOLERANCE:g} is allowed"
-    detail = far if gap else f"bit-identical {faces}"
-    return Check("answers", gap <= ANSWER_TOLERANCE, detail)
+    return Check("answers", gap <= ANSWER_TOLERANCE, far if gap else f"bit-identical {faces}")
 
 
 def _link_validation(record: Record, folder: Path) -> Path:
@@ -129,21 +129,45 @@ def _link_validation(record: Record, folder: Path) -> Path:
     name = str(paths.SHARDS)
     md5 = next((stage.outputs[name] for stage in record.stages.values() if name in stage.outputs), "")
     files = record.cache.list_files(md5, name)
-    missing = [md5] if not files else []
+    missing = [] if files else [md5]
     folder.mkdir(parents=True)
     for path, wanted in (files or {}).items():
         place = Path(path).relative_to(name)
-        if place.name not in (INDEX_FILE, SUMMARY_FILE) and not place.name.startswith("validation"):
-            continue
-        cached = record.cache.find(wanted)
-        if cached is None or hash_file(cached) != wanted:
-            missing.append(f"{path} ({wanted})")
-            continue
-        (folder / place).parent.mkdir(parents=True, exist_ok=True)
-        (folder / place).symlink_to(cached.resolve())
+        if place.name in (INDEX_FILE, SUMMARY_FILE) or place.name.startswith("validation"):
+            cached = record.cache.find(wanted)
+            if cached is None:
+                missing.append(f"{path} ({wanted})")
+            else:
+                (folder / place).parent.mkdir(parents=True, exist_ok=True)
+                (folder / place).symlink_to(cached.resolve())
     if missing:
         raise NotAuditableError(
             f"the validation faces: {missing[0]} is not in DVC's cache ({record.cache.folder})",
             "dvc fetch preprocess, or a full audit (without --quick), which makes them again",
         )
     return folder
+
+
+def main() -> None:
+    """Executes a package on stored faces: see the head of this file."""
+    from pocketaffect.arithmetic import pin_arithmetic
+
+    package, shards, recorded = map(Path, sys.argv[1:])
+    pin_arithmetic(threads=1, instructions="avx2")
+    import numpy as np
+
+    from pocketaffect.data.shards.split import open_split
+    from pocketaffect.evaluation.prediction_table import read_predictions
+    from pocketaffect.export.measure import load_affect_program, predict_program
+
+    faces, before = open_split(shards, "validation"), read_predictions(recorded)
+    if before.paths != faces.paths:
+        raise SystemExit(f"the recorded answers are of {len(before.paths)} other faces than these {len(faces)}")
+    now, then = predict_program(load_affect_program(package), faces.images()), before.predictions
+    pairs = ((now.probabilities, then.probabilities), (now.valence_arousal, then.valence_arousal))
+    gaps = [float(np.abs(ours.astype(np.float64) - theirs).max()) for ours, theirs in pairs]
+    print(json.dumps({"faces": len(faces), "gap": max(gaps)}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,22 +1,53 @@
-"""A place apart: the version's commit, settings and data, with a DVC cache and configuration of its own."""
+"""A place apart for a version: its commit, settings and data, with an own environment, DVC cache and configuration."""
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import os
+import re
 import subprocess
 import sys
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
+from packaging.requirements import InvalidRequirement, Requirement
+
 from pocketaffect import paths
-from pocketaffect.audit.cache import Cache
-from pocketaffect.audit.environment import build_environment
-from pocketaffect.audit.verdict import NotAuditableError
+from pocketaffect.audit.outcome import NotAuditableError
+from pocketaffect.audit.record import Cache
 from pocketaffect.files import write_json
+from pocketaffect.git import ask_git, has_commit
+
+log = logging.getLogger(__name__)
+
+LOCK: Final = "requirements.lock"
 
 _USERS_OWN: Final = ("MLFLOW_", "DVC_", "GIT_", "PYTHON", "PYTEST_", "VIRTUAL_ENV")
 """Variables that would point the scratch's tools at the user's store, cache, index or environment."""
+
+_RUNNING: Final = re.compile(r"^Running stage '([^']+)'")
+_LAST_LINES: Final = 12
+
+
+@dataclass(frozen=True)
+class Rerun:
+    """How a run of the pipeline went.
+
+    Attributes:
+        seconds: How long each stage took that was started.
+        failed: The stage that failed, "" for none.
+        said: The last lines it printed.
+    """
+
+    seconds: Mapping[str, float]
+    failed: str
+    said: str
 
 
 @dataclass(frozen=True)
@@ -26,7 +57,7 @@ class Scratch:
     Attributes:
         root: Where the pipeline stands.
         place: The folder that holds all of it; nothing is written outside.
-        python: Of the environment to run in.
+        python: The environment's, to run in.
     """
 
     root: Path
@@ -44,6 +75,7 @@ class Scratch:
         return kept | {
             "PATH": f"{self.python.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
             "PYTHONPATH": str(self.root / "src"),
+            "PYTHONUNBUFFERED": "1",
             "DVC_NO_ANALYTICS": "1",
             "DVC_SITE_CACHE_DIR": str(self.place / "dvc-state"),
             "DVC_GLOBAL_CONFIG_DIR": str(self.place / "no-config"),
@@ -61,12 +93,62 @@ class Scratch:
         return self.run(str(self.python), "-m", "dvc", *arguments)
 
     def with_built_environment(self) -> Scratch:
-        """The same with an environment made from the commit's own lock.
+        """The same with an environment made from the commit's own lock, by its `make setup`.
 
         Raises:
-            NotAuditableError: It cannot be made.
+            NotAuditableError: The packages cannot be had, or the commit cannot be set up.
         """
-        return replace(self, python=build_environment(self.root, self.environment()))
+        done = self.run("make", "setup", f"PYTHON={sys.executable}")
+        if done.returncode:
+            last = " | ".join((done.stdout + done.stderr).strip().splitlines()[-4:])
+            todo = "see that the packages can be downloaded"
+            raise NotAuditableError(f"its environment cannot be built: {last}", todo)
+        return replace(self, python=self.root / ".venv" / "bin" / "python")
+
+    def run_again(self, targets: Sequence[str]) -> Rerun:
+        """Runs these stages and all that they stand on; each of them runs, since nothing could answer for it.
+
+        The commit's dvc.lock is removed first, and the scratch's DVC cache holds the user's data at most.
+        """
+        (self.root / paths.LOCK_FILE).unlink(missing_ok=True)
+        command = [str(self.python), "-u", "-m", "dvc", "repro", "--no-run-cache", *targets]
+        started: dict[str, float] = {}
+        lines: deque[str] = deque(maxlen=_LAST_LINES)
+        with subprocess.Popen(
+            command,
+            cwd=self.root,
+            env=self.environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        ) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                lines.append(line.rstrip())
+                log.debug(line.rstrip())
+                if found := _RUNNING.match(line):
+                    started[found[1]] = time.monotonic()
+                    log.info("%s …", found[1])
+        names, moments = list(started), [*started.values(), time.monotonic()]
+        seconds = {name: moments[place + 1] - moments[place] for place, name in enumerate(names)}
+        failed = "" if process.returncode == 0 else (names[-1] if names else targets[0])
+        return Rerun(seconds, failed, "\n".join(line for line in lines if line))
+
+    def take_line_ends(self, recorded: Mapping[str, str]) -> None:
+        """Gives the sources CRLF where a version was made in a checkout that had them (core.autocrlf).
+
+        Args:
+            recorded: Path -> DVC's hash of what the stages read.
+        """
+        files = {path: self.root / path for path in recorded if (self.root / path).is_file()}
+        turned = [path for path, file in files.items() if _md5(_crlf(file.read_bytes())) == recorded[path]]
+        if all(_md5(files[path].read_bytes()) == recorded[path] for path in turned):
+            return
+        for line in (ask_git(self.root, "ls-files", "--eol", "-z") or "").split("\0"):
+            kind, _, path = line.partition("\t")
+            if kind.startswith("i/lf"):
+                (self.root / path).write_bytes(_crlf((self.root / path).read_bytes()))
 
 
 def check_out(root: Path, commit: str, place: Path) -> Scratch:
@@ -79,35 +161,30 @@ def check_out(root: Path, commit: str, place: Path) -> Scratch:
         NotAuditableError: The repository has no such commit, or there is no git.
     """
     folder = place / "repository"
-    prefix = (_git(root, "rev-parse", "--show-prefix") or "").strip()
-    top = (_git(root, "rev-parse", "--show-toplevel") or "").strip()
+    top = ask_git(root, "rev-parse", "--show-toplevel")
     if not top:
         raise NotAuditableError(
             f"{root.absolute()}: no git repository", "audit in the repository that made the version"
         )
-    if _git(root, "cat-file", "-e", f"{commit}^{{commit}}") is None:
+    if not has_commit(root, commit):
         raise NotAuditableError(
             f"commit {commit} is not in this repository", "git fetch from where it was made, then repeat"
         )
     folder.mkdir(parents=True)
     for arguments in (
         ("init", "--quiet"),
+        ("config", "core.autocrlf", "false"),
         ("fetch", "--quiet", "--depth=1", "--no-tags", Path(top).as_uri(), commit),
         ("-c", "advice.detachedHead=false", "checkout", "--quiet", commit),
     ):
-        if _git(folder, *arguments) is None:
+        if ask_git(folder, *arguments) is None:
             raise NotAuditableError(
                 f"commit {commit} cannot be checked out (git {arguments[0]} failed)", "git fsck in the repository"
             )
+    prefix = ask_git(root, "rev-parse", "--show-prefix") or ""
     scratch = Scratch(root=folder / prefix, place=place, python=Path(sys.executable))
     _configure_dvc(scratch, root)
     return scratch
-
-
-def resolve_commit(root: Path, revision: str) -> str | None:
-    """The commit that a branch, tag or abbreviated hash names in the user's repository; None for none."""
-    found = _git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
-    return found and found.strip()
 
 
 def name_sample(scratch: Scratch) -> None:
@@ -129,12 +206,11 @@ def restore_data(scratch: Scratch, md5: str, source: Cache) -> None:
     """
     write_json(scratch.root / paths.DATA_FILE, {"outs": [{"md5": md5, "hash": "md5", "path": str(paths.DATA)}]})
     missing = scratch.cache.copy_from(source, md5)
-    if missing:
-        for remote in _remotes(scratch):
-            scratch.dvc("fetch", "--quiet", "--remote", remote, str(paths.DATA_FILE))
-            missing = [name for name in missing if scratch.cache.find(name) is None]
-            if not missing:
-                break
+    for remote in _remotes(scratch) if missing else ():
+        scratch.dvc("fetch", "--quiet", "--remote", remote, str(paths.DATA_FILE))
+        missing = [name for name in missing if scratch.cache.find(name) is None]
+        if not missing:
+            break
     if missing:
         raise NotAuditableError(
             f"data {md5}: {len(missing)} of its objects are neither in {source.folder} nor in a DVC remote "
@@ -144,6 +220,64 @@ def restore_data(scratch: Scratch, md5: str, source: Cache) -> None:
     done = scratch.dvc("checkout", "--quiet", str(paths.DATA_FILE))
     if done.returncode:
         raise NotAuditableError(f"data {md5} cannot be checked out: {done.stderr.strip()[-300:]}", "dvc fetch")
+
+
+def verify_environment(lock_file: Path) -> int:
+    """Compares the running environment with a lock.
+
+    Returns:
+        The number of packages compared: those whose marker holds here.
+
+    Raises:
+        NotAuditableError: A package is missing or of another version, or there is no lock.
+    """
+    if not lock_file.is_file():
+        raise NotAuditableError(f"the commit has no {LOCK}", "audit a later version")
+    wrong, compared = [], 0
+    for name, wanted in read_lock(lock_file.read_text(encoding="utf-8")):
+        compared += 1
+        try:
+            found = version(name)
+        except PackageNotFoundError:
+            found = "none"
+        if found != wanted:
+            wrong.append(f"{name} {wanted} is locked, {found} is here")
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise NotAuditableError(
+            f"the environment is not the one of {LOCK}: {'; '.join(wrong[:3])}{more}",
+            "repeat with --build-environment, or make setup at that commit",
+        )
+    return compared
+
+
+def read_lock(text: str) -> Iterator[tuple[str, str]]:
+    """Name and version of every package that a lock pins for this machine.
+
+    Raises:
+        NotAuditableError: A line is not a pinned package.
+    """
+    for line in text.splitlines():
+        pinned = line.rstrip("\\ ").strip()
+        if not pinned or pinned.startswith(("#", "--")):
+            continue
+        try:
+            requirement = Requirement(pinned.partition(" --hash")[0])
+            (pin,) = requirement.specifier
+            if pin.operator != "==":
+                raise ValueError(pin.operator)
+        except (InvalidRequirement, ValueError):
+            raise NotAuditableError(f"{LOCK}: not a pinned package: {line[:80]!r}", "make lock") from None
+        if requirement.marker is None or requirement.marker.evaluate():
+            yield requirement.name, pin.version
+
+
+def _crlf(content: bytes) -> bytes:
+    return content.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+
+
+def _md5(content: bytes) -> str:
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
 def _configure_dvc(scratch: Scratch, root: Path) -> None:
@@ -165,16 +299,3 @@ def _remotes(scratch: Scratch) -> list[str]:
     config = Config(str(scratch.root / ".dvc"), validate=False)
     default = config.get("core", {}).get("remote")
     return sorted(config.get("remote", {}), key=lambda name: (name != default, name))
-
-
-def _git(folder: Path, *arguments: str) -> str | None:
-    """Git's answer; None where git is missing or refuses."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    command = ["git", "--no-optional-locks", "-C", str(folder), *arguments]
-    try:
-        done = subprocess.run(
-            command, env=environment, capture_output=True, check=False, encoding="utf-8", errors="replace"
-        )
-    except OSError:
-        return None
-    return done.stdout if done.returncode == 0 else None

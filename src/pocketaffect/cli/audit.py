@@ -43,7 +43,7 @@ def audit(
     if quick and (at or build_environment):
         raise click.UsageError("--quick runs no commit: leave out --at and --build-environment")
     from pocketaffect.audit.audit import Case, audit_fully, audit_quickly
-    from pocketaffect.audit.report import attach_report, describe, write_html
+    from pocketaffect.audit.outcome import attach_report, write_html
     from pocketaffect.config import load_params
     from pocketaffect.files import write_json
     from pocketaffect.registry.store.versions import get_version
@@ -61,7 +61,7 @@ def audit(
         write_json(json_file, found.to_dict())
     if html_file is not None:
         write_html(found, html_file)
-    click.echo(describe(found))
+    click.echo(found.to_text())
     if keeps:
         click.echo(f"  kept with the version: {attach_report(store, registered, found)}")
     sys.exit(found.exit_code)
@@ -70,7 +70,8 @@ def audit(
 @registry.command()
 def verify() -> None:
     """Hash every stored file of every version again; exit with 1 if one is missing or was changed."""
-    from pocketaffect.audit.store_check import verify_log, verify_registry
+    from pocketaffect.audit.upkeep import verify_registry
+    from pocketaffect.registry.promotion.log import read_log
 
     store, name = existing_store(to_write=False), _model_name()
     damaged = 0
@@ -83,13 +84,15 @@ def verify() -> None:
         for damage in state.damages:
             click.echo(f"x   {title}: {damage.path}: {damage.detail}")
         damaged += bool(state.damages)
-    entries, problems = verify_log(store, name)
-    for problem in problems:
+    log = read_log(store, name)
+    for problem in log.problems:
         click.echo(f"x   promotion log: {problem}")
-    click.echo(f"\n{damaged} damaged version(s); promotion log of {entries} entries: {len(problems)} problem(s)")
+    click.echo(
+        f"\n{damaged} damaged version(s); promotion log of {len(log.entries)} entries: {len(log.problems)} problem(s)"
+    )
     if damaged:
         click.echo("do: restore mlruns/artifacts from a backup; do not promote a damaged version")
-    sys.exit(1 if damaged or problems else 0)
+    sys.exit(1 if damaged or log.problems else 0)
 
 
 @registry.command()
@@ -97,7 +100,7 @@ def verify() -> None:
 @click.option("--undo", is_flag=True, help="Take the mark away again, as long as the files are there.")
 def archive(version: str, undo: bool) -> None:
     """Mark VERSION as no longer needed, so that `gc` may remove its files."""
-    from pocketaffect.audit.retention import archive_version
+    from pocketaffect.audit.upkeep import archive_version
 
     marked = archive_version(existing_store(to_write=True), _model_name(), version, undo=undo)
     click.echo(f"version {marked.version} is {'no longer ' if undo else ''}archived")
@@ -110,7 +113,7 @@ def gc(dry_run: bool) -> None:
 
     Never those of a version that an alias or an entry of the promotion log points to.
     """
-    from pocketaffect.audit.retention import collect_garbage, plan_removals
+    from pocketaffect.audit.upkeep import collect_garbage, plan_removals
 
     name = _model_name()
     removals = (

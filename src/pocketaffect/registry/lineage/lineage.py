@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import platform
 import re
 import subprocess
@@ -13,7 +12,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from pocketaffect import paths
-from pocketaffect.files import read_yaml
+from pocketaffect.files import hash_text, read_yaml
+from pocketaffect.git import ask_git
 from pocketaffect.provenance.origin import read_data_hash
 
 NO_GIT: Final = "no git"
@@ -119,11 +119,11 @@ def _outputs(lock: dict[str, Any]) -> frozenset[str]:
 
 def _read_git(root: Path, *, pipeline_outputs: frozenset[str]) -> tuple[str, tuple[str, ...]]:
     """The commit and the paths (relative to `root`) that differ from it."""
-    if _git(root, "rev-parse", "--is-inside-work-tree") != "true\n":
+    if ask_git(root, "rev-parse", "--is-inside-work-tree") != "true":
         return NO_GIT, ()
-    commit = (_git(root, "rev-parse", "--verify", "--quiet", "HEAD") or NO_COMMIT).strip()
-    prefix = (_git(root, "rev-parse", "--show-prefix") or "").strip()
-    status = _git(root, "status", "--porcelain", "-z", "--untracked-files=all", "--no-renames", "--", ".") or ""
+    commit = ask_git(root, "rev-parse", "--verify", "--quiet", "HEAD") or NO_COMMIT
+    prefix = ask_git(root, "rev-parse", "--show-prefix") or ""
+    status = ask_git(root, "status", "--porcelain", "-z", "--untracked-files=all", "--no-renames", "--", ".") or ""
     changed = {entry[3:].removeprefix(prefix) for entry in status.split("\0") if entry}
     written = {str(paths.LOCK_FILE)} | pipeline_outputs
     return commit, tuple(sorted(path for path in changed if not _is_written(path, written)))
@@ -135,19 +135,8 @@ def _is_written(path: str, written: set[str]) -> bool:
     return any("/".join(parts[:depth]) in written for depth in range(1, len(parts) + 1))
 
 
-def _git(root: Path, *arguments: str) -> str | None:
-    """Git's answer; None where git is missing or refuses."""
-    try:
-        # No optional locks: a status beside the user's own git must not make theirs fail.
-        command = ["git", "--no-optional-locks", "-C", str(root), *arguments]
-        done = subprocess.run(command, capture_output=True, check=False, encoding="utf-8", errors="replace")
-    except OSError:
-        return None
-    return done.stdout if done.returncode == 0 else None
-
-
 def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else NONE
+    return hash_text(path) if path.is_file() else NONE
 
 
 def _version(distribution: str) -> str:

@@ -10,7 +10,7 @@ from pocketaffect.registry.promotion.log import Log, LogEntry
 from pocketaffect.registry.promotion.policy import AUDITS_THAT_PASS
 from pocketaffect.registry.promotion.promote import VERDICT_TAG, look
 from pocketaffect.registry.store.store import Store
-from pocketaffect.registry.store.versions import RegisteredVersion, get_version, search_versions
+from pocketaffect.registry.store.versions import RegisteredVersion, list_versions
 
 SCORES: Final = {
     "package_bytes": "bytes",
@@ -59,10 +59,8 @@ class Overview:
 def survey(store: Store, model_name: str) -> Overview:
     """Reads versions, aliases, scores and the promotion log; changes nothing."""
     client = store.client()
-    numbers = sorted(int(one.version) for one in search_versions(client, f"name = '{model_name}'"))
     versions = []
-    for number in numbers:
-        version = get_version(store, model_name, number)
+    for version in list_versions(store, model_name):
         metrics = client.get_run(version.run_id).data.metrics if version.run_id else {}
         scores = {name: metrics.get(f"shipped_{name}", metrics.get(name)) for name in SCORES}
         versions.append(Listed(version, {name: value for name, value in scores.items() if value is not None}))
@@ -89,7 +87,8 @@ def _version_row(listed: Listed) -> tuple[str, ...]:
 def _entry_row(entry: LogEntry) -> tuple[str, ...]:
     kind = {"promotion": "", "override": f"AGAINST {', '.join(entry.failed)}: ", "rollback": "rollback: "}[entry.kind]
     before = "-" if entry.before is None else str(entry.before)
-    return (str(entry.after), before, entry.when[:19].replace("T", " "), entry.who, kind + entry.why)
+    policy = f" ({entry.policy})" if entry.policy else ""
+    return (str(entry.after), before, entry.when[:19].replace("T", " "), entry.who, kind + entry.why + policy)
 
 
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 CANDIDATE: Final = "candidate"
 CHAMPION: Final = "champion"
 FIRST_COMMIT_TAG: Final = "git.first_commit"
-"""Of a version that was registered from uncommitted changes, and again from the commit that holds them."""
+"""Tag: the commit of the first registration, where that one had uncommitted changes or was replaced since."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,12 @@ def get_version(store: Store, model_name: str, alias_or_number: str | int) -> Re
     )
 
 
+def list_versions(store: Store, model_name: str) -> list[RegisteredVersion]:
+    """All versions of a model with their aliases, oldest first."""
+    numbers = sorted(int(one.version) for one in search_versions(store.client(), f"name = '{model_name}'"))
+    return [get_version(store, model_name, number) for number in numbers]
+
+
 def aliased_version(store: Store, model_name: str, alias: str) -> RegisteredVersion | None:
     """The version under an alias, or None where nothing bears it."""
     from mlflow.exceptions import MlflowException
@@ -126,7 +132,7 @@ def package_path(store: Store, version: RegisteredVersion, destination: Path | N
         raise PocketAffectError(
             f"{title} was not registered by pocketaffect", found=f"no tag {PACKAGE_TAG} or {DIGEST_TAG}"
         )
-    folder = _local_folder(version.source) or _download(store, version)
+    folder = local_folder(version.source) or _download(store, version)
     package = folder / name
     again = (
         "restore mlruns/artifacts from a backup, or delete this version (MlflowClient.delete_model_version) "
@@ -174,7 +180,7 @@ def check_forms(store: Store, version: RegisteredVersion) -> None:
         name: sha256 for name, sha256 in _read_contents(store, version).items() if name.startswith(f"{MODEL_FOLDER}/")
     }
     with tempfile.TemporaryDirectory(prefix="pocketaffect-") as place:
-        local = _local_folder(version.source)
+        local = local_folder(version.source)
         if local is None and forms:
             store.client().download_artifacts(version.run_id, MODEL_FOLDER, place)
         for name, sha256 in forms.items():
@@ -193,7 +199,7 @@ def _read_contents(store: Store, version: RegisteredVersion) -> Mapping[str, str
 def _fetch(store: Store, version: RegisteredVersion, name: str, sha256: str) -> Path:
     from mlflow.exceptions import MlflowException
 
-    folder = _local_folder(version.source)
+    folder = local_folder(version.source)
     if folder is not None:
         return _hold(version, folder.parent / name, name, sha256)
     scratch = tempfile.mkdtemp(prefix="pocketaffect-version-")
@@ -261,8 +267,8 @@ def _known(client: MlflowClient, model_name: str) -> str:
     return f"aliases {', '.join(aliases) or '(none)'}; versions {', '.join(map(str, numbers)) or '(none)'}"
 
 
-def _local_folder(source: str) -> Path | None:
-    """The folder where the source is one on this machine."""
+def local_folder(source: str) -> Path | None:
+    """The folder that a version's source names, where it is one on this machine."""
     if source.startswith("file:"):
         return Path(url2pathname(urlsplit(source).path))
     return Path(source) if source.startswith("/") else None

@@ -1,10 +1,19 @@
-"""What an audit found: stage by stage, and the one word that it comes to."""
+"""What an audit found: stage by stage, the one word that it comes to, its reports and its place with the version."""
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from pocketaffect.figures import page_template
+from pocketaffect.files import write_atomically, write_json
+
+if TYPE_CHECKING:
+    from pocketaffect.registry.store.store import Store
+    from pocketaffect.registry.store.versions import RegisteredVersion
 
 
 class Verdict(StrEnum):
@@ -18,6 +27,8 @@ class Verdict(StrEnum):
 
 EXIT_CODES: Final = {Verdict.IDENTICAL: 0, Verdict.TOLERATED: 3, Verdict.DIFFERS: 4, Verdict.IMPOSSIBLE: 5}
 """1 and 2 stay what they are for every command: a problem to mend, a wrong command line."""
+
+_STANDING: Final = {Verdict.IDENTICAL: "good", Verdict.DIFFERS: "bad"}
 
 
 class NotAuditableError(Exception):
@@ -36,17 +47,12 @@ class NotAuditableError(Exception):
 
 @dataclass(frozen=True)
 class FileDifference:
-    """One file that the version recorded with other bytes, or that only one side has.
-
-    Attributes:
-        path: Relative to the repository.
-        detail: What differs, in words.
-        largest: The largest numeric difference in it; None where there is none to take.
-    """
+    """One file that the version recorded with other bytes, or that only one side has."""
 
     path: str
     detail: str
     largest: float | None = None
+    """The largest numeric difference in it; None where there is none to take."""
 
 
 @dataclass(frozen=True)
@@ -108,14 +114,14 @@ class Audit:
         commit: What was checked out.
         verdict: What it comes to.
         reason: Why, in a sentence.
-        todo: What the user can do about it; "" for nothing.
         date: When it ended, UTC, ISO 8601.
+        seconds: How long it took.
+        todo: What the user can do about it; "" for nothing.
         machine: Name, recorded, here.
         notes: What is worth knowing and decides nothing.
-        stages: Of a full audit, in the pipeline's order.
-        metrics: Of a full audit: the version's metrics, the largest difference first.
-        checks: Of a quick audit.
-        seconds: How long it took.
+        stages: A full audit's, in the pipeline's order.
+        metrics: A full audit's: the version's metrics, the largest difference first.
+        checks: A quick audit's.
     """
 
     kind: str
@@ -154,3 +160,58 @@ class Audit:
         file = first.files[0] if first and first.files else None
         content["first_difference"] = first and {"stage": first.stage, "file": file and asdict(file)}
         return content
+
+    def to_text(self) -> str:
+        """For the terminal."""
+        lines = [f"{self.model_name} version {self.version}: {self.verdict.value}", f"  {self.reason}"]
+        for stage in self.stages:
+            took = f"{stage.seconds:6.0f} s" if stage.seconds is not None else " " * 8
+            state = "identical" if stage.identical else f"{len(stage.files)} file(s) differ"
+            lines.append(f"  {stage.stage:<12}{took}  {state}")
+            lines += [f"  {'':<22}{file.path}: {file.detail}" for file in stage.files[:3]]
+            lines += [f"  {'':<22}recorded otherwise: {text}" for text in stage.inputs]
+        lines += [f"  {'ok' if check.passed else 'x':<3}{check.name}: {check.detail}" for check in self.checks]
+        changed = [metric for metric in self.metrics if metric.difference][:5]
+        lines += [f"  {metric.name}: {metric.recorded:.6g} recorded, {metric.found:.6g} now" for metric in changed]
+        lines += [f"  {note}" for note in self.notes]
+        return "\n".join([*lines, f"  {'do:':<9}{self.todo}"] if self.todo else lines)
+
+
+def write_html(audit: Audit, target: Path) -> None:
+    """Writes one HTML file that needs nothing beside it: no network, no scripts.
+
+    Raises:
+        PocketAffectError: The disk is full or the place cannot be written to.
+    """
+    filters = {"short": lambda md5: md5[:8] or "none", "number": lambda value: f"{value:,.6g}"}
+    template, standing = page_template("audit/audit.html.jinja", filters), _STANDING.get(audit.verdict, "doubt")
+    with write_atomically(target) as draft:
+        page = template.render(audit=audit, standing=standing, first=audit.first_difference)
+        draft.write_text(page, encoding="utf-8")
+
+
+def attach_report(store: Store, version: RegisteredVersion, audit: Audit) -> str:
+    """Keeps the audit with its version: JSON and HTML as artifacts, verdict, commit and date as tags.
+
+    The tags are `audit` for the verdict of the last full audit, which promotion reads, and `audit.quick` for that of
+    the last quick one. An audit that could not be made is no verdict: it leaves them, and is noted beside them.
+
+    Returns:
+        The folder among the run's artifacts.
+    """
+    place = f"audit/{audit.date.replace(':', '-').replace('+00-00', 'Z')}-{audit.kind}"
+    prefix = "audit" if audit.kind == "full" else f"audit.{audit.kind}"
+    tags = {"commit": audit.commit, "date": audit.date, "report": place}
+    if audit.verdict is Verdict.IMPOSSIBLE:
+        tags = {"attempt": f"{audit.date}: {audit.verdict.value}: {audit.reason}"[:2000]}
+    client = store.client()
+    with store.locked(), tempfile.TemporaryDirectory(prefix="pocketaffect-") as folder:
+        write_json(Path(folder) / "audit.json", audit.to_dict())
+        write_html(audit, Path(folder) / "audit.html")
+        client.log_artifacts(version.run_id, folder, place)
+        named = {f"{prefix}.{key}": value for key, value in tags.items()}
+        if audit.verdict is not Verdict.IMPOSSIBLE:
+            named[prefix] = audit.verdict.value  # the verdict last: it says that all is there
+        for key, value in named.items():
+            client.set_model_version_tag(version.model_name, str(version.version), key, value)
+    return place

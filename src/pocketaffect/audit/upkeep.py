@@ -1,0 +1,246 @@
+"""Care of the store: whether its files are those that were registered, and which of them may leave."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from pocketaffect.errors import PocketAffectError
+from pocketaffect.files import hash_file
+from pocketaffect.mlpackage.package import package_digest
+from pocketaffect.registry.promotion.log import read_log
+from pocketaffect.registry.store.runs import CONTENTS_FILE, CONTENTS_TAG, DIGEST_TAG, MODEL_FOLDER, PACKAGE_TAG
+from pocketaffect.registry.store.store import Store
+from pocketaffect.registry.store.versions import (
+    RegisteredVersion,
+    get_version,
+    list_versions,
+    local_folder,
+    search_versions,
+)
+
+ARCHIVED_TAG: Final = "archived"
+REMOVED_TAG: Final = "artifacts.removed"
+"""Tag: when `gc` removed a version's files, which are no loss then."""
+
+TAGGED_FILES: Final = {"params.yaml": "params.sha256", "dvc.lock": "dvc_lock.sha256"}
+"""What versions without a list of contents are still held to, beside the package."""
+
+_RUN_FOLDER: Final = re.compile(r"[0-9a-f]{32}")
+_LEAVING: Final = ".removed-"
+
+
+@dataclass(frozen=True)
+class Damage:
+    """One stored file that is not what was registered."""
+
+    path: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class VersionState:
+    """What the store still holds of one version.
+
+    Attributes:
+        version: Which.
+        files: How many files have a recorded hash.
+        damages: What is missing or was changed.
+        removed: When `gc` removed its files; "" if it did not.
+    """
+
+    version: RegisteredVersion
+    files: int
+    damages: tuple[Damage, ...]
+    removed: str
+
+
+def run_folder(store: Store, version: RegisteredVersion) -> Path | None:
+    """The artifacts of a version's run on this machine; None for a store on a server."""
+    folder = None if store.artifact_root is None else local_folder(version.source)
+    return folder and folder.parent
+
+
+def verify_registry(store: Store, model_name: str) -> Iterator[VersionState]:
+    """Hashes what the store keeps of every version of a model, oldest first."""
+    for version in list_versions(store, model_name):
+        removed, folder = version.tags.get(REMOVED_TAG, ""), run_folder(store, version)
+        if removed:
+            yield VersionState(version, 0, (), removed)
+        elif folder is not None:
+            yield VersionState(version, *verify_contents(version, folder), "")
+        else:
+            with tempfile.TemporaryDirectory(prefix="pocketaffect-") as place:
+                store.client().download_artifacts(version.run_id, "", place)
+                yield VersionState(version, *verify_contents(version, Path(place)), "")
+
+
+def verify_contents(version: RegisteredVersion, folder: Path) -> tuple[int, tuple[Damage, ...]]:
+    """Hashes the files of a version's run.
+
+    Args:
+        version: From the registry; its tags hold the hashes.
+        folder: The run's artifacts on this machine.
+
+    Returns:
+        How many files have a recorded hash, and what is wrong. Files that came later (audits, promotions) are of no
+        concern here.
+    """
+    package, damages = f"{MODEL_FOLDER}/{version.tags.get(PACKAGE_TAG, '')}", list[Damage]()
+    if not (folder / package).is_dir():
+        damages.append(Damage(package, "missing"))
+    elif (digest := package_digest(folder / package)) != version.digest:
+        damages.append(Damage(package, f"SHA-256 {digest}, {version.digest} was registered"))
+    listed: Mapping[str, str] = {}
+    if CONTENTS_TAG not in version.tags:
+        listed = {name: version.tags[tag] for name, tag in TAGGED_FILES.items() if tag in version.tags}
+    elif why := _find_damage(folder / CONTENTS_FILE, version.tags[CONTENTS_TAG]):
+        damages.append(Damage(CONTENTS_FILE, f"{why}: no other file can be held to its hash"))
+    else:
+        listed = json.loads((folder / CONTENTS_FILE).read_text(encoding="utf-8"))
+    checked = ((place, _find_damage(folder / place, sha256)) for place, sha256 in sorted(listed.items()))
+    return 1 + len(listed), (*damages, *(Damage(place, why) for place, why in checked if why))
+
+
+def _find_damage(file: Path, sha256: str) -> str:
+    if not file.is_file():
+        return "missing"
+    return "" if hash_file(file) == sha256 else f"other bytes than were registered (SHA-256 {sha256})"
+
+
+@dataclass(frozen=True)
+class Removal:
+    """One folder that `gc` may remove.
+
+    Attributes:
+        folder: Of the run's files.
+        why: In words.
+        size: Bytes in it.
+        run_id: The run, "" for files that no run owns.
+        version: The archived version's number, None for a failed run.
+    """
+
+    folder: Path
+    why: str
+    size: int
+    run_id: str = ""
+    version: int | None = None
+
+
+def archive_version(store: Store, model_name: str, name: str, *, undo: bool = False) -> RegisteredVersion:
+    """Marks a version as no longer needed, so that `gc` may remove its files; or takes the mark away.
+
+    Raises:
+        PocketAffectError: No such version; an alias or the promotion log points to it; or its files are gone already.
+    """
+    client = store.client()
+    with store.locked():
+        version = get_version(store, model_name, name)
+        number = str(version.version)
+        needed = f"alias {', '.join(version.aliases)}" if version.aliases else ""
+        if not needed and version.version in read_log(store, model_name).versions():
+            needed = "an entry of the promotion log"
+        if undo and REMOVED_TAG in version.tags:
+            raise PocketAffectError(
+                f"version {number}: its files were removed on {version.tags[REMOVED_TAG]}",
+                todo="restore them from a backup of mlruns/",
+            )
+        if undo and ARCHIVED_TAG in version.tags:
+            client.delete_model_version_tag(model_name, number, ARCHIVED_TAG)
+        elif not undo and needed:
+            raise PocketAffectError(
+                f"version {number} of {model_name!r} is needed",
+                found=needed,
+                allowed="versions that no alias and no entry of the promotion log points to",
+            )
+        elif not undo and ARCHIVED_TAG not in version.tags:
+            client.set_model_version_tag(model_name, number, ARCHIVED_TAG, _now())
+        return get_version(store, model_name, number)
+
+
+def plan_removals(store: Store, model_name: str) -> list[Removal]:
+    """What `collect_garbage` would remove.
+
+    Kept in any case: files of a version under an alias or named by the promotion log, of a version that is not
+    archived, of a run that still runs or ended well, and whatever does not look like a run's folder.
+
+    Raises:
+        PocketAffectError: The store is on a server, whose files are the server's to remove.
+    """
+    if store.artifact_root is None:
+        raise PocketAffectError(
+            "the store is on a server", found="MLFLOW_TRACKING_URI", todo="remove files there (mlflow gc), or unset it"
+        )
+    named = read_log(store, model_name).versions()
+    archived = [
+        version
+        for version in list_versions(store, model_name)
+        if ARCHIVED_TAG in version.tags and not version.aliases and version.version not in named
+    ]
+    going = {(model_name, version.version) for version in archived}
+    others = search_versions(store.client(), "")
+    kept = {one.run_id for one in others if (one.name, int(one.version)) not in going and one.run_id}
+    removals = []
+    for version in archived:
+        folder = run_folder(store, version)
+        if folder is not None and folder.is_dir() and version.run_id not in kept:
+            why = f"version {version.version}, archived {version.tags[ARCHIVED_TAG]}"
+            removals.append(Removal(folder.parent, why, _size(folder.parent), version.run_id, version.version))
+    planned = {removal.folder.resolve() for removal in removals}
+    for folder in sorted(store.artifact_root.iterdir()):
+        if folder.name.startswith(_LEAVING):
+            removals.append(Removal(folder, "left by an interrupted gc", _size(folder)))
+        elif _RUN_FOLDER.fullmatch(folder.name) and folder.name not in kept and folder.resolve() not in planned:
+            owner, why = _find_owner(store, folder.name)
+            if why:
+                removals.append(Removal(folder, why, _size(folder), owner))
+    return removals
+
+
+def collect_garbage(store: Store, model_name: str) -> list[Removal]:
+    """Removes what `plan_removals` names. Killed at any point, the next call finishes it.
+
+    A version stays in the registry with its metrics, tags and lineage, and with the tag `artifacts.removed`.
+    """
+    client = store.client()
+    with store.locked():
+        removals = plan_removals(store, model_name)
+        for removal in removals:
+            if removal.version is not None:  # marked first: a version without files must say why
+                client.set_model_version_tag(model_name, str(removal.version), REMOVED_TAG, _now())
+            elif removal.run_id and client.get_run(removal.run_id).info.lifecycle_stage == "active":
+                client.delete_run(removal.run_id)
+            leaving = removal.folder
+            if not leaving.name.startswith(_LEAVING):
+                leaving = leaving.rename(leaving.with_name(f"{_LEAVING}{leaving.name}"))
+            shutil.rmtree(leaving)
+    return removals
+
+
+def _find_owner(store: Store, run_id: str) -> tuple[str, str]:
+    """The run of a folder without a version, "" for none; and why the folder is of no use, "" if it may be."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        run = store.client().get_run(run_id)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return "", "no run owns it"
+    failed = run.info.status == "FAILED" and DIGEST_TAG in run.data.tags
+    return run_id, "a registration that failed" if failed else ""
+
+
+def _size(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file() and not file.is_symlink())
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
