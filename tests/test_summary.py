@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pocketaffect.errors import PocketAffectError
+from pocketaffect.mlpackage.package import package_digest
 from pocketaffect.summary import summarise
 
 ROOT = Path(__file__).parents[1]
@@ -31,6 +32,7 @@ def repository(tmp_path) -> Path:
         "evaluation/metrics.json": METRICS,
         "evaluation/floors.json": {"class_lookup": METRICS | {"accuracy": None}},
         "export/verification.json": verification,
+        "export/PocketAffect.mlpackage/Manifest.json": {},
         "registered.json": {"model_name": "pocketaffect", "package_sha256": "ab" * 32},
     }.items():
         file = tmp_path / "out" / name
@@ -59,7 +61,8 @@ def test_the_summary_shows_what_was_made_and_needs_neither_torch_nor_matplotlib(
     assert heavy, done.stdout
     assert "123,456 bytes of" in first
     assert "passed, 2 checks on 40 images; agreement with PyTorch 0.996" in first
-    assert "pocketaffect abababababab is not in this store" in first
+    digest = package_digest(repository / "out/export/PocketAffect.mlpackage")
+    assert f"pocketaffect {digest[:12]} is not in this store; `pocketaffect register` puts it there" in first
     assert "the embedded sample" in first
     assert any(line.split() == ["CCC", "arousal", "0.600", "0.600"] for line in first.splitlines())
     assert "FAILED, 2 checks on 40 images" in second

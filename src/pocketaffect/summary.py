@@ -62,13 +62,18 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _describe_version(root: Path) -> str:
-    from pocketaffect.registry.store.store import open_store
-    from pocketaffect.registry.store.versions import find_version
+    from pocketaffect.mlpackage.package import package_digest
+    from pocketaffect.registry.store.store import find_store
+    from pocketaffect.registry.store.versions import CANDIDATE, aliased_version, find_version
 
-    registered = _read(root / paths.REGISTERED)
-    name, digest = registered["model_name"], registered["package_sha256"]
-    version = find_version(open_store(root), name, digest)
-    if version is None:
-        return f"{name} {digest[:12]} is not in this store; `dvc repro --force --single-item register` puts it there"
+    name, digest = _read(root / paths.REGISTERED)["model_name"], package_digest(root / paths.PACKAGE)
+    store = find_store(root)
+    version = None if store is None else find_version(store, name, digest)
+    if store is None or version is None:
+        return f"{name} {digest[:12]} is not in this store; `pocketaffect register` puts it there"
     aliases = ", ".join(version.aliases)
-    return f"{name} version {version.version}{f' ({aliases})' if aliases else ''}, sha256 {digest[:12]}…"
+    said = f"{name} version {version.version}{f' ({aliases})' if aliases else ''}"
+    candidate = aliased_version(store, name, CANDIDATE)
+    if candidate is not None and candidate.version != version.version:
+        said += f", NOT the {CANDIDATE}, which is version {candidate.version}: `pocketaffect register` makes it that"
+    return f"{said}, sha256 {digest[:12]}…"

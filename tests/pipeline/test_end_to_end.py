@@ -85,6 +85,36 @@ def test_the_summary_shows_the_run(whole):
     assert "CCC arousal" in done.stdout
 
 
+def test_going_back_makes_the_earlier_version_the_candidate_again(spoilt):
+    kept = {name: (spoilt.folder / name).read_bytes() for name in ("params.yaml", "dvc.lock")}
+    spoilt.edit_params({"export": {"min_agreement": 0.49}})
+    spoilt.repro()
+    assert "pocketaffect version 2 (candidate)" in spoilt.run("pocketaffect", "summary").stdout
+    for name, content in kept.items():
+        (spoilt.folder / name).write_bytes(content)
+    assert spoilt.run("dvc", "checkout", "export").returncode == 0
+    said = spoilt.run("pocketaffect", "summary").stdout
+    assert "pocketaffect version 1, NOT the candidate, which is version 2: `pocketaffect register`" in said
+    printed = spoilt.repro()
+    assert "Running stage 'register'" in printed
+    assert "Running stage 'export'" not in printed
+    assert "pocketaffect version 1 (candidate)" in spoilt.run("pocketaffect", "summary").stdout
+    assert "Running stage" not in spoilt.repro()
+
+
+def test_a_comment_in_every_file_changes_no_output_and_makes_no_version(spoilt):
+    before = spoilt.hashes("out", "reports")
+    for file in (spoilt.folder / "src").rglob("*.py"):
+        text = file.read_text()
+        if text.startswith('"""'):
+            file.write_text('"""Says something else,\n\nin more lines.\n"""\n# why\n\n' + text.split('"""', 2)[2])
+    printed = spoilt.repro()
+    assert "Running stage 'train'" in printed
+    assert "Running stage 'export'" in printed
+    assert spoilt.hashes("out", "reports") == before
+    assert "pocketaffect version 1 (candidate)" in spoilt.run("pocketaffect", "summary").stdout
+
+
 def test_dvc_shows_metrics_and_plots(whole):
     metrics = whole.run("dvc", "metrics", "show", "--json")
     assert "accuracy" in metrics.stdout

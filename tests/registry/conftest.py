@@ -1,17 +1,22 @@
 from __future__ import annotations
 
+import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 from registry_parts import Registrar, make_package
 
 from pocketaffect.config import Params, load_params
+from pocketaffect.git import ask_git
 from pocketaffect.registry.lineage.lineage import Lineage
 from pocketaffect.registry.store.store import Store, open_store
 from pocketaffect.telemetry import disable_telemetry
 
 disable_telemetry()
+
+GIT = ("git", "-c", "user.name=t", "-c", "user.email=t@example.org")
 
 
 @pytest.fixture(autouse=True)
@@ -20,11 +25,27 @@ def _no_server(monkeypatch):
     monkeypatch.delenv("MLFLOW_REGISTRY_URI", raising=False)
 
 
+@pytest.fixture(scope="session")
+def committed(tmp_path_factory) -> Path:
+    """A git repository with the shipped settings, but for fewer draws: what they are good for is tested elsewhere."""
+    folder = tmp_path_factory.mktemp("committed")
+    text = (Path(__file__).parents[2] / "params.yaml").read_text(encoding="utf-8")
+    promotion = text.index("\npromotion:")
+    fewer = re.sub(r"resamples: \d+", "resamples: 100", text[promotion:], count=1)
+    (folder / "params.yaml").write_text(text[:promotion] + fewer, encoding="utf-8")
+    (folder / ".gitignore").write_text("/mlruns\n")
+    for arguments in (("init", "-q"), ("add", "-A"), ("commit", "-q", "-m", "settings")):
+        subprocess.run([*GIT, *arguments], cwd=folder, check=True)
+    return folder
+
+
 @pytest.fixture
-def root(store_template, tmp_path) -> Path:
+def root(store_template, committed, tmp_path, monkeypatch) -> Path:
     """A repository whose store exists: a copy, since making one costs seconds."""
-    root = tmp_path / "repository"
+    root = Path(shutil.copytree(committed, tmp_path / "repository"))
+    root.chmod(0o755)  # pytest keeps its folders to one user
     shutil.copytree(store_template, root / "mlruns")
+    monkeypatch.chdir(root)
     return root
 
 
@@ -34,9 +55,9 @@ def store(root) -> Store:
 
 
 @pytest.fixture
-def lineage() -> Lineage:
+def lineage(root) -> Lineage:
     return Lineage(
-        commit="a" * 40,
+        commit=str(ask_git(root, "rev-parse", "HEAD")),
         dirty=False,
         dirty_paths=(),
         data_md5="b" * 32 + ".dir",
@@ -64,13 +85,6 @@ def registrar(store, tmp_path, lineage) -> Registrar:
     return Registrar(store, tmp_path / "made", lineage)
 
 
-@pytest.fixture(scope="session")
-def shipped_params() -> Params:
-    return load_params(Path(__file__).parents[2] / "params.yaml")
-
-
 @pytest.fixture
-def params(shipped_params) -> Params:
-    """The shipped settings, with fewer draws: what they are good for is tested with the intervals."""
-    promotion = shipped_params.promotion.model_copy(update={"resamples": 100})
-    return shipped_params.model_copy(update={"promotion": promotion})
+def params(committed) -> Params:
+    return load_params(committed / "params.yaml")

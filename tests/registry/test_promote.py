@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
+import re
+import shutil
 import signal
 from pathlib import Path
 
@@ -10,10 +13,14 @@ import pytest
 from mlflow import MlflowClient
 from registry_parts import VERIFIED, in_processes, make_answers
 
+from pocketaffect import paths
+from pocketaffect.config import load_params
 from pocketaffect.errors import PocketAffectError
+from pocketaffect.git import ask_git
 from pocketaffect.registry.promotion import evidence
 from pocketaffect.registry.promotion import promote as promotion
 from pocketaffect.registry.promotion.log import ENTRY_TAG, SUFFIX, read_log
+from pocketaffect.registry.promotion.overview import survey
 from pocketaffect.registry.promotion.promote import look, promote, roll_back
 from pocketaffect.registry.store.store import open_store
 from pocketaffect.registry.store.versions import aliased_version, get_version, package_path
@@ -41,7 +48,7 @@ def test_the_first_champion_has_nothing_to_be_compared_with(store, registrar, pa
     assert decision.version.aliases == ("candidate", "champion")
 
 
-def test_who_when_why_before_and_after_stand_in_the_log_and_on_the_version(store, registrar, params):
+def test_who_when_why_before_and_after_stand_in_the_log_and_on_the_version(store, registrar, params, root):
     registrar(b"a")
     promote(store, params)
     second = registrar(b"b")
@@ -51,7 +58,12 @@ def test_who_when_why_before_and_after_stand_in_the_log_and_on_the_version(store
     assert last.previous == first.sha256
     assert "@" in last.who
     assert last.when.endswith("+00:00")
-    assert last.why == "every check of the policy held"
+    made = [check.name for check in decision.checks if check.passed is not None]
+    assert last.why == f"held: {', '.join(made)}"
+    assert (list(last.checks), last.policy) == (
+        made,
+        f"params.yaml of commit {ask_git(root, 'rev-parse', 'HEAD')[:12]}",
+    )
     assert last.digest == second.digest
     tags = get_version(store, NAME, 2).tags
     assert (tags["promotion.verdict"], tags["promotion.time"], tags["promotion.failed"]) == (
@@ -128,6 +140,7 @@ def test_the_champion_again_is_no_promotion(store, registrar, params):
         ({"contract": {"rows": 10, "quarantined": 1}}, "contract_passed", "10.00% of the rows quarantined"),
         ({"dirty": True, "dirty_paths": ("params.yaml",)}, "lineage_complete", r"uncommitted changes (params.yaml)"),
         ({"commit": "no git"}, "lineage_complete", "commit: no git"),
+        ({"commit": "a" * 40}, "lineage_complete", "commit aaaaaaaaaaaa is on no branch or tag"),
         ({"data_md5": "none"}, "lineage_complete", "no data.md5"),
         ({"says_data": "f" * 32 + ".dir"}, "lineage_complete", "the file says data ffff"),
     ],
@@ -292,6 +305,46 @@ def test_killed_after_any_step_the_same_command_completes_it(store, registrar, p
     assert get_version(store, NAME, 1).tags["promotion.verdict"] == "promoted"
 
 
+def test_checks_taken_out_of_the_policy_and_not_committed_are_told_and_logged(store, registrar, params, root):
+    registrar(b"a", right=0.3)
+    assert promote(store, params, dry_run=True).outcome == "would be refused"
+    text = (root / "params.yaml").read_text()
+    lax = re.sub(r"    (min_|max_|lineage|verification|contract|audit)\w+:.*\n", "", text)
+    (root / "params.yaml").write_text(lax.replace("  checks:\n", "  checks: {}\n"))
+    decision = promote(store, load_params(root / "params.yaml"))
+    (entry,) = read_log(store, NAME).entries
+    assert (entry.checks, entry.why) == ((), "held: no check was made")
+    assert entry.policy.endswith(" with changes, not committed")
+    assert "the policy makes no check; the policy is params.yaml of commit" in decision.remark
+    assert f"({entry.policy})" in survey(store, NAME).to_text()
+
+
+def test_a_log_of_the_first_form_verifies_and_goes_on(store, registrar, params):
+    version = registrar(b"a")
+    content = {
+        **{"after": 1, "before": None, "digest": version.digest, "failed": [], "kind": "promotion", "previous": ""},
+        **{"remark": "", "verdict_sha256": "", "when": "2026-11-01T00:00:00.000000+00:00", "who": "t@h"},
+        "why": "every check of the policy held",
+    }
+    text = json.dumps(content, sort_keys=True, ensure_ascii=False)
+    tags = {ENTRY_TAG: text, "promotion.sha256": hashlib.sha256(text.encode()).hexdigest(), "promotion.applied": "true"}
+    store.client().create_registered_model(NAME + SUFFIX)
+    store.client().create_model_version(NAME + SUFFIX, version.source, version.run_id, tags=tags)
+    store.client().set_registered_model_alias(NAME, "champion", "1")
+    registrar(b"b")
+    promote(store, params)
+    log = read_log(store, NAME)
+    assert (log.problems, [entry.form for entry in log.entries]) == ((), [1, 2])
+
+
+def test_a_candidate_that_is_not_what_lies_in_out_is_told(store, registrar, params, root):
+    first, _ = registrar(b"a"), registrar(b"b")
+    shutil.copytree(package_path(store, first), root / paths.PACKAGE)
+    assert "candidate is version 2, and out/export" in promote(store, params, dry_run=True).remark
+    registrar(b"a")
+    assert promote(store, params, dry_run=True).remark == ""
+
+
 @pytest.mark.slow
 def test_an_alias_that_was_moved_by_hand_is_told_and_logged(store, registrar, params):
     for content in (b"a", b"b"):
@@ -313,7 +366,7 @@ def test_a_changed_entry_and_a_removed_one_are_noticed(store, registrar, params)
         promote(store, params)
     client = store.client()
     entry = client.get_model_version(NAME + SUFFIX, "2").tags[ENTRY_TAG]
-    client.set_model_version_tag(NAME + SUFFIX, "2", ENTRY_TAG, entry.replace("every check", "no check"))
+    client.set_model_version_tag(NAME + SUFFIX, "2", ENTRY_TAG, entry.replace("held:", "did not hold:"))
     assert read_log(store, NAME).problems == ("entry 2 was changed after it was written",)
     client.delete_model_version(NAME + SUFFIX, "2")
     assert read_log(store, NAME).problems == ("an entry before 3 is missing",)

@@ -28,10 +28,11 @@ from pocketaffect import paths
 from pocketaffect.config import load_params
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.evaluation.prediction_table import read_predictions
+from pocketaffect.git import ask_git
 from pocketaffect.labels import SOFT_COLUMNS
 from pocketaffect.provenance.origin import describe_origin
 from pocketaffect.registry.lineage.trace import trace
-from pocketaffect.registry.promotion.evidence import gather_evidence
+from pocketaffect.registry.promotion.evidence import find_gaps, gather_evidence
 from pocketaffect.registry.store.publish import publish
 from pocketaffect.registry.store.store import open_store
 from pocketaffect.registry.store.versions import get_version, package_path
@@ -254,6 +255,27 @@ def test_uncommitted_changes_are_refused_or_marked_and_cleared_by_a_commit(repos
     assert (cleared.version, cleared.created) == (marked.version, False)
     assert (cleared.tags["git.dirty"], cleared.tags["git.dirty_paths"]) == ("false", "")
     assert cleared.tags["git.first_commit"].startswith(marked.tags["git.commit"])
+
+
+def test_a_version_whose_commit_was_amended_away_is_taken_over_by_the_commit_that_holds_the_same(
+    repository, published, tmp_path
+):
+    copy = Path(shutil.copytree(repository, tmp_path / "copy"))
+    shutil.rmtree(copy / "mlruns")
+    params = load_params(copy / "params.yaml")
+    first = publish(copy, params, allow_dirty=False)
+    for message in ("once", "twice"):
+        subprocess.run([*GIT, "commit", "-q", "--amend", "-m", message], cwd=copy, check=True)
+        gaps = list(find_gaps(get_version(open_store(copy), "pocketaffect", 1), copy / paths.PACKAGE, copy))
+        assert len(gaps) == 1
+        assert "on no branch or tag" in gaps[0]
+        again = publish(copy, params, allow_dirty=False)
+        assert (again.version, again.created) == (first.version, False)
+        assert again.tags["git.commit"] == ask_git(copy, "rev-parse", "HEAD") != first.tags["git.commit"]
+        assert again.tags["git.first_commit"] == first.tags["git.commit"]
+        assert list(find_gaps(again, copy / paths.PACKAGE, copy)) == []
+    subprocess.run([*GIT, "commit", "-q", "--allow-empty", "-m", "later"], cwd=copy, check=True)
+    assert publish(copy, params, allow_dirty=False).tags["git.commit"] == again.tags["git.commit"]  # a branch holds it
 
 
 def test_a_package_of_other_settings_than_stand_here_is_refused(repository, published, tmp_path):

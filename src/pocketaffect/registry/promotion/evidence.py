@@ -12,6 +12,7 @@ from pocketaffect.config import Params
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.evaluation.intervals import Comparison, compare_predictions
 from pocketaffect.evaluation.prediction_table import PredictionTable, match_rows, read_predictions
+from pocketaffect.git import holds_commit
 from pocketaffect.mlpackage.package import package_bytes
 from pocketaffect.registry.lineage.lineage import NONE
 from pocketaffect.registry.lineage.model_file import read_file_metadata
@@ -58,12 +59,12 @@ def gather_evidence(
         remark=remark,
         verification=_judge_verification(store, version),
         contract=_judge_contract(store, version, params.validate_.max_quarantine_fraction),
-        lineage=tuple(find_gaps(version, package)),
+        lineage=tuple(find_gaps(version, package, root)),
         audit=version.tags.get(AUDIT_TAG),
     )
 
 
-def find_gaps(version: RegisteredVersion, package: Path) -> Iterator[str]:
+def find_gaps(version: RegisteredVersion, package: Path, root: Path) -> Iterator[str]:
     """What keeps anyone from making the version again, and where the file says other than the store."""
     tags = version.tags
     if not re.fullmatch(r"[0-9a-f]{40}", tags.get("git.commit", "")):
@@ -71,6 +72,11 @@ def find_gaps(version: RegisteredVersion, package: Path) -> Iterator[str]:
     elif tags.get("git.dirty") != "false":
         changed = tags.get("git.dirty_paths", "")
         yield f"uncommitted changes ({changed}); git commit, then `pocketaffect register`"
+    elif not holds_commit(root, tags["git.commit"]):
+        yield (
+            f"commit {tags['git.commit'][:12]} is on no branch or tag of this repository: git fetch, or, where it was "
+            "replaced (amend, squash), `pocketaffect register` from the commit that holds the same"
+        )
     for name in ("data.md5", "dvc_lock.sha256", "params.sha256", "requirements.sha256"):
         if tags.get(name, NONE) == NONE:
             yield f"no {name}"

@@ -7,6 +7,7 @@ with every backup, and a process that is killed leaves an entry whole or not at 
 
 Each entry names the hash of the one before it. A changed or removed entry breaks the chain, which `read_log` says;
 of two entries that name the same predecessor the first holds, and the second's writer is told that it was overtaken.
+An entry's form says which fields it was hashed with, so that logs of earlier versions still verify.
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ HASH_TAG: Final = "promotion.sha256"
 APPLIED_TAG: Final = "promotion.applied"
 """Set once the alias was moved; an entry without it is one whose process was killed before."""
 
+FORM: Final = 2
+"""The form of new entries; the first had no `form`, `checks` and `policy`."""
+
 Kind = Literal["promotion", "override", "rollback"]
 
 
@@ -48,7 +52,10 @@ class LogEntry:
         failed: Checks that were overridden.
         verdict_sha256: Of the verdict's file among the artifacts of `after`; empty for a rollback.
         remark: What else was found, such as an alias that somebody had moved by hand.
+        checks: Every check that was made.
+        policy: The commit that holds the policy, and whether params.yaml says otherwise.
         previous: Hash of the entry before; empty for the first.
+        form: Which fields are hashed.
         number: Place in the log; given by the store.
         applied: Whether the alias followed; not part of the hash.
     """
@@ -64,12 +71,16 @@ class LogEntry:
     verdict_sha256: str
     remark: str
     previous: str
+    checks: tuple[str, ...] = ()
+    policy: str = ""
+    form: int = 1
     number: int = 0
     applied: bool = False
 
     def to_json(self) -> str:
         """What is hashed and stored."""
-        content = {name: value for name, value in asdict(self).items() if name not in ("number", "applied")}
+        aside = {"number", "applied"} | (set() if self.form > 1 else {"form", "checks", "policy"})
+        content = {name: value for name, value in asdict(self).items() if name not in aside}
         return json.dumps(content, sort_keys=True, ensure_ascii=False)
 
     @property
@@ -197,7 +208,7 @@ def _stored_entries(store: Store, model_name: str, problems: list[str]) -> Itera
         if content is None or not content.keys() <= known:
             problems.append(f"entry {version.version} cannot be read")
             continue
-        content["failed"] = tuple(content["failed"])
+        content |= {name: tuple(content.get(name, ())) for name in ("failed", "checks")}
         applied = version.tags.get(APPLIED_TAG) == "true"
         yield LogEntry(**content, number=int(version.version), applied=applied), version.tags.get(HASH_TAG, "")
 

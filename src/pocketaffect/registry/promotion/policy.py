@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
-from pocketaffect.config import PromotionChecks
+from pocketaffect.config import PARAMS_FILE, PromotionChecks, PromotionParams
 from pocketaffect.evaluation.intervals import Comparison, Interval
+from pocketaffect.git import ask_git
 
 AUDITS_THAT_PASS: Final = ("bit-identical", "equal within tolerance")
 FIRST: Final = "no champion yet: nothing to compare with"
@@ -70,6 +72,21 @@ def apply_policy(checks: PromotionChecks, evidence: Evidence) -> tuple[CheckResu
         else:
             results.append(_check_fact(name, evidence))
     return tuple(results)
+
+
+def describe_policy(root: Path, promotion: PromotionParams) -> str:
+    """Names the commit whose params.yaml holds this policy, or says that it is not committed."""
+    from ruamel.yaml import YAML
+
+    commit, text = ask_git(root, "rev-parse", "HEAD"), ask_git(root, "show", f"HEAD:./{PARAMS_FILE}")
+    if commit is None or text is None:
+        return f"{PARAMS_FILE}, not committed"
+    try:
+        committed = PromotionParams.model_validate(YAML(typ="safe", pure=True).load(text)["promotion"])
+    except (ValueError, KeyError, TypeError):  # of a pocketaffect that knew other checks
+        committed = None
+    changed = "" if committed == promotion else " with changes, not committed"
+    return f"{PARAMS_FILE} of commit {commit[:12]}{changed}"
 
 
 def failed_checks(results: Sequence[CheckResult]) -> tuple[CheckResult, ...]:

@@ -17,11 +17,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from pocketaffect import paths
 from pocketaffect.config import Params
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.files import write_json
+from pocketaffect.mlpackage.package import package_digest
 from pocketaffect.registry.promotion.evidence import gather_evidence
 from pocketaffect.registry.promotion.log import (
+    FORM,
     Kind,
     Log,
     LogEntry,
@@ -30,7 +33,7 @@ from pocketaffect.registry.promotion.log import (
     overtaken_error,
     read_log,
 )
-from pocketaffect.registry.promotion.policy import CheckResult, apply_policy, failed_checks
+from pocketaffect.registry.promotion.policy import CheckResult, apply_policy, describe_policy, failed_checks
 from pocketaffect.registry.store.store import Store
 from pocketaffect.registry.store.versions import (
     CANDIDATE,
@@ -105,12 +108,17 @@ def promote(
         return Decision("champion already", version, champion, (), remark)
     evidence = gather_evidence(store, version, champion, root, params)
     checks = apply_policy(params.promotion.checks, evidence)
+    policy = describe_policy(root, params.promotion)
+    remark = "; ".join(
+        filter(None, (remark, _warn_of_policy(policy, checks), _warn_of_candidate(version, wanted, root)))
+    )
     failed = failed_checks(checks)
     if dry_run:
         return Decision("would be refused" if failed else "would be promoted", version, champion, checks, remark)
+    made = [check.name for check in checks if check.passed is not None]
     outcome: Outcome = "promoted" if not failed else "refused" if override is None else "overridden"
     when = _now()
-    verdict = _verdict(outcome, version, champion, checks, params, when, override)
+    verdict = _verdict(outcome, version, champion, checks, params, when, override, policy)
     verdict_sha256 = _write_verdict(store, version, verdict)
     if outcome == "refused":
         _tag_verdict(store, model_name, version.version, outcome, when, [check.name for check in failed])
@@ -122,8 +130,10 @@ def promote(
         log,
         kind="override" if failed else "promotion",
         when=when,
-        why=(override or "").strip() or "every check of the policy held",
+        why=(override or "").strip() or f"held: {', '.join(made) or 'no check was made'}",
         failed=[check.name for check in failed],
+        checks=made,
+        policy=policy,
         verdict_sha256=verdict_sha256,
         remark=remark,
     )
@@ -196,6 +206,8 @@ def _move(
     when: str,
     why: str,
     failed: Sequence[str] = (),
+    checks: Sequence[str] = (),
+    policy: str = "",
     verdict_sha256: str = "",
     remark: str = "",
 ) -> LogEntry:
@@ -213,6 +225,9 @@ def _move(
         verdict_sha256=verdict_sha256,
         remark=remark,
         previous=log.head,
+        checks=tuple(checks),
+        policy=policy,
+        form=FORM,
     )
     with store.locked():
         latest, now, _ = look(store, version.model_name)
@@ -223,6 +238,22 @@ def _move(
         entry = append_entry(store, entry, version)
         _apply(store, version.model_name, entry)
     return entry
+
+
+def _warn_of_policy(policy: str, checks: Sequence[CheckResult]) -> str:
+    few = "" if checks else "the policy makes no check"
+    return "; ".join(filter(None, (few, f"the policy is {policy}" if "not committed" in policy else "")))
+
+
+def _warn_of_candidate(version: RegisteredVersion, wanted: str | int, root: Path) -> str:
+    """Says where the newest registration is not what lies in out/, as after going back to an earlier commit."""
+    package = root / paths.PACKAGE
+    if wanted != CANDIDATE or not package.is_dir() or (digest := package_digest(package)) == version.digest:
+        return ""
+    return (
+        f"{CANDIDATE} is version {version.version}, and {package} is another package (sha256 {digest[:12]}): "
+        "`pocketaffect register` makes that one the candidate"
+    )
 
 
 def _apply(store: Store, model_name: str, entry: LogEntry) -> None:
@@ -241,6 +272,7 @@ def _verdict(
     params: Params,
     when: str,
     override: str | None,
+    policy: str,
 ) -> dict[str, Any]:
     return {
         "outcome": outcome,
@@ -252,6 +284,7 @@ def _verdict(
         "override": override,
         "checks": [asdict(check) for check in checks],
         "policy": params.promotion.model_dump(),
+        "policy_from": policy,
     }
 
 

@@ -77,7 +77,7 @@ def publish(root: Path, register: RegisterParams, settings: Params) -> Registere
             faces=facts.summary["images"]["train"],
             trained=_read_training_time(root),
         )
-        return register_package(store, register, record)
+        return register_package(store, register, record, root=root)
 
 
 def _check_origin(root: Path, params: Params) -> None:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Final
 from pocketaffect.config import RegisterParams
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.files import explain_failed_write
-from pocketaffect.registry.lineage.lineage import Lineage
+from pocketaffect.git import holds_commit
+from pocketaffect.registry.lineage.lineage import NO_COMMIT, NO_GIT, Lineage
 from pocketaffect.registry.store.runs import (
     DIGEST_TAG,
     MODEL_FOLDER,
@@ -45,18 +46,21 @@ DESCRIPTION: Final = (
 RUNS: Final = "Runs of `dvc repro`: one for each distinct package, which is a version of the registered model."
 
 
-def register_package(store: Store, register: RegisterParams, record: RunRecord) -> RegisteredVersion:
+def register_package(
+    store: Store, register: RegisterParams, record: RunRecord, *, root: Path | None = None
+) -> RegisteredVersion:
     """Records the run and makes its package a version under the alias `candidate`.
 
     The same bytes again give the version they already have, also from several processes at once; from a clean commit
-    they clear a version that was registered from uncommitted changes. Killed at any point, the same call completes
-    it: a run counts as finished only once its version exists, and a run left without one is marked FAILED and loses
-    its files, which would fill the disk with every attempt.
+    they clear a version that was registered from uncommitted changes, or from a commit that was replaced since.
+    Killed at any point, the same call completes it: a run counts as finished only once its version exists, and a run
+    left without one is marked FAILED and loses its files, which would fill the disk with every attempt.
 
     Args:
         store: From `open_store`.
         register: Names of model and experiment.
         record: What is registered.
+        root: The repository, which says whether a version's commit was replaced (amend, squash); None for none.
 
     Raises:
         PocketAffectError: A file is missing, the registry's stored package is not what was registered, or the
@@ -74,7 +78,7 @@ def register_package(store: Store, register: RegisterParams, record: RunRecord) 
         else:
             package_path(store, version)  # what the registry holds must still be these bytes
             end_run(client, version.run_id, record, name, version.version)
-            _clear_dirtiness(client, version, record.lineage)
+            _renew_commit(client, version, record.lineage, root)
         client.set_registered_model_alias(name, CANDIDATE, str(version.version))
         return replace(get_version(store, name, version.version), created=version.created)
 
@@ -126,11 +130,14 @@ def _abandon(client: MlflowClient, run_id: str) -> None:
         drop_run(client, run_id)
 
 
-def _clear_dirtiness(client: MlflowClient, version: RegisteredVersion, lineage: Lineage) -> None:
-    """Puts the commit that holds what the same bytes were first made of in the place of the changes to an older one."""
-    if version.tags.get("git.dirty") != "true" or lineage.dirty:
+def _renew_commit(client: MlflowClient, version: RegisteredVersion, lineage: Lineage, root: Path | None) -> None:
+    """Puts the commit that holds what the same bytes are made of in the place of one that does not, or is gone."""
+    old, dirty = version.tags.get("git.commit", ""), version.tags.get("git.dirty") == "true"
+    replaced = root is not None and old != lineage.commit and not holds_commit(root, old)
+    if lineage.dirty or lineage.commit in (NO_GIT, NO_COMMIT) or not (dirty or replaced):
         return
-    tags = lineage.to_tags() | {FIRST_COMMIT_TAG: f"{version.tags.get('git.commit')} with changes"}
+    first = version.tags.get(FIRST_COMMIT_TAG) or (f"{old} with changes" if dirty else old)
+    tags = lineage.to_tags() | {FIRST_COMMIT_TAG: first}
     for key, value in sorted(tags.items(), key=lambda tag: tag[0] == "git.dirty"):  # last, so that a kill repeats it
         client.set_model_version_tag(version.model_name, str(version.version), key, value)
         client.set_tag(version.run_id, key, value)
