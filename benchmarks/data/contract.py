@@ -156,13 +156,12 @@ def measure_ours(folder: Path) -> dict[str, Any]:
     _time(result, "import", _import_great_expectations)
 
     from pocketaffect.data.contract import check as contract
-    from pocketaffect.data.contract import duplicates
 
     def find(*arguments: Any, **settings: Any) -> Any:
         return _time(result, "near_duplicates", lambda: search(*arguments, **settings))
 
-    search = duplicates.find_near_duplicates
-    duplicates.find_near_duplicates = find  # to time it where it is used, without holding its results twice
+    search = contract.find_near_duplicates
+    contract.find_near_duplicates = find  # to time it where it is used, without holding its results twice
     outcome = _time(
         result,
         "checking",
@@ -197,8 +196,8 @@ def check_in_pandas(annotations: Annotations, probes: Probes) -> tuple[dict[str,
 
     rows = annotations.rows.assign(problem=probes.problem, width=probes.width, height=probes.height)
     listed, box = rows["listed_path"], rows["box_given"]
-    outside = listed.str.contains(r"^[/\\]|(?:^|[/\\])\.\.(?:[/\\]|$)|^.:|\x00|(?:^|[/\\])[.?]?$", regex=True)
-    unread = (rows["problem"] != "") & ~outside
+    beside = listed.str.contains(r"^[/\\]|(?:^|[/\\])\.\.(?:[/\\]|$)|^.:|\x00|(?:^|[/\\])[.?]?$", regex=True)
+    unread = (rows["problem"] != "") & ~beside
     small = (rows[["width", "height"]].min(axis=1) < 24) & (rows["problem"] == "")
     is_box = np.isfinite(rows[["face_x", "face_y", "face_width", "face_height"]]).all(axis=1)
     is_box &= (rows["face_width"] > 0) & (rows["face_height"] > 0)
@@ -208,7 +207,7 @@ def check_in_pandas(annotations: Annotations, probes: Probes) -> tuple[dict[str,
     overlap = across / rows["face_width"] * down / rows["face_height"]
     no_va = (rows["valence"] == -2) & (rows["arousal"] == -2)
     broken = {
-        "path_inside_folder": outside,
+        "path_inside_folder": beside,
         "image_readable": unread,
         "image_large_enough": small,
         "box_on_image": box & (~is_box | ((overlap < 0.5) & (rows["problem"] == ""))),
@@ -236,8 +235,10 @@ def check_in_pandas(annotations: Annotations, probes: Probes) -> tuple[dict[str,
     odd = pd.Series(data=False, index=sound.index)
     for code, name in enumerate(EXPRESSIONS):
         chosen = sound[(sound["expression"] == code) & ~no_va.loc[sound.index]]
-        excess = VA_REGIONS[name].excess(chosen["valence"].to_numpy(), chosen["arousal"].to_numpy())
-        odd.loc[chosen.index] = excess > 0
+        region = VA_REGIONS[name]
+        for column, (low, high) in (("valence", region.valence), ("arousal", region.arousal)):
+            outside = (chosen[column] < (-1 if low is None else low)) | (chosen[column] > (1 if high is None else high))
+            odd.loc[chosen.index] |= outside | (region.above & (column == "valence") & (chosen[column] == low))
     counts = {name: int(flag.sum()) for name, flag in (broken | later | away | {"va_plausible": odd}).items()}
     return counts, len(pd.concat(quarantine, ignore_index=True).sort_values(["list", "line"]))
 

@@ -83,10 +83,12 @@ def test_the_tables_have_the_documented_columns_and_types_and_survive_their_file
         files.pop("profile.json").decode()
         == json.dumps(profile_of(result.kept).to_dict(), indent=2, sort_keys=True) + "\n"
     )
-    assert sorted(files) == ["dropped.parquet", "duplicates.parquet", "manifest.parquet", "quarantine.parquet"]
-    for name, table in zip(
-        sorted(files), (result.dropped, result.duplicates, result.kept, result.quarantine), strict=True
-    ):
+    assert json.loads(files.pop("suite.json")) == result.suite
+    assert json.loads(files.pop("validation.json")) == result.validation
+    names = ("dropped.parquet", "duplicates.parquet", "evidence.parquet", "manifest.parquet", "quarantine.parquet")
+    assert sorted(files) == list(names)
+    tables = (result.dropped, result.duplicates, result.evidence, result.kept, result.quarantine)
+    for name, table in zip(names, tables, strict=True):
         pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "manifest" / name), table)
 
 

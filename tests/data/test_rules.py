@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pocketaffect.data.contract.check import DROPPED_COLUMNS, DUPLICATES_COLUMNS, KEPT_COLUMNS, QUARANTINE_COLUMNS
-from pocketaffect.data.contract.evidence import PATH_PROBLEMS, Evidence, find_path_problems
-from pocketaffect.data.contract.rules import RULE_NAMES, RULES, VA_REGIONS, Suites, describe_region
+from pocketaffect.data.contract.evidence import Evidence, find_path_problems
+from pocketaffect.data.contract.rules import RULE_NAMES, RULES, STEPS, VA_REGIONS, describe_region
+from pocketaffect.data.contract.suite import Suite
 from pocketaffect.data.release.places import describe_path_problem
 from pocketaffect.labels import CLASS_MEAN_VA, EXPRESSIONS
 
@@ -61,8 +62,8 @@ def test_rule_names_are_unique_and_fit_a_32_bit_record():
 
 
 def test_rules_stand_in_the_order_of_their_steps():
-    order = list(dict.fromkeys(rule.step for rule in RULES))
-    assert [rule.step for rule in RULES] == sorted((rule.step for rule in RULES), key=order.index)
+    assert [rule.step for rule in RULES] == sorted((rule.step for rule in RULES), key=STEPS.index)
+    assert {rule.step for rule in RULES} == set(STEPS)
 
 
 def test_happiness_has_the_region_that_affectnet_printed():
@@ -132,7 +133,7 @@ PATHS = st.text(st.sampled_from("a./\\:?\0 C\n\té"), max_size=12)
 @given(st.lists(PATHS, min_size=1, max_size=40))
 def test_paths_are_judged_as_the_reader_of_files_judges_them(paths):
     found = find_path_problems(pa.array(paths, pa.large_string()))
-    assert [PATH_PROBLEMS[code] for code in found] == [describe_path_problem(path) for path in paths]
+    assert found.to_pylist() == [describe_path_problem(path) for path in paths]
 
 
 @settings(max_examples=30, deadline=None)
@@ -149,7 +150,7 @@ def test_the_overlap_is_the_share_of_the_box_that_an_image_holds(data):
     probes = make_probes(
         count, width={n: size[0] for n, size in enumerate(sizes)}, height={n: size[1] for n, size in enumerate(sizes)}
     )
-    shares = Evidence(annotations.rows, probes, has_votes=False).row_columns()["box_overlap"]
+    shares = Evidence(annotations.rows, probes, has_votes=False).table["box_overlap"]
     for share, (x, y, width, height), size in zip(shares, boxes, sizes, strict=True):
         canvas = np.zeros((200, 200), dtype=bool)
         canvas[70 : 70 + size[1], 70 : 70 + size[0]] = True
@@ -165,21 +166,21 @@ def test_equal_paths_are_found_as_pandas_finds_them(names, random):
         return
     annotations = make_annotations(*rows)
     evidence = Evidence(annotations.rows, make_probes(len(rows)), has_votes=False)
-    columns = evidence.path_columns(np.arange(len(rows)))
+    evidence.enter_path(np.arange(len(rows)))
     table = pd.DataFrame({"path": names, "split": splits})
-    assert columns["repeated"].astype(bool).tolist() == table.duplicated().tolist()
+    assert evidence.table["repeated"].astype(bool).tolist() == table.duplicated().tolist()
     held = table["path"].isin(table.loc[table["split"] == "validation", "path"]) & (table["split"] == "train")
-    assert columns["held_by_validation"].astype(bool).tolist() == held.tolist()
+    assert evidence.table["held_by_validation"].astype(bool).tolist() == held.tolist()
 
 
 def test_a_rule_that_cannot_run_is_never_taken_for_kept():
     with pytest.raises(RuntimeError, match="could not run"):
-        Suites().run("path", {"repeated": np.zeros(3)})
+        Suite().run("path", pd.DataFrame({"repeated": np.zeros(3)}))
 
 
 def test_great_expectations_gives_every_row_of_a_large_table_that_breaks_a_rule():
     broken = np.zeros(50_000, dtype=np.int8)
     broken[::3] = 1
-    found = Suites().run("path", {"repeated": broken, "held_by_validation": 1 - broken})
+    found = Suite().run("path", pd.DataFrame({"repeated": broken, "held_by_validation": 1 - broken}))
     assert found["path_unique"].tolist() == np.flatnonzero(broken).tolist()
     assert found["path_in_one_split"].tolist() == np.flatnonzero(broken == 0).tolist()

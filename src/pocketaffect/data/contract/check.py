@@ -7,12 +7,18 @@ in `rules`, what they look at in `evidence`, which rows broke them and the table
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
 from pocketaffect import paths
-from pocketaffect.data.contract.evidence import Evidence
+from pocketaffect.data.contract.duplicates import find_near_duplicates, group_duplicates
+from pocketaffect.data.contract.evidence import Evidence, Positions
 from pocketaffect.data.contract.ledger import (
     DROPPED_COLUMNS,
     DUPLICATES_COLUMNS,
@@ -32,15 +38,9 @@ from pocketaffect.files import write_atomically, write_json
 from pocketaffect.labels import EXPRESSIONS
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-    import pandas as pd
-
     from pocketaffect.data.contract.profile import Profile
     from pocketaffect.data.faces.probe import Probes
     from pocketaffect.data.release.layouts import Annotations
-
-    Positions = npt.NDArray[np.int64]
 
 __all__ = [
     "DROPPED_COLUMNS",
@@ -80,7 +80,10 @@ class ContractResult:
         dropped: `DROPPED_COLUMNS`, rows that a rule of severity drop sent away, by list and line.
         duplicates: `DUPLICATES_COLUMNS`, pairs of near-duplicates; `dropped` where row b left for it.
         counts: One for each rule.
-        drift: Against the profile, where one was given.
+        drift: Differences from the profile, where one was given.
+        evidence: The columns that the rules looked at, a row for each row that came in (without lines that are none).
+        suite: The rules as Great Expectations' suite, plain values.
+        validation: What the suite found in `evidence`, plain values.
     """
 
     kept: pd.DataFrame
@@ -89,6 +92,9 @@ class ContractResult:
     duplicates: pd.DataFrame
     counts: tuple[RuleCount, ...]
     drift: tuple[Drift, ...]
+    evidence: pd.DataFrame = field(default_factory=pd.DataFrame)
+    suite: Mapping[str, Any] = field(default_factory=dict)
+    validation: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
@@ -149,29 +155,33 @@ def check_contract(
         profile: What drift is measured from; None measures none.
         max_drift: Class share or VA mean further than this from the profile is a warning.
     """
-    import numpy as np
-
     rows, unsplit = annotations.rows, annotations.unsplit
     evidence = Evidence(rows, probes, has_votes=annotations.has_votes)
-    ledger = Ledger(len(rows))
-    ledger.apply("row", evidence.row_columns())
-    ledger.apply("path", evidence.path_columns(ledger.alive))
-    ledger.apply("label", evidence.label_columns(ledger.alive))
-
+    ledger, table = Ledger(len(rows)), evidence.table
+    evidence.enter("row", ledger.alive)
+    ledger.apply("row", table)
+    evidence.enter_path(ledger.alive)
+    ledger.apply("path", table)
+    evidence.enter("label", ledger.alive)
+    ledger.apply("label", table)
     if annotations.has_identity:
-        ledger.apply("identity", evidence.identity_columns(ledger.alive))
+        evidence.enter_identity(ledger.alive)
+        ledger.apply("identity", table)
     faces = ledger.alive
     look = near_duplicate_distance is not None and near_duplicate_distance >= 0
     pairs, distances = _find_pairs(
         probes, faces, evidence.is_validation[faces], near_duplicate_distance if look else None
     )
     if look:
-        ledger.apply("leak", evidence.leak_columns(faces, pairs, distances))
+        evidence.enter_leak(faces, pairs, distances)
+        ledger.apply("leak", table)
     pairs, distances, leaked = sort_pairs(faces[pairs], distances, evidence.is_validation, ledger.alive)
     groups = _group(ledger.alive, pairs[~leaked])
-    ledger.apply("doubt", evidence.doubt_columns(ledger.alive))
+    evidence.enter("doubt", ledger.alive)
+    ledger.apply("doubt", table)
     if look:
-        ledger.apply("twin", {"has_twin": (groups >= 0).astype(np.int8)})
+        evidence.enter("twin", ledger.alive, has_twin=groups >= 0)
+        ledger.apply("twin", table)
 
     kept = make_kept(evidence, ledger, groups)
     result = ContractResult(
@@ -181,6 +191,9 @@ def check_contract(
         duplicates=make_duplicates(rows, pairs, distances, leaked),
         counts=_count(ledger, len(unsplit)),
         drift=() if profile is None else compare_profiles(profile, profile_of(kept), max_drift=max_drift),
+        evidence=table,
+        suite=ledger.suite.to_dict(),
+        validation=ledger.suite.results_to_dict(),
     )
     if result.rows != len(rows) + len(unsplit):
         raise RuntimeError(
@@ -203,10 +216,6 @@ def _find_pairs(
     probes: Probes, faces: Positions, is_validation: npt.NDArray[np.bool_], distance: int | None
 ) -> tuple[Positions, Positions]:
     """Near-duplicates as places in `faces` [m, 2], and their distances [m]."""
-    import numpy as np
-
-    from pocketaffect.data.contract.duplicates import find_near_duplicates
-
     if distance is None:
         return np.empty((0, 2), dtype=np.int64), np.empty(0, dtype=np.int64)
     hashes = probes.face_hash if len(faces) == len(probes.face_hash) else probes.face_hash[faces]
@@ -215,16 +224,12 @@ def _find_pairs(
 
 def _group(alive: Positions, pairs: Positions) -> Positions:
     """For each row that is left the number of its group of near-duplicates, -1 for none."""
-    import numpy as np
-
-    from pocketaffect.data.contract.duplicates import group_duplicates
-
     groups: Positions = group_duplicates(len(alive), np.searchsorted(alive, pairs))
     return groups
 
 
 def write_result(result: ContractResult, target: Path) -> None:
-    """Writes the tables, the counts and the kept rows' profile into folder `target`, which appears when it is complete.
+    """Writes tables, counts, Great Expectations' files and the kept rows' profile into folder `target`, whole or not.
 
     Raises:
         PocketAffectError: The disk is full, or the place cannot be written to.
@@ -236,10 +241,13 @@ def write_result(result: ContractResult, target: Path) -> None:
             (paths.QUARANTINE_TABLE, result.quarantine),
             (paths.DROPPED_TABLE, result.dropped),
             (paths.DUPLICATES_TABLE, result.duplicates),
+            (paths.EVIDENCE_TABLE, result.evidence),
         ):
             # Preprocessing reads the manifest a row group at a time.
             table.to_parquet(draft / file.name, index=False, row_group_size=ROW_GROUP)
         write_json(draft / paths.CONTRACT_REPORT.name, result.to_dict())
+        write_json(draft / paths.CONTRACT_SUITE.name, result.suite)
+        write_json(draft / paths.CONTRACT_VALIDATION.name, result.validation)
         write_profile(draft / paths.DATA_PROFILE.name, profile_of(result.kept))
 
 

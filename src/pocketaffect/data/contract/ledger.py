@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from pocketaffect.data.contract.evidence import MAX_VALUE, Evidence
-from pocketaffect.data.contract.rules import RULE_NAMES, RULES, Rule, Severity, Step, Suites
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+
+from pocketaffect.data.contract.evidence import MAX_VALUE, Evidence, Positions
+from pocketaffect.data.contract.rules import RULE_NAMES, RULES, Rule, Severity, Step
+from pocketaffect.data.contract.suite import Suite
 from pocketaffect.data.release.rows import BOX_COLUMNS, EYE_COLUMNS
 from pocketaffect.labels import EXPRESSIONS, NO_EXPRESSION, SOFT_COLUMNS, VALENCE_AROUSAL
-
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-    import pandas as pd
-
-    Positions = npt.NDArray[np.int64]
 
 PLACE_COLUMNS: Final = ("archive", "offset", "length", "deflated")
 KEPT_COLUMNS: Final = (
@@ -49,30 +47,22 @@ class Ledger:
     """Which rules each row broke, and which rows are left."""
 
     def __init__(self, rows: int) -> None:
-        import numpy as np
-
         self.alive: Positions = np.arange(rows, dtype=np.int64)
         self.bits: npt.NDArray[np.uint32] = np.zeros(rows, dtype=np.uint32)
         """Bit i: the row broke RULES[i]."""
         self.checked: dict[str, int] = {}
         self.broken: dict[str, int] = {}
-        self._suites = Suites()
+        self.suite = Suite()
 
-    def apply(self, step: Step, columns: Mapping[str, npt.NDArray[Any]]) -> None:
+    def apply(self, step: Step, table: pd.DataFrame) -> None:
         """Runs a step's rules over the rows that are left; those that break an error or a drop rule leave."""
-        import numpy as np
-
-        for name, places in self._suites.run(step, columns).items():
-            self.bits[self.alive[places]] |= np.uint32(1 << RULE_NAMES.index(name))
-            self.checked[name], self.broken[name] = len(self.alive), len(places)
-        gone = self.bits[self.alive] & _mask("error", "drop") != 0
-        if gone.any():
-            self.alive = self.alive[~gone]
+        for name, rows in self.suite.run(step, table).items():
+            self.bits[rows] |= np.uint32(1 << RULE_NAMES.index(name))
+            self.checked[name], self.broken[name] = len(self.alive), len(rows)
+        self.alive = self.alive[self.bits[self.alive] & _mask("error", "drop") == 0]
 
     def first_rules(self, severity: Severity) -> list[tuple[Rule, Positions]]:
         """For each rule of a severity, the rows for which it is the first that they broke."""
-        import numpy as np
-
         left = self.bits & _mask(severity)
         found = []
         for place, rule in enumerate(RULES):
@@ -84,16 +74,12 @@ class Ledger:
 
 
 def _mask(*severities: Severity) -> np.uint32:
-    import numpy as np
 
     return np.uint32(sum(1 << place for place, rule in enumerate(RULES) if rule.severity in severities))
 
 
 def _name_rules(bits: npt.NDArray[np.uint32], severity: Severity, separator: str) -> pd.Series[str]:
     """The names of the rules of a severity that rows broke, joined."""
-    import numpy as np
-    import pandas as pd
-
     patterns, places = np.unique(bits & _mask(severity), return_inverse=True)
     names = [
         separator.join(rule.name for place, rule in enumerate(RULES) if int(pattern) >> place & 1)
@@ -110,9 +96,6 @@ def make_kept(evidence: Evidence, ledger: Ledger, groups: Positions) -> pd.DataF
         ledger: After its last step.
         groups: For each row that is left its group of near-duplicates, -1 for none.
     """
-    import numpy as np
-    import pandas as pd
-
     rows = evidence.rows
     order = np.argsort(evidence.is_validation[ledger.alive], kind="stable")
     chosen = ledger.alive[order]
@@ -136,10 +119,6 @@ def make_kept(evidence: Evidence, ledger: Ledger, groups: Positions) -> pd.DataF
 
 def make_sent_away(evidence: Evidence, ledger: Ledger, severity: Severity) -> pd.DataFrame:
     """The rows that left for a rule of this severity, by list and line, with the first such rule and its values."""
-    import numpy as np
-    import pandas as pd
-    import pyarrow as pa
-
     found = ledger.first_rules(severity)
     positions = np.concatenate([first for _, first in found])
     values = pa.chunked_array(
@@ -168,8 +147,6 @@ def make_sent_away(evidence: Evidence, ledger: Ledger, severity: Severity) -> pd
 
 def make_quarantine(evidence: Evidence, ledger: Ledger, unsplit: pd.DataFrame) -> pd.DataFrame:
     """Rows that broke an error's rule, and lines that are no rows: QUARANTINE_COLUMNS, by list and line."""
-    import pandas as pd
-
     table = make_sent_away(evidence, ledger, "error")
     if len(unsplit):
         lines = pd.DataFrame(
@@ -210,8 +187,6 @@ def sort_pairs(
     Returns:
         Pairs [m, 2] as row positions, their distances, and whether row b left for it.
     """
-    import numpy as np
-
     is_alive = np.zeros(len(is_validation), dtype=bool)
     is_alive[alive] = True
     across = is_validation[pairs[:, 0]] != is_validation[pairs[:, 1]]
@@ -227,9 +202,6 @@ def make_duplicates(
     rows: pd.DataFrame, pairs: Positions, distances: Positions, leaked: npt.NDArray[np.bool_]
 ) -> pd.DataFrame:
     """DUPLICATES_COLUMNS of pairs as `sort_pairs` gives them."""
-    import numpy as np
-    import pandas as pd
-
     columns: dict[str, Any] = {}
     for side, positions in (("a", pairs[:, 0]), ("b", pairs[:, 1])):
         for name in ("path", "split", *PLACE_COLUMNS):
