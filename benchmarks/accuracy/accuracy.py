@@ -108,7 +108,7 @@ def _fit_baseline(row: Row, seed: int, clone: Path, made: Path) -> tuple[Predict
 
 def _train_paper_pair(row: Row, seed: int, clone: Path, made: Path) -> tuple[Predictions, int]:
     from pocketaffect.data.shards.split import open_split
-    from pocketaffect.evaluation.predict import predict_split
+    from pocketaffect.evaluation.behaviour import predict_split
     from pocketaffect.evaluation.tables import Predictions
     from pocketaffect.models.network import load_network
     from pocketaffect.training.presets import train_paper_pair

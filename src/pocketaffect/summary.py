@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pocketaffect import paths
 from pocketaffect.config import load_params
 from pocketaffect.data.source import check_source
 from pocketaffect.errors import PocketAffectError
+from pocketaffect.evaluation.metrics import METRIC_TITLES
+
+_SHOWN: Final = ("accuracy", "macro_f1", "rmse_valence", "rmse_arousal", "ccc_valence", "ccc_arousal")
 
 
 def summarise(root: Path) -> str:
@@ -18,8 +22,6 @@ def summarise(root: Path) -> str:
     Raises:
         PocketAffectError: The pipeline has not run.
     """
-    from pocketaffect.evaluation.summary_table import summary_table
-
     params = load_params(root / "params.yaml")
     metrics = _read(root / paths.EVALUATION / "metrics.json")
     floors = _read(root / paths.EVALUATION / "floors.json")
@@ -77,3 +79,26 @@ def _describe_version(root: Path) -> str:
     if candidate is not None and candidate.version != version.version:
         said += f", NOT the {CANDIDATE}, which is version {candidate.version}: `pocketaffect register` makes it that"
     return f"{said}, sha256 {digest[:12]}…"
+
+
+def summary_table(metrics: Mapping[str, float], floors: Mapping[str, Mapping[str, float]]) -> str:
+    """The metrics that decide, beside their floor rows, as plain text.
+
+    Args:
+        metrics: Of the model.
+        floors: Floor row -> metrics, as `Evaluation.floors` or floors.json give them.
+    """
+    columns = {"model": metrics, **{name.replace("_", " "): row for name, row in floors.items()}}
+    titles = {name: METRIC_TITLES[name].replace(" ↓", "") for name in _SHOWN if name in metrics}
+    width = max(map(len, titles.values()), default=0)
+    lines = [" " * width + "".join(f"  {name:>12}" for name in columns)]
+    for name, title in titles.items():
+        lines.append(f"{title:<{width}}" + "".join(f"  {_number(row.get(name)):>12}" for row in columns.values()))
+    missing = [title for name, title in METRIC_TITLES.items() if name not in metrics]
+    if missing:
+        lines.append(f"not measured, since no validation face has the labels: {', '.join(missing)}")
+    return "\n".join(lines)
+
+
+def _number(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.3f}"

@@ -5,6 +5,7 @@ from evaluation_examples import PAPER_CONFUSION, certain, draw_rows, rows_of_con
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.evaluation.baselines import floor_rows, mean_affect_of_classes
 from pocketaffect.evaluation.evaluate import evaluate_predictions
+from pocketaffect.evaluation.metrics import EXPRESSION_METRICS, expression_metrics
 from pocketaffect.evaluation.tables import Labels, Predictions
 from pocketaffect.labels import CLASS_MEAN_VA
 
@@ -52,7 +53,7 @@ def test_floors_without_an_expression_of_their_own_claim_no_accuracy():
 
 def test_a_class_unseen_in_training_gets_the_mean_of_all():
     training = Labels(np.array([0, 1, -1, 2]), np.array([[0, 0], [1, 1], [0.5, -1], [np.nan] * 2], np.float32))
-    means = mean_affect_of_classes(training)
+    means = mean_affect_of_classes(training, np.array([0.5, 0]))
     assert means[0].tolist() == [0, 0]
     assert means[1].tolist() == [1, 1]
     np.testing.assert_allclose(means[2:], np.tile([0.5, 0], (6, 1)))
@@ -65,17 +66,22 @@ def test_an_oracle_without_a_class_falls_back_to_the_constant_on_the_same_rows()
     assert floors["oracle"]["rmse_valence"] == pytest.approx(np.sqrt(0.5**2 / 2))
 
 
-@pytest.mark.parametrize(
-    ("training", "message"),
-    [
-        (Labels(np.array([-1, -1]), np.zeros((2, 2), np.float32)), "training labels: no row has one of the eight"),
-        (Labels(np.array([0, 1]), np.full((2, 2), np.nan, np.float32)), "training labels: no row has valence"),
-    ],
-)
-def test_training_without_labels_of_a_kind_is_refused(training, message):
-    predictions, labels = draw_rows(20)
-    with pytest.raises(PocketAffectError, match=message):
-        evaluate_predictions(predictions, labels, training)
+def test_what_training_cannot_tell_has_no_floor():
+    predictions, labels = draw_rows(20, unlabelled=0)
+    no_affect = Labels(labels.expression, np.full((20, 2), np.nan, np.float32))
+    no_expression = Labels(np.full(20, -1), labels.valence_arousal)
+    classes_only = floor_rows(predictions.expression, no_affect, labels)
+    assert classes_only.keys() == {"constant"}
+    assert classes_only["constant"].keys() == EXPRESSION_METRICS.keys()
+    affect_only = floor_rows(predictions.expression, no_expression, labels)
+    assert affect_only.keys() == {"constant", "class_lookup", "oracle"}
+    assert affect_only["class_lookup"] == affect_only["constant"]
+    assert floor_rows(predictions.expression, labels, no_affect) == {"constant": expression_metrics_of_majority(labels)}
+
+
+def expression_metrics_of_majority(labels):
+    majority = np.bincount(labels.expression).argmax()
+    return expression_metrics(certain([majority] * len(labels)), labels.expression)
 
 
 def test_per_class_rows_and_confusion_follow_the_papers_matrix():

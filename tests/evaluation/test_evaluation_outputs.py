@@ -17,13 +17,14 @@ from pocketaffect.evaluation import plots
 from pocketaffect.evaluation.behaviour import compare_movement
 from pocketaffect.evaluation.evaluate import evaluate_predictions
 from pocketaffect.evaluation.intervals import bootstrap_metrics
-from pocketaffect.evaluation.outputs import write_evaluation
+from pocketaffect.evaluation.judge import write_evaluation
+from pocketaffect.evaluation.metrics import METRIC_TITLES
 from pocketaffect.evaluation.prediction_table import PredictionTable
 from pocketaffect.evaluation.report import write_report
 from pocketaffect.evaluation.slices import slice_metrics
-from pocketaffect.evaluation.summary_table import summary_table
 from pocketaffect.evaluation.tables import Labels, Predictions
 from pocketaffect.labels import EXPRESSIONS
+from pocketaffect.summary import summary_table
 
 HISTORY = [
     {"epoch": epoch, "train_loss": 2 / (epoch + 1), "val_loss": 2.2 / (epoch + 1), "val_accuracy": epoch / 10}
@@ -119,15 +120,62 @@ def test_an_absent_class_leaves_empty_fields_and_no_nan_and_what_nobody_asked_fo
     write_evaluation(evaluation, table, tmp_path)
     contempt = read_csv(tmp_path / "per_class.csv")[7]
     assert contempt["support"] == "0"
-    assert contempt["f1"] == "0.000000"
-    assert contempt["error_valence"] == ""
+    assert contempt["precision"] == contempt["recall"] == contempt["f1"] == contempt["error_valence"] == ""
+    assert evaluation.metrics["macro_f1"] == evaluation.metrics["worst_class_recall"] == 1
+    assert evaluation.absent_classes == ["contempt"]
     write_report(tmp_path / "report.html", evaluation, table)
     page = (tmp_path / "report.html").read_text()
     assert not {path.name for path in tmp_path.iterdir()} & {"intervals.json", "slices.csv", "behaviour.csv"}
-    assert "1 of 8 expressions have no face here" in page
+    assert "1 of 8 expressions have no face here and are not measured:\ncontempt." in page
     assert "<h2>Calibration</h2>" in page
     assert "<h2>Slices</h2>" not in page
     assert "nan" not in re.sub(r"<svg.*?</svg>|<style.*?</style>", "", page, flags=re.S).lower()
+
+
+@pytest.mark.parametrize(("present", "missing"), [("expression", "RMSE valence"), ("affect", "Accuracy")])
+def test_data_with_labels_for_one_task_is_judged_on_it_and_the_other_is_named(tmp_path, present, missing):
+    predictions, labels = draw_rows(60)
+    one = {
+        "expression": Labels(labels.expression, np.full((60, 2), np.nan, np.float32)),
+        "affect": Labels(np.full(60, -1), labels.valence_arousal),
+    }[present]
+    everyone = {"kind": {"all": np.ones(60, bool)}}
+    evaluation = replace(
+        evaluate_predictions(predictions, one, one),
+        intervals=bootstrap_metrics(predictions, one, resamples=100),
+        slices=slice_metrics(predictions, one, everyone),
+    )
+    table = PredictionTable(tuple(map(str, range(60))), predictions, one)
+    write_evaluation(evaluation, table, tmp_path)
+    write_report(tmp_path / "report.html", evaluation, table)
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics.keys() == evaluation.metrics.keys() < METRIC_TITLES.keys()
+    assert ("accuracy" in metrics, "ccc_valence" in metrics) == (present == "expression", present == "affect")
+    assert json.loads((tmp_path / "intervals.json").read_text()).keys() == metrics.keys() - {
+        "expected_calibration_error"
+    }
+    assert (tmp_path / "calibration.json").exists() == (tmp_path / "priors.json").exists() == (present == "expression")
+    # DVC's plots name these files: without rows they hold their columns alone.
+    columns = {
+        "confusion": "actual,predicted",
+        "reliability": "confidence,accuracy,faces",
+        "valence": "truth,prediction",
+    }
+    empty = {"expression": {"valence"}, "affect": {"confusion", "reliability"}}[present]
+    for name, header in columns.items():
+        lines = (tmp_path / f"{name}.csv").read_text().splitlines()
+        assert lines[0] == header
+        assert (len(lines) == 1) == (name in empty)
+    page = (tmp_path / "report.html").read_text()
+    (named,) = re.findall(r"Not measured, since no face has the labels: (.*)\.</p>", page)
+    assert missing in named
+    assert f'<th scope="row">{missing}' not in page
+    assert "<h2>Slices</h2>" in page
+    assert ("<h2>Calibration</h2>" in page) == (present == "expression")
+    assert "nan" not in re.sub(r"<svg.*?</svg>|<style.*?</style>", "", page, flags=re.S).lower()
+    shown = summary_table(evaluation.metrics, evaluation.floors)
+    assert missing in shown.splitlines()[-1]
+    assert not any(line.startswith(missing) for line in shown.splitlines())
 
 
 FIGURES = {

@@ -54,6 +54,13 @@ def test_a_check_holds_up_to_its_limit(check, limit, holds):
     assert (result.name, result.passed) == (check, holds)
 
 
+@pytest.mark.parametrize("check", ["min_ccc_valence", "max_drop_ccc_arousal"])
+def test_a_limit_on_what_the_labels_cannot_tell_fails_and_says_what_to_do(check):
+    (result,) = apply_policy(PromotionChecks(**{check: 0.1}), evidence())
+    assert (result.passed, result.value) == (False, "not measured")
+    assert f"promotion.checks.{check}: null" in result.remark
+
+
 def test_a_check_that_is_left_out_null_or_false_is_not_made():
     assert apply_policy(PromotionChecks(max_bytes=None, audit_passed=False), evidence()) == ()
 

@@ -1,6 +1,7 @@
-"""Behavioural checks: how far predictions move when a face is changed in ways that change no expression.
+"""What a network says of a split's faces, and how far that moves when they are changed but not their expression.
 
-After Ribeiro et al. 2020 (CheckList, invariance tests). No label is needed to see that an answer moved.
+Behavioural checks after Ribeiro et al. 2020 (CheckList, invariance tests). No label is needed to see that an answer
+moved.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
+import torch
 
-from pocketaffect.data.shards.batches import warp_face
+from pocketaffect.data.shards.batches import ordered_batches, warp_face
 from pocketaffect.data.shards.split import Split
-from pocketaffect.evaluation.predict import predict_split
 from pocketaffect.evaluation.tables import Predictions
 from pocketaffect.models.network import AffectNetwork
 
@@ -39,6 +40,18 @@ class Movement:
     probability_moved: float
     valence_moved: float
     arousal_moved: float
+
+
+def predict_split(network: AffectNetwork, split: Split, *, batch_size: int) -> Predictions:
+    """Predicts every face of `split`, in its order."""
+    network = network.eval().to(memory_format=torch.channels_last)
+    probabilities, valence_arousal = [], []
+    with torch.inference_mode():
+        for batch in ordered_batches(split, batch_size):
+            logits, affect = network(batch.images)
+            probabilities.append(logits.softmax(dim=1))
+            valence_arousal.append(affect)
+    return Predictions(torch.cat(probabilities).numpy(), torch.cat(valence_arousal).numpy())
 
 
 def measure_behaviour(network: AffectNetwork, split: Split, *, images: int, batch_size: int) -> list[Movement]:

@@ -8,17 +8,9 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from pocketaffect.errors import PocketAffectError
-from pocketaffect.evaluation.tables import (
-    FloatArray,
-    IntArray,
-    check_expression,
-    check_probabilities,
-    check_same_rows,
-    labelled_expression,
-)
+from pocketaffect.evaluation.metrics import BINS, EXPRESSION_METRICS, ExpressionRows
+from pocketaffect.evaluation.tables import FloatArray, IntArray, Labels, Predictions, check_same_rows
 
-BINS: Final = 15
 SEED: Final = 2018
 
 _TEMPERATURES: Final = (0.05, 20.0)
@@ -66,16 +58,20 @@ class Calibration:
     scaled_log_loss: float
 
 
-def measure_calibration(probabilities: FloatArray, expression: IntArray, *, seed: int = SEED) -> Calibration:
-    """Reliability, calibration error and the temperature that would mend it.
+def measure_calibration(predictions: Predictions, labels: Labels, *, seed: int = SEED) -> Calibration | None:
+    """Reliability, calibration error and the temperature that would mend it; None where no face has an expression.
 
     A temperature judged on the faces that it was fitted on would flatter: it is cross-fitted for the scaled figures,
     each half of the faces (drawn by `seed`) at the temperature of the other half.
 
     Raises:
-        PocketAffectError: No row has an expression, lengths differ or a value is impossible.
+        PocketAffectError: Lengths differ.
     """
-    scores, true = _labelled(probabilities, expression)
+    check_same_rows(predictions.probabilities, labels.expression)
+    rows = labels.has_expression
+    if not rows.any():
+        return None
+    scores, true = predictions.probabilities[rows].astype(np.float64), labels.expression[rows]
     order = np.random.default_rng(seed).permutation(len(true))
     halves = (order[::2], order[1::2])
     scaled = scores.copy()
@@ -84,79 +80,45 @@ def measure_calibration(probabilities: FloatArray, expression: IntArray, *, seed
             scaled[own] = scale(scores[own], fit_temperature(scores[other], true[other]))
     return Calibration(
         bins=reliability(scores, true),
-        error=expected_calibration_error(scores, true),
+        error=_calibration_error(scores, true),
         log_loss=_log_loss(scores, true),
         temperature=fit_temperature(scores, true),
-        scaled_error=expected_calibration_error(scaled, true),
+        scaled_error=_calibration_error(scaled, true),
         scaled_log_loss=_log_loss(scaled, true),
     )
 
 
-def expected_calibration_error(probabilities: FloatArray, expression: IntArray, bins: int = BINS) -> float:
-    r"""Expected calibration error of the likeliest class (Naeini et al. 2015; Guo et al. 2017).
-
-    .. math::
-        \mathrm{ECE} = \sum_b \frac{n_b}{n} |\mathrm{accuracy}_b - \mathrm{confidence}_b|
-
-    over bins of equal width of the top probability. 0 is perfect. It is biased upward where faces are few: at 500
-    faces in 15 bins a perfectly calibrated model shows about .05.
+def reliability(scores: FloatArray, true: IntArray) -> tuple[ReliabilityBin, ...]:
+    """Confidence and accuracy by bins of the top probability.
 
     Args:
-        probabilities: float [n, 8], rows sum to 1.
-        expression: int [n], 0..7, or `labels.NO_EXPRESSION` for rows to leave out.
-        bins: How many.
-
-    Raises:
-        PocketAffectError: No row has an expression, lengths differ or a value is impossible.
+        scores: float [n, 8], rows sum to 1.
+        true: int [n], 0..7.
     """
-    table = reliability(probabilities, expression, bins)
-    faces = sum(row.faces for row in table)
-    return sum(
-        row.faces / faces * abs(row.accuracy - row.confidence)
-        for row in table
-        if row.accuracy is not None and row.confidence is not None
-    )
-
-
-def reliability(probabilities: FloatArray, expression: IntArray, bins: int = BINS) -> tuple[ReliabilityBin, ...]:
-    """Confidence and accuracy by bins of the top probability, over the rows with an expression.
-
-    Raises:
-        PocketAffectError: As `expected_calibration_error`.
-    """
-    if bins < 1:
-        raise PocketAffectError("calibration: no bins", found=bins, allowed="1 and more")
-    scores, true = _labelled(probabilities, expression)
-    confidence = np.clip(scores.max(axis=1), 0, 1)
-    right = scores.argmax(axis=1) == true
-    edges = np.linspace(0, 1, bins + 1)
-    place = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
-    faces = np.bincount(place, minlength=bins)
-    stated = np.bincount(place, weights=confidence, minlength=bins)
-    hits = np.bincount(place, weights=right, minlength=bins)
+    (table,) = ExpressionRows(scores, true).statistics().reliability.tolist()
     return tuple(
         ReliabilityBin(
-            low=float(edges[index]),
-            high=float(edges[index + 1]),
-            faces=int(count),
-            confidence=float(stated[index] / count) if count else None,
-            accuracy=float(hits[index] / count) if count else None,
+            low=index / BINS,
+            high=(index + 1) / BINS,
+            faces=int(faces),
+            confidence=confidence / faces if faces else None,
+            accuracy=right / faces if faces else None,
         )
-        for index, count in enumerate(faces)
+        for index, (faces, confidence, right) in enumerate(table)
     )
 
 
-def fit_temperature(probabilities: FloatArray, expression: IntArray) -> float:
+def fit_temperature(scores: FloatArray, true: IntArray) -> float:
     """The temperature of least log loss, within 0.05 to 20 (Guo et al. 2017).
 
     Above 1 the model is too sure of itself, below 1 not sure enough.
 
-    Raises:
-        PocketAffectError: As `expected_calibration_error`.
+    Args:
+        scores: float [n, 8], rows sum to 1.
+        true: int [n], 0..7.
     """
     from scipy.optimize import minimize_scalar
 
-    scores, true = _labelled(probabilities, expression)
     logits = _logits(scores)
     chosen = logits[np.arange(len(true)), true]
 
@@ -182,14 +144,10 @@ def _logits(probabilities: FloatArray) -> npt.NDArray[np.float64]:
     return np.asarray(np.log(np.maximum(probabilities.astype(np.float64), _LEAST)))
 
 
+def _calibration_error(scores: FloatArray, true: IntArray) -> float:
+    return float(EXPRESSION_METRICS["expected_calibration_error"].compute(ExpressionRows(scores, true).statistics())[0])
+
+
 def _log_loss(probabilities: FloatArray, expression: IntArray) -> float:
     chosen = probabilities[np.arange(len(expression)), expression].astype(np.float64)
     return abs(float(np.log(np.maximum(chosen, _LEAST)).mean()))  # never -0.0
-
-
-def _labelled(probabilities: FloatArray, expression: IntArray) -> tuple[npt.NDArray[np.float64], IntArray]:
-    check_probabilities(probabilities)
-    check_expression(expression)
-    check_same_rows(probabilities, expression)
-    rows = labelled_expression(expression)
-    return probabilities[rows].astype(np.float64), expression[rows]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from pocketaffect.evaluation.calibration import expected_calibration_error
 from pocketaffect.evaluation.intervals import RESAMPLES, SEED, Comparison, compare_predictions
+from pocketaffect.evaluation.metrics import METRIC_TITLES
 from pocketaffect.evaluation.prediction_table import PredictionTable, match_rows
-from pocketaffect.evaluation.summary_table import METRIC_TITLES
 
 DECIMALS: Final = 6
 
@@ -21,13 +21,11 @@ class ModelComparison:
     Args:
         name: Of the model.
         metrics: Metric -> comparison; `ours` is this model, `theirs` the first.
-        calibration_error: Of this model, without an interval: resampling shifts it upward.
         same_class: Share of all faces that both give the same class.
     """
 
     name: str
     metrics: Mapping[str, Comparison]
-    calibration_error: float
     same_class: float
 
 
@@ -37,7 +35,6 @@ class ModelComparisons:
 
     Args:
         first: Name of the first.
-        first_calibration_error: Of the first.
         faces: Compared, labelled or not.
         expression_rows: Of these with an expression.
         valence_arousal_rows: Of these with valence and arousal.
@@ -46,7 +43,6 @@ class ModelComparisons:
     """
 
     first: str
-    first_calibration_error: float
     faces: int
     expression_rows: int
     valence_arousal_rows: int
@@ -72,10 +68,12 @@ class ModelComparisons:
                             "verdict": row.verdict,
                         }
                         for name, row in other.metrics.items()
+                        if math.isfinite(row.low)
                     },
-                    "expected_calibration_error": {
-                        "first": round(self.first_calibration_error, DECIMALS),
-                        "this": round(other.calibration_error, DECIMALS),
+                    **{
+                        name: {"first": round(row.theirs, DECIMALS), "this": round(row.ours, DECIMALS)}
+                        for name, row in other.metrics.items()
+                        if not math.isfinite(row.low)
                     },
                 }
                 for other in self.others
@@ -99,9 +97,6 @@ class ModelComparisons:
             for name, title in METRIC_TITLES.items():
                 if name in other.metrics:
                     lines.append(f"{title:<{width}}  {_describe(other.metrics[name])}")
-                elif name == "expected_calibration_error":
-                    first, this = self.first_calibration_error, other.calibration_error
-                    lines.append(f"{title:<{width}}  {first:6.3f}  {this:6.3f}  {this - first:+10.3f}")
         lines += [
             "",
             f"↓ less is better. Intervals of the difference: {self.resamples:,} draws of faces, the same for both.",
@@ -113,7 +108,8 @@ class ModelComparisons:
 
 def _describe(row: Comparison) -> str:
     verdict = "" if row.verdict == "undecided" else f"  {row.verdict}"
-    return f"{row.theirs:6.3f}  {row.ours:6.3f}  {row.difference:+10.3f}   {row.low:+.3f} to {row.high:+.3f}{verdict}"
+    interval = f"   {row.low:+.3f} to {row.high:+.3f}{verdict}" if math.isfinite(row.low) else ""
+    return f"{row.theirs:6.3f}  {row.ours:6.3f}  {row.difference:+10.3f}{interval}"
 
 
 def compare_models(
@@ -127,14 +123,13 @@ def compare_models(
         seed: Of the draws.
 
     Raises:
-        PocketAffectError: Other faces or labels, or a task without a labelled row.
+        PocketAffectError: Other faces or labels.
     """
     first, *others = match_rows(tables)
     first_name, *names = tables
     labels = first.labels
     return ModelComparisons(
         first=first_name,
-        first_calibration_error=expected_calibration_error(first.predictions.probabilities, labels.expression),
         faces=len(labels),
         expression_rows=int(labels.has_expression.sum()),
         valence_arousal_rows=int(labels.has_valence_arousal.sum()),
@@ -143,7 +138,6 @@ def compare_models(
             ModelComparison(
                 name,
                 compare_predictions(other.predictions, first.predictions, labels, resamples=resamples, seed=seed),
-                expected_calibration_error(other.predictions.probabilities, labels.expression),
                 float((other.predictions.expression == first.predictions.expression).mean()),
             )
             for name, other in zip(names, others, strict=True)

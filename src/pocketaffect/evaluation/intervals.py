@@ -4,12 +4,13 @@ Faces are drawn with replacement, as many as there are, again and again; the mid
 takes is its interval. Two models are compared on the same draws: what makes a draw easy for both cancels out, which
 is why a difference can be certain where the intervals of the two overlap.
 
-A task's metrics are taken over the faces that are labelled for it, and these are drawn. A class that a draw leaves
-out counts as `metrics` says of an absent class. Nothing here needs torch.
+A task's metrics are taken over the faces that are labelled for it, and these are drawn; a task without a labelled
+face has none. A class that a draw leaves out counts as `metrics` says of an absent class. Nothing here needs torch.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -18,9 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.evaluation.resampled import ExpressionResampler, ValenceArousalResampler
-from pocketaffect.evaluation.summary_table import less_is_better
-from pocketaffect.evaluation.tables import Labels, Predictions, check_same_rows, labelled_affect, labelled_expression
+from pocketaffect.evaluation.metrics import AffectRows, ExpressionRows, defined, less_is_better
+from pocketaffect.evaluation.tables import Labels, Predictions, check_same_rows
 
 RESAMPLES: Final = 1000
 SEED: Final = 2018
@@ -29,6 +29,8 @@ COVERAGE: Final = 0.95
 _BLOCK: Final = 64
 _BLOCK_CELLS: Final = 1 << 24
 """Draws at a time: few enough for the processor's cache, and for memory where there are millions of faces."""
+
+_NORMAL_QUANTILE: Final = 1.959963984540054
 
 Values = dict[str, npt.NDArray[np.float64]]
 
@@ -39,7 +41,7 @@ class Interval:
 
     Args:
         value: Over the faces as they are.
-        low: The resampled values' 2.5 % quantile.
+        low: The resampled values' 2.5 % quantile; NaN where the metric is not resampled.
         high: Their 97.5 % quantile.
     """
 
@@ -57,7 +59,7 @@ class Comparison:
         ours: Of the first model.
         theirs: Of the second.
         difference: `ours - theirs`.
-        low: The resampled differences' 2.5 % quantile.
+        low: The resampled differences' 2.5 % quantile; NaN where the metric has no interval.
         high: Their 97.5 % quantile.
     """
 
@@ -70,8 +72,8 @@ class Comparison:
 
     @property
     def verdict(self) -> Literal["better", "worse", "undecided"]:
-        """What the interval says of the first model; undecided where it holds 0."""
-        if self.low <= 0 <= self.high:
+        """What the interval says of the first model; undecided where it holds 0, or where there is none."""
+        if not (self.low > 0 or self.high < 0):
             return "undecided"
         return "better" if (self.difference > 0) != less_is_better(self.metric) else "worse"
 
@@ -79,7 +81,7 @@ class Comparison:
 def bootstrap_metrics(
     predictions: Predictions, labels: Labels, *, resamples: int = RESAMPLES, seed: int = SEED
 ) -> dict[str, Interval]:
-    """Every metric of `metrics`, with its percentile interval.
+    """Every metric that the labels allow and the bootstrap resamples, with its percentile interval.
 
     Args:
         predictions: Of n faces.
@@ -88,10 +90,10 @@ def bootstrap_metrics(
         seed: Of the draws. The same seed gives the same intervals.
 
     Raises:
-        PocketAffectError: Lengths differ, a task has no labelled row, or there are fewer than 2 resamples.
+        PocketAffectError: Lengths differ, or there are fewer than 2 resamples.
     """
     (measured,), (resampled,) = _resample([predictions], labels, resamples, seed)
-    return {name: Interval(measured[name], *_bounds(values)) for name, values in resampled.items()}
+    return {name: Interval(measured[name], *_bounds(values)) for name, values in resampled.items() if name in measured}
 
 
 def compare_predictions(
@@ -107,20 +109,21 @@ def compare_predictions(
         seed: Of the draws.
 
     Raises:
-        PocketAffectError: Lengths differ, a task has no labelled row, or there are fewer than 2 resamples.
+        PocketAffectError: Lengths differ, or there are fewer than 2 resamples.
     """
     (first, second), (drawn_first, drawn_second) = _resample([ours, theirs], labels, resamples, seed)
+    differences = {name: values - drawn_second[name] for name, values in drawn_first.items()}
     return {
-        name: Comparison(
-            name, first[name], second[name], first[name] - second[name], *_bounds(values - drawn_second[name])
-        )
-        for name, values in drawn_first.items()
+        name: Comparison(name, ours, second[name], ours - second[name], *_bounds(differences.get(name)))
+        for name, ours in first.items()
     }
 
 
-def _bounds(values: npt.NDArray[np.float64]) -> tuple[float, float]:
+def _bounds(values: npt.NDArray[np.float64] | None) -> tuple[float, float]:
+    """Quantiles over the draws that leave something to measure."""
     tail = (1 - COVERAGE) / 2
-    low, high = np.quantile(values, (tail, 1 - tail)).tolist()
+    known = np.empty(0) if values is None else values[np.isfinite(values)]
+    low, high = np.quantile(known, (tail, 1 - tail)).tolist() if len(known) else (math.nan, math.nan)
     return low, high
 
 
@@ -132,23 +135,25 @@ def _resample(
         raise PocketAffectError("intervals: too few resamples", found=resamples, allowed="2 and more; 1000 is usual")
     for predictions in models:
         check_same_rows(predictions.probabilities, labels.expression)
-    expressed, felt = labelled_expression(labels.expression), labelled_affect(labels.valence_arousal)
-    tasks: list[Sequence[ExpressionResampler | ValenceArousalResampler]] = [
-        [ExpressionResampler(model.probabilities[expressed], labels.expression[expressed]) for model in models],
-        [ValenceArousalResampler(model.valence_arousal[felt], labels.valence_arousal[felt]) for model in models],
+    expressed, felt = labels.has_expression, labels.has_valence_arousal
+    tasks: list[Sequence[ExpressionRows | AffectRows]] = [
+        [ExpressionRows(model.probabilities[expressed], labels.expression[expressed]) for model in models],
+        [AffectRows(model.valence_arousal[felt], labels.valence_arousal[felt]) for model in models],
     ]
     measured: list[dict[str, float]] = [{} for _ in models]
     resampled: list[Values] = [{} for _ in models]
-    for stream, (resamplers, rows) in enumerate(zip(tasks, (expressed.sum(), felt.sum()), strict=True)):
+    for stream, (of_models, labelled) in enumerate(zip(tasks, (expressed, felt), strict=True)):
+        rows = int(labelled.sum())
+        if not rows:
+            continue
         # A stream for each task: what one task draws does not depend on how many faces the other has.
         blocks: list[list[Values]] = [[] for _ in models]
-        for counts in _draw_counts(int(rows), resamples, np.random.default_rng([seed, stream])):
-            for resampler, found in zip(resamplers, blocks, strict=True):
-                found.append(resampler.metrics(counts))
-        for resampler, found, values, drawn in zip(resamplers, blocks, measured, resampled, strict=True):
-            once = resampler.metrics(np.ones((int(rows), 1), np.float32))
-            values |= {name: float(value[0]) for name, value in once.items()}
-            drawn |= {name: np.concatenate([block[name] for block in found]) for name in once}
+        for counts in _draw_counts(rows, resamples, np.random.default_rng([seed, stream])):
+            for one, found in zip(of_models, blocks, strict=True):
+                found.append(one.metrics(counts))
+        for one, found, values, drawn in zip(of_models, blocks, measured, resampled, strict=True):
+            values |= defined(one.metrics())
+            drawn |= {name: np.concatenate([block[name] for block in found]) for name in found[0]}
     return measured, resampled
 
 
@@ -161,3 +166,11 @@ def _draw_counts(rows: int, resamples: int, generator: np.random.Generator) -> I
         drawn *= width
         drawn += np.arange(width)[:, None]
         yield np.bincount(drawn.ravel(), minlength=rows * width).reshape(rows, width).astype(np.float32)
+
+
+def wilson_interval(hits: int, rows: int) -> tuple[float, float]:
+    """The 95 % interval of a share, without continuity correction (Wilson 1927)."""
+    square = _NORMAL_QUANTILE**2
+    centre = (hits + square / 2) / (rows + square)
+    reach = _NORMAL_QUANTILE / (rows + square) * math.sqrt(hits * (rows - hits) / max(rows, 1) + square / 4)
+    return max(0.0, centre - reach), min(1.0, centre + reach)

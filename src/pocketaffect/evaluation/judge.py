@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from pocketaffect.data.shards.split import open_split
-from pocketaffect.evaluation.behaviour import measure_behaviour
-from pocketaffect.evaluation.evaluate import evaluate_predictions
+from pocketaffect.evaluation.behaviour import measure_behaviour, predict_split
+from pocketaffect.evaluation.evaluate import DECIMALS, Evaluation, evaluate_predictions
 from pocketaffect.evaluation.intervals import bootstrap_metrics
-from pocketaffect.evaluation.outputs import write_evaluation
-from pocketaffect.evaluation.predict import predict_split
-from pocketaffect.evaluation.prediction_table import PredictionTable
+from pocketaffect.evaluation.prediction_table import PREDICTIONS_FILE, PredictionTable, write_predictions
 from pocketaffect.evaluation.report import write_report
 from pocketaffect.evaluation.slices import read_groups, slice_metrics
 from pocketaffect.evaluation.tables import Labels
-from pocketaffect.files import write_atomically
+from pocketaffect.files import write_atomically, write_json
+from pocketaffect.labels import EXPRESSIONS, NO_EXPRESSION, VALENCE_AROUSAL
 from pocketaffect.models.network import load_network
 
 
@@ -34,7 +37,7 @@ def judge_network(
         behaviour_images: Faces that the behavioural checks change, at most.
 
     Raises:
-        PocketAffectError: No model or no shards, or a task has no labelled row.
+        PocketAffectError: No model or no shards.
     """
     network = load_network(model)
     train, validation = open_split(shards, "train"), open_split(shards, "validation")
@@ -60,3 +63,61 @@ def judge_network(
         write_report(
             draft / "report.html", evaluation, table, history=history, best_epoch=int(best["epoch"]), facts=facts
         )
+
+
+def write_evaluation(evaluation: Evaluation, table: PredictionTable, folder: Path) -> None:
+    """Writes an evaluation into a folder, byte for byte the same for the same input.
+
+    Files:
+        metrics.json: flat, for `dvc metrics`.
+        floors.json: floor row -> metric -> value; counts.json: rows judged; intervals.json: metric -> value, low, high;
+        calibration.json; priors.json: shares of the expressions, metrics with training's undone.
+        per_class.csv, slices.csv, behaviour.csv: one row per expression, slice and change.
+            What the evaluation does not have gets no file; the tables for plots are always there.
+        confusion.csv: columns actual, predicted (class names), one row per labelled face, for DVC's
+            `confusion_normalized` template, which normalises over its y field: y must be `actual`.
+        reliability.csv: columns confidence, accuracy, faces; a row for each bin that has a face.
+        valence.csv, arousal.csv: columns truth, prediction, for DVC's `scatter` template.
+        predictions.parquet: see `prediction_table.write_predictions`.
+
+    Args:
+        evaluation: Of `evaluate_predictions`.
+        table: What was judged.
+        folder: Made where it is missing.
+
+    Raises:
+        PocketAffectError: The disk is full or the folder cannot be written to.
+    """
+    predictions, labels = table.predictions, table.labels
+    content = evaluation.to_dict()
+    confusion = (
+        (EXPRESSIONS[true], EXPRESSIONS[predicted])
+        for true, predicted in zip(labels.expression, predictions.expression, strict=True)
+        if true != NO_EXPRESSION
+    )
+    bins = [row for row in (content["calibration"] or {"bins": ()})["bins"] if row["faces"]]
+    columns = ("confidence", "accuracy", "faces")
+    named = ("metrics", "floors", "counts", "intervals", "calibration", "priors")
+    tables = ("per_class", "slices", "behaviour")
+    for name in named:
+        if content[name] or name == "metrics":
+            write_json(folder / f"{name}.json", content[name])
+    for name in tables:
+        if content[name]:
+            _write_csv(folder / f"{name}.csv", list(content[name][0]), [list(row.values()) for row in content[name]])
+    _write_csv(folder / "confusion.csv", ["actual", "predicted"], confusion)
+    _write_csv(folder / "reliability.csv", columns, ([row[name] for name in columns] for row in bins))
+    rows = labels.has_valence_arousal
+    for index, dimension in enumerate(VALENCE_AROUSAL):
+        pairs = np.stack([labels.valence_arousal[rows, index], predictions.valence_arousal[rows, index]], axis=1)
+        _write_csv(folder / f"{dimension}.csv", ["truth", "prediction"], pairs.tolist())
+    write_predictions(folder / PREDICTIONS_FILE, table)
+
+
+def _write_csv(file: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Rows with fixed-point floats; None is an empty field."""
+    with write_atomically(file) as draft, draft.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(columns)
+        for row in rows:
+            writer.writerow(f"{value:.{DECIMALS}f}" if isinstance(value, float) else value for value in row)

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from pocketaffect.evaluation.calibration import Calibration
-    from pocketaffect.evaluation.evaluate import ClassRow, Evaluation
+    from pocketaffect.evaluation.evaluate import Evaluation
+    from pocketaffect.evaluation.slices import ClassRow
 
 MODEL: Final = BLUE
 OTHER: Final = ORANGE
@@ -103,9 +104,11 @@ def draw_affect_scatter(predictions: Predictions, labels: Labels, evaluation: Ev
     for index, (axis, dimension) in enumerate(zip(axes, VALENCE_AROUSAL, strict=True)):
         truth, guess = labels.valence_arousal[rows, index], predictions.valence_arousal[rows, index]
         axis.plot([-1, 1], [-1, 1], color=INK, linewidth=1, label="prediction = truth", zorder=3)
-        axis.axhline(
-            evaluation.training_mean[index], color=OTHER, linewidth=1, linestyle="--", label="constant floor", zorder=3
-        )
+        floor = ""
+        if evaluation.training_mean is not None:
+            mean, label = evaluation.training_mean[index], "constant floor"
+            axis.axhline(mean, color=OTHER, linewidth=1, linestyle="--", label=label, zorder=3)
+            floor = f" (floor {evaluation.floors['constant'][f'rmse_{dimension}']:.3f})"
         alpha = float(np.clip(600 / max(len(truth), 1), 0.12, 0.6))
         axis.scatter(
             truth, guess, s=9, color=MODEL, alpha=alpha, linewidths=0, rasterized=True, label="a face", zorder=2
@@ -113,9 +116,8 @@ def draw_affect_scatter(predictions: Predictions, labels: Labels, evaluation: Ev
         axis.set(xlim=(-1.05, 1.05), ylim=(-1.05, 1.05), aspect="equal", xlabel=f"true {dimension}")
         axis.set_ylabel(f"predicted {dimension}")
         axis.grid(visible=True)
-        floor = evaluation.floors["constant"][f"rmse_{dimension}"]
         rmse, ccc = evaluation.metrics[f"rmse_{dimension}"], evaluation.metrics[f"ccc_{dimension}"]
-        axis.set_title(f"{_title(dimension)}: RMSE {rmse:.3f} (floor {floor:.3f}), CCC {ccc:.3f}", fontsize=8.5)
+        axis.set_title(f"{_title(dimension)}: RMSE {rmse:.3f}{floor}, CCC {ccc:.3f}", fontsize=8.5)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="lower center", ncols=3)
     return figure
 
@@ -126,7 +128,7 @@ def draw_class_bars(per_class: Sequence[ClassRow]) -> Figure:
     figure, (axis,) = make_axes(1, 1, (8.2, 3.4), margins=(0.45, 0.1, 0.45, 0.5))
     place = np.arange(len(per_class))
     for offset, (name, colour) in enumerate((("precision", MODEL), ("recall", OTHER), ("f1", FLOOR))):
-        values = [getattr(row, name) for row in per_class]
+        values = [getattr(row, name) or 0.0 for row in per_class]
         label = "F1" if name == "f1" else name
         axis.bar(place + (offset - 1) * 0.27, values, width=0.25, color=colour, label=label)
     axis.set_xticks(place, [f"{row.name}\nn = {row.support}" for row in per_class])

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pocketaffect.evaluation.calibration import expected_calibration_error
 from pocketaffect.evaluation.metrics import expression_metrics
 from pocketaffect.evaluation.tables import FloatArray, Labels, Predictions, check_probabilities
 from pocketaffect.labels import EXPRESSIONS
@@ -38,40 +37,39 @@ class PriorShift:
 
     Args:
         shares: One row per expression.
-        adjusted: The metrics of `expression_metrics` and expected_calibration_error after
-            `adjust_to_uniform_prior`, to stand beside those of the model as it is.
+        adjusted: The metrics of `expression_metrics` after `adjust_to_uniform_prior`, to stand beside those of the
+            model as it is.
     """
 
     shares: tuple[ClassShare, ...]
     adjusted: dict[str, float]
 
 
-def measure_prior_shift(predictions: Predictions, labels: Labels, training: Labels) -> PriorShift:
-    """Shares, and metrics with logit adjustment.
+def measure_prior_shift(predictions: Predictions, labels: Labels, training: Labels) -> PriorShift | None:
+    """Shares, and metrics with logit adjustment; None where either split has no face with an expression.
 
     A network whose loss weighted the classes to balance was told a uniform prior already: the adjustment then goes
     too far, and the figures show by how much.
 
     Raises:
-        PocketAffectError: Lengths differ, or no row has an expression.
+        PocketAffectError: Lengths differ.
     """
+    if not (labels.has_expression.any() and training.has_expression.any()):
+        return None
     counts = np.bincount(training.expression[training.has_expression], minlength=len(EXPRESSIONS))
     rows = labels.has_expression
     adjusted = adjust_to_uniform_prior(predictions.probabilities, counts)
     shares = zip(
         EXPRESSIONS,
-        (counts / max(counts.sum(), 1)).tolist(),
-        (np.bincount(labels.expression[rows], minlength=len(EXPRESSIONS)) / max(rows.sum(), 1)).tolist(),
+        (counts / counts.sum()).tolist(),
+        (np.bincount(labels.expression[rows], minlength=len(EXPRESSIONS)) / rows.sum()).tolist(),
         predictions.probabilities[rows].mean(0, dtype=np.float64).tolist(),
         adjusted[rows].mean(0).tolist(),
         strict=True,
     )
     return PriorShift(
         shares=tuple(ClassShare(*row) for row in shares),
-        adjusted={
-            **expression_metrics(adjusted, labels.expression),
-            "expected_calibration_error": expected_calibration_error(adjusted, labels.expression),
-        },
+        adjusted=expression_metrics(adjusted, labels.expression),
     )
 
 

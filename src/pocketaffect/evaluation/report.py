@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from pocketaffect.evaluation.baselines import FLOOR_TITLES
+from pocketaffect.evaluation.baselines import FLOOR_TITLES, PAPER_METRICS, PAPER_SOURCE
 from pocketaffect.evaluation.evaluate import Evaluation
-from pocketaffect.evaluation.outputs import replace_files
-from pocketaffect.evaluation.paper import PAPER_METRICS, PAPER_SOURCE
+from pocketaffect.evaluation.metrics import METRIC_TITLES
 from pocketaffect.evaluation.plots import (
     draw_affect_scatter,
     draw_class_bars,
@@ -19,8 +18,8 @@ from pocketaffect.evaluation.plots import (
 )
 from pocketaffect.evaluation.prediction_table import PredictionTable
 from pocketaffect.evaluation.slices import FEW_FACES
-from pocketaffect.evaluation.summary_table import METRIC_TITLES, format_number
-from pocketaffect.figures import inline_svg, render_svg
+from pocketaffect.figures import inline_svg, page_template, render_svg
+from pocketaffect.files import write_atomically
 
 ADJUSTED_METRICS: Final = (
     "accuracy",
@@ -58,16 +57,18 @@ def write_report(
     Raises:
         PocketAffectError: The history has no epoch numbers.
     """
-    from pocketaffect.figures import page_template
-
-    figures = [
-        ("Confusion matrix", render_svg(draw_confusion(evaluation.confusion))),
-        ("Per expression", render_svg(draw_class_bars(evaluation.per_class))),
-        ("Valence and arousal", render_svg(draw_affect_scatter(table.predictions, table.labels, evaluation))),
-    ]
+    figures = []
+    if evaluation.calibration:
+        figures.append(("Confusion matrix", render_svg(draw_confusion(evaluation.confusion))))
+        figures.append(("Per expression", render_svg(draw_class_bars(evaluation.per_class))))
+    if table.labels.has_valence_arousal.any():
+        scatter = draw_affect_scatter(table.predictions, table.labels, evaluation)
+        figures.append(("Valence and arousal", render_svg(scatter)))
     if history:
         figures.append(("Training", render_svg(draw_training_curves(history, best_epoch))))
-    reliability = inline_svg(render_svg(draw_reliability(evaluation.calibration)), "r")
+    reliability = (
+        inline_svg(render_svg(draw_reliability(evaluation.calibration)), "r") if evaluation.calibration else ""
+    )
     template = page_template("evaluation/report.html.jinja", {"number": format_number, "percent": format_percent})
     page = template.render(
         title=title,
@@ -82,7 +83,13 @@ def write_report(
         reliability=reliability,
         figures=[(name, inline_svg(svg, f"f{index}")) for index, (name, svg) in enumerate(figures)],
     )
-    replace_files(path.parent, {path.name: page.encode()})
+    with write_atomically(path) as draft:
+        draft.write_bytes(page.encode())
+
+
+def format_number(value: float | None) -> str:
+    """Three digits after the point; "n/a" where the metric has no value."""
+    return "n/a" if value is None else f"{value:.3f}"
 
 
 def format_percent(value: float | None) -> str:

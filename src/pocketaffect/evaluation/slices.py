@@ -1,9 +1,8 @@
-"""Metrics over parts of the faces: by the list they came from, by the size of the face, by the contract's warnings."""
+"""Metrics over parts of the faces: by expression, source list, size of the face and the contract's warnings."""
 
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pocketaffect.data.shards.split import INDEX_FILE
-from pocketaffect.evaluation.metrics import valence_arousal_metrics
+from pocketaffect.evaluation.intervals import wilson_interval
+from pocketaffect.evaluation.metrics import ExpressionRows, valence_arousal_metrics
 from pocketaffect.evaluation.tables import Labels, Predictions, check_same_rows
 from pocketaffect.labels import EXPRESSIONS
 
@@ -24,10 +24,33 @@ SIDE_EDGES: Final = (48, 96, 192, 384)
 """Pixels of the face box's shorter side; fixed, so that reports on different data can be compared."""
 
 _SHOWN: Final = ("rmse_valence", "rmse_arousal", "ccc_valence", "ccc_arousal")
-_NORMAL_QUANTILE: Final = 1.959964
 
 Groups = Mapping[str, Mapping[str, npt.NDArray[np.bool_]]]
 """Kind of slice -> name -> which faces, bool [n]. A face may lie in none or several of a kind."""
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """One expression's row of the per-class table.
+
+    Args:
+        name: The expression.
+        support: Rows whose label it is.
+        precision: Share of the rows predicted as it that are it; 0 where none is predicted. None, as the next two,
+            where it has no row.
+        recall: Share of its rows predicted as it.
+        f1: Their harmonic mean; 0 where both are 0.
+        error_valence: Mean absolute error of valence over its rows that have one; None without any.
+        error_arousal: The same of arousal.
+    """
+
+    name: str
+    support: int
+    precision: float | None
+    recall: float | None
+    f1: float | None
+    error_valence: float | None
+    error_arousal: float | None
 
 
 @dataclass(frozen=True)
@@ -67,6 +90,22 @@ class Slice:
     def few(self) -> bool:
         """Whether there are too few faces to conclude from."""
         return min(self.faces, self.expression_rows or self.faces) < FEW_FACES
+
+
+def class_rows(predictions: Predictions, labels: Labels) -> tuple[ClassRow, ...]:
+    """A row for each expression."""
+    known = labels.has_expression
+    sums = ExpressionRows(predictions.probabilities[known], labels.expression[known]).statistics()
+    precision = sums.hits[0] / np.maximum(sums.predicted[0], 1)
+    error = np.abs(predictions.valence_arousal.astype(np.float64) - labels.valence_arousal)
+    table = []
+    for index, name in enumerate(EXPRESSIONS):
+        support = int(sums.true[0, index])
+        figures = (precision[index], sums.recall[0, index], sums.f1[0, index]) if support else (None, None, None)
+        rows = (labels.expression == index) & labels.has_valence_arousal
+        affect = error[rows].mean(0) if rows.any() else (None, None)
+        table.append(ClassRow(name, support, *(None if one is None else float(one) for one in (*figures, *affect))))
+    return tuple(table)
 
 
 def read_groups(shards: Path, split: str) -> Groups:
@@ -128,17 +167,7 @@ def _slice(
         hits = int((predictions.expression[rows] == labels.expression[rows]).sum())
         accuracy, (low, high) = hits / count, wilson_interval(hits, count)
         expected = float(recall[labels.expression[rows]].mean())
-    affect: dict[str, float] = {}
-    if (mask & labels.has_valence_arousal).any():
-        affect = valence_arousal_metrics(predictions.valence_arousal[mask], labels.valence_arousal[mask])
+    affect = valence_arousal_metrics(predictions.valence_arousal[mask], labels.valence_arousal[mask])
     return Slice(
         kind, name, int(mask.sum()), count, accuracy, low, high, expected, *(affect.get(metric) for metric in _SHOWN)
     )
-
-
-def wilson_interval(hits: int, rows: int) -> tuple[float, float]:
-    """The 95 % interval of a share, without continuity correction (Wilson 1927)."""
-    square = _NORMAL_QUANTILE**2
-    centre = (hits + square / 2) / (rows + square)
-    reach = _NORMAL_QUANTILE / (rows + square) * math.sqrt(hits * (rows - hits) / rows + square / 4)
-    return max(0.0, centre - reach), min(1.0, centre + reach)

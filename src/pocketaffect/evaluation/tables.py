@@ -80,35 +80,6 @@ class Labels:
         return np.asarray(~np.isnan(self.valence_arousal[:, 0]))
 
 
-def labelled_expression(expression: IntArray) -> npt.NDArray[np.bool_]:
-    """Rows with one of the eight expressions, bool [n].
-
-    Raises:
-        PocketAffectError: There is none.
-    """
-    return _some("expression labels: no row has one of the eight expressions", expression != NO_EXPRESSION)
-
-
-def labelled_affect(valence_arousal: FloatArray) -> npt.NDArray[np.bool_]:
-    """Rows with valence and arousal, bool [n].
-
-    Raises:
-        PocketAffectError: There is none.
-    """
-    return _some("valence and arousal labels: no row has them", ~np.isnan(valence_arousal[:, 0]))
-
-
-def _some(problem: str, labelled: npt.ArrayLike) -> npt.NDArray[np.bool_]:
-    labelled = np.asarray(labelled)
-    if not labelled.any():
-        raise PocketAffectError(
-            problem,
-            found=f"{len(labelled)} row(s) without",
-            todo="look at the validation split that the validate stage reports",
-        )
-    return labelled
-
-
 def check_probabilities(probabilities: FloatArray) -> None:
     """Refuses anything but n distributions over the eight expressions."""
     _check_shape("probabilities", probabilities, len(EXPRESSIONS))

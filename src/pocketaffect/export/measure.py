@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from pocketaffect.errors import PocketAffectError
+from pocketaffect.evaluation.metrics import AffectRows, ExpressionRows
 from pocketaffect.export.describe import PROBABILITIES, PROBABILITIES_BY_NAME, VALENCE_AROUSAL_OUTPUT
 from pocketaffect.export.verdict import Difference, Quality
 from pocketaffect.labels import EXPRESSIONS
@@ -135,17 +136,11 @@ def compare(ours: Predictions, theirs: Predictions) -> Difference:
 
 
 def score(predictions: Predictions, faces: Faces) -> Quality:
-    """Metrics over the labelled faces; a class without any counts 0 in the balanced accuracy, as in `evaluation`."""
+    """Metrics over the labelled faces, as in `evaluation`."""
     known, rated = faces.has_expression, faces.has_valence_arousal
-    expression = faces.expression[known]
-    right = predictions.probabilities.argmax(axis=1)[known] == expression
-    counts = np.bincount(expression, minlength=len(EXPRESSIONS))
-    recalls = np.bincount(expression, right, len(EXPRESSIONS)) / np.maximum(counts, 1)
-    error = predictions.valence_arousal[rated].astype(np.float64) - faces.valence_arousal[rated]
-    rmse = np.sqrt(np.square(error).mean(axis=0))
-    return Quality(
-        accuracy=float(right.mean()),
-        balanced_accuracy=float(recalls.mean()),
-        valence_rmse=float(rmse[0]),
-        arousal_rmse=float(rmse[1]),
-    )
+    found = {
+        **ExpressionRows(predictions.probabilities[known], faces.expression[known]).metrics(),
+        **AffectRows(predictions.valence_arousal[rated], faces.valence_arousal[rated]).metrics(),
+    }
+    names = ("accuracy", "balanced_accuracy", "rmse_valence", "rmse_arousal")
+    return Quality(*(float(found[name][0]) for name in names))

@@ -18,7 +18,7 @@ from pocketaffect.app.study.protocol import PROBABILITY_COLUMNS, PROMPTS
 from pocketaffect.app.study.store import EXPORT_COLUMNS
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.evaluation.intervals import COVERAGE, RESAMPLES, SEED
-from pocketaffect.evaluation.resampled import CLASSES, ExpressionResampler, ValenceArousalResampler
+from pocketaffect.evaluation.metrics import CLASSES, AffectRows, ExpressionRows
 from pocketaffect.labels import VALENCE_AROUSAL
 
 Floats = npt.NDArray[np.float64]
@@ -108,8 +108,8 @@ def analyse(rows: Sequence[Sequence[str | int | float]], *, seed: int = SEED) ->
             found=f"{len(rows)} row(s) of happy and sad",
         )
     expected = classed.expected.to_numpy()
-    expressions = ExpressionResampler(classed[list(PROBABILITY_COLUMNS)].to_numpy(np.float64), expected)
-    felt = ValenceArousalResampler(_affect(table, ""), _affect(table, "annotated_"))
+    expressions = ExpressionRows(classed[list(PROBABILITY_COLUMNS)].to_numpy(np.float64), expected)
+    felt = AffectRows(_affect(table, ""), _affect(table, "annotated_"))
     confusion = np.zeros((CLASSES, CLASSES), np.int64)
     np.add.at(confusion, (expected, classed.predicted.to_numpy()), 1)
     return StudyAnalysis(

@@ -12,6 +12,7 @@ from pocketaffect.evaluation.intervals import Comparison, Interval
 from pocketaffect.git import ask_git
 
 AUDITS_THAT_PASS: Final = ("bit-identical", "equal within tolerance")
+NOT_MEASURED: Final = "not measured"
 FIRST: Final = "no champion yet: nothing to compare with"
 
 
@@ -113,6 +114,8 @@ def _check_limit(name: str, limit: float, evidence: Evidence) -> CheckResult:
         return CheckResult(name, f"{evidence.package_bytes:,}", shown, evidence.package_bytes <= limit)
     if isinstance(evidence.metrics, str):
         return CheckResult(name, "unknown", shown, False, evidence.metrics)
+    if metric not in evidence.metrics:
+        return CheckResult(name, NOT_MEASURED, shown, False, _advise(name))
     one = evidence.metrics[metric]
     holds = one.value <= limit if kind == "max" else one.value >= limit
     remark = "" if one.low != one.low else f"95 % interval {one.low:.3f} to {one.high:.3f}"
@@ -126,12 +129,19 @@ def _check_drop(name: str, limit: float, evidence: Evidence) -> CheckResult:
         return CheckResult(name, "-", shown, None, FIRST)
     if isinstance(evidence.comparisons, str):
         return CheckResult(name, "unknown", shown, False, evidence.comparisons)
-    one = evidence.comparisons[name.removeprefix("max_drop_")]
+    metric = name.removeprefix("max_drop_")
+    if metric not in evidence.comparisons:
+        return CheckResult(name, NOT_MEASURED, shown, False, _advise(name))
+    one = evidence.comparisons[metric]
     remark = f"{one.ours:.4f} against the champion's {one.theirs:.4f}"
     remark += f"; {evidence.remark}" if evidence.remark else ""
     return CheckResult(
         name, f"{one.difference:+.4f} ({one.low:+.4f} to {one.high:+.4f})", shown, one.low >= -limit, remark
     )
+
+
+def _advise(name: str) -> str:
+    return f"no validation face has the labels; promotion.checks.{name}: null asks for no such figure"
 
 
 def _check_fact(name: str, evidence: Evidence) -> CheckResult:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,15 +16,14 @@ from typing import Any, Final
 import numpy as np
 
 from pocketaffect.data.shards.split import open_split, read_summary
-from pocketaffect.evaluation.calibration import expected_calibration_error
-from pocketaffect.evaluation.intervals import Interval, bootstrap_metrics
+from pocketaffect.evaluation.intervals import Interval, bootstrap_metrics, wilson_interval
+from pocketaffect.evaluation.metrics import measure
 from pocketaffect.evaluation.prediction_table import PredictionTable
-from pocketaffect.labels import EXPRESSIONS
+from pocketaffect.evaluation.slices import class_rows
 
-ECE: Final = "ece"
 DIGITS: Final = 6
-Z: Final = 1.959963984540054
-"""The normal distribution's 97.5 % quantile."""
+_NAMES: Final = {"expected_calibration_error": "ece"}
+"""Names that the registry has for metrics."""
 
 
 def hash_validation(shards: Path) -> str:
@@ -38,10 +38,12 @@ def hash_validation(shards: Path) -> str:
 
 
 def measure_predictions(table: PredictionTable, *, resamples: int, seed: int) -> dict[str, Interval]:
-    """Every metric with its 95 % interval; `ece` without one, since resampling shifts it upward."""
-    metrics = bootstrap_metrics(table.predictions, table.labels, resamples=resamples, seed=seed)
-    error = expected_calibration_error(table.predictions.probabilities, table.labels.expression)
-    return {**metrics, ECE: Interval(error, float("nan"), float("nan"))}
+    """Every metric that the labels allow, with its 95 % interval; `ece` without one."""
+    intervals = bootstrap_metrics(table.predictions, table.labels, resamples=resamples, seed=seed)
+    return {
+        _NAMES.get(name, name): intervals.get(name, Interval(value, math.nan, math.nan))
+        for name, value in measure(table.predictions, table.labels).items()
+    }
 
 
 @dataclass(frozen=True)
@@ -57,26 +59,13 @@ class ClassScores:
 
 
 def measure_classes(table: PredictionTable) -> tuple[ClassScores, ...]:
-    """A row for each expression; a class without faces or predictions scores 0."""
-    known = table.labels.has_expression
-    true, predicted = table.labels.expression[known], table.predictions.expression[known]
+    """A row for each expression that has a face."""
     rows = []
-    for index, name in enumerate(EXPRESSIONS):
-        faces, named = int((true == index).sum()), int((predicted == index).sum())
-        hits = int(((true == index) & (predicted == index)).sum())
-        low, high = _wilson(hits, faces)
-        rows.append(ClassScores(name, faces, hits / named if named else 0.0, hits / faces if faces else 0.0, low, high))
+    for row in class_rows(table.predictions, table.labels):
+        if row.precision is not None and row.recall is not None:
+            interval = wilson_interval(round(row.recall * row.support), row.support)
+            rows.append(ClassScores(row.name, row.support, row.precision, row.recall, *interval))
     return tuple(rows)
-
-
-def _wilson(hits: int, faces: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share (Wilson 1927); scipy's import would cost more than the whole stage's rest."""
-    if not faces:
-        return 0.0, 1.0
-    share, square = hits / faces, Z**2 / faces
-    middle = (share + square / 2) / (1 + square)
-    reach = Z / (1 + square) * (share * (1 - share) / faces + square / (4 * faces)) ** 0.5
-    return max(middle - reach, 0.0), min(middle + reach, 1.0)
 
 
 def to_json(metrics: Mapping[str, Interval], classes: Sequence[ClassScores], table: PredictionTable) -> dict[str, Any]:
