@@ -8,7 +8,7 @@ import re
 import subprocess
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from pocketaffect import paths
@@ -21,6 +21,26 @@ NO_COMMIT: Final = "no commit"
 NONE: Final = "none"
 
 MAX_TAG: Final = 2000
+
+
+_TAGS: Final = {
+    "commit": "git.commit",
+    "dirty": "git.dirty",
+    "dirty_paths": "git.dirty_paths",
+    "data_md5": "data.md5",
+    "data_source": "data.source",
+    "dvc_lock_sha256": "dvc_lock.sha256",
+    "params_sha256": "params.sha256",
+    "requirements_sha256": "requirements.sha256",
+    "package_version": "version.pocketaffect",
+    "python_version": "version.python",
+    "torch_version": "version.torch",
+    "coremltools_version": "version.coremltools",
+    "platform": "machine.platform",
+    "cpu": "machine.cpu",
+    "processor": "machine.processor",
+    "gpu": "machine.gpu",
+}
 
 
 @dataclass(frozen=True)
@@ -47,30 +67,19 @@ class Lineage:
     """Instruction set that PyTorch would use here unless told otherwise, such as AVX512."""
     processor: str = NONE
     """Its model, such as "Intel(R) Xeon(R) Processor": libraries choose their kernels by the maker, too."""
+    gpu: str = NONE
+    """Name of the first GPU that PyTorch sees, used or not."""
 
     def to_tags(self) -> dict[str, str]:
         """The lineage as MLflow tags; the commit also under the name that MLflow's pages show."""
-        paths = ", ".join(self.dirty_paths)
-        tags = {
-            "git.commit": self.commit,
-            "git.dirty": str(self.dirty).lower(),
-            "git.dirty_paths": paths if len(paths) <= MAX_TAG else paths[: MAX_TAG - 1] + "…",
-            "data.md5": self.data_md5,
-            "data.source": self.data_source,
-            "dvc_lock.sha256": self.dvc_lock_sha256,
-            "params.sha256": self.params_sha256,
-            "requirements.sha256": self.requirements_sha256,
-            "version.pocketaffect": self.package_version,
-            "version.python": self.python_version,
-            "version.torch": self.torch_version,
-            "version.coremltools": self.coremltools_version,
-            "machine.platform": self.platform,
-            "machine.cpu": self.cpu,
-            "machine.processor": self.processor,
+        changed = ", ".join(self.dirty_paths)
+        shown = {
+            "dirty": str(self.dirty).lower(),
+            "dirty_paths": changed if len(changed) <= MAX_TAG else changed[: MAX_TAG - 1] + "…",
         }
-        if self.commit not in (NO_GIT, NO_COMMIT):
-            tags["mlflow.source.git.commit"] = self.commit
-        return tags
+        tags = {tag: shown.get(name, getattr(self, name)) for name, tag in _TAGS.items()}
+        known = self.commit not in (NO_GIT, NO_COMMIT)
+        return tags | ({"mlflow.source.git.commit": self.commit} if known else {})
 
 
 def collect_lineage(root: Path) -> Lineage:
@@ -104,6 +113,7 @@ def collect_lineage(root: Path) -> Lineage:
         platform=f"{platform.system()} {platform.machine()}",
         cpu=_cpu_capability(),
         processor=_processor(),
+        gpu=_gpu(),
     )
 
 
@@ -131,8 +141,7 @@ def _read_git(root: Path, *, pipeline_outputs: frozenset[str]) -> tuple[str, tup
 
 def _is_written(path: str, written: set[str]) -> bool:
     """Whether the path is one of the pipeline's outputs or lies in one."""
-    parts = path.split("/")
-    return any("/".join(parts[:depth]) in written for depth in range(1, len(parts) + 1))
+    return any(str(place) in written for place in (PurePosixPath(path), *PurePosixPath(path).parents))
 
 
 def _sha256(path: Path) -> str:
@@ -148,22 +157,24 @@ def _version(distribution: str) -> str:
 
 def _processor() -> str:
     """The processor's model as the system names it."""
-    listed = Path("/proc/cpuinfo")
+    listed, found = Path("/proc/cpuinfo"), None
     if listed.is_file():
-        found = re.search(
-            r"^model name\s*:\s*(.+)$", listed.read_text(encoding="utf-8", errors="replace"), re.MULTILINE
-        )
-        return found[1].strip() if found else platform.processor() or NONE
-    if platform.system() == "Darwin":
+        text = listed.read_text(encoding="utf-8", errors="replace")
+        found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    elif platform.system() == "Darwin":
         with contextlib.suppress(OSError):
-            done = subprocess.run(
-                ["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True, check=False
-            )
-            return done.stdout.strip() or NONE
-    return platform.processor() or NONE
+            command = ["sysctl", "-n", "machdep.cpu.brand_string"]
+            found = re.match("(.+)", subprocess.run(command, capture_output=True, text=True, check=False).stdout)
+    return found[1].strip() if found else platform.processor() or NONE
 
 
 def _cpu_capability() -> str:
     import torch
 
     return str(torch.backends.cpu.get_cpu_capability())
+
+
+def _gpu() -> str:
+    import torch
+
+    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else NONE
