@@ -21,7 +21,7 @@ from pocketaffect.training.callbacks import is_stale
 from pocketaffect.training.finite import require_finite
 from pocketaffect.training.fit import Run, build_trainer, prepare_run, train_network
 from pocketaffect.training.objective import Losses
-from pocketaffect.training.scores import find_best
+from pocketaffect.training.scores import find_best, score_epoch
 
 DISTILL = TRAIN["distill"]
 
@@ -139,6 +139,20 @@ def test_a_training_without_progress_ends_early_and_stays_ended_when_it_is_resum
     assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
 
 
+def test_an_epochs_score_is_of_the_tasks_that_validation_has_labels_for():
+    rng = torch.Generator().manual_seed(0)
+    logits, guess = torch.randn(40, 8, generator=rng), torch.randn(40, 2, generator=rng)
+    expression, truth = torch.arange(40) % 8, (guess + torch.randn(40, 2, generator=rng)).clamp(-1, 1)
+    both = score_epoch(logits, guess, expression, truth)
+    no_affect = score_epoch(logits, guess, expression, torch.full((40, 2), torch.nan))
+    no_expression = score_epoch(logits, guess, torch.full((40,), -1), truth)
+    assert no_affect["score"] == no_affect["balanced_accuracy"] == both["balanced_accuracy"]
+    assert no_expression["score"] == (both["ccc_valence"] + both["ccc_arousal"]) / 2
+    assert both["score"] == (no_affect["score"] + no_expression["score"]) / 2
+    assert no_affect.keys() & no_expression.keys() == {"score"}
+    assert no_affect.keys() | no_expression.keys() == both.keys()
+
+
 def test_the_best_epoch_is_the_first_that_none_is_better_than():
     rows = [
         {"score": 0.2, "accuracy": 0.5, "validation_loss": 2.0},
@@ -146,6 +160,8 @@ def test_the_best_epoch_is_the_first_that_none_is_better_than():
         {"score": 0.4, "accuracy": 0.5, "validation_loss": 3.0},
     ]
     assert [find_best(rows, select) for select in ("score", "accuracy", "loss")] == [1, 0, 1]
+    with pytest.raises(PocketAffectError, match=r"train\.select accuracy.*\n.*score or loss"):
+        find_best([{"score": 0.1}], "accuracy")
     assert not is_stale(rows, "score", 0)
     assert not is_stale([], "score", 1)
     assert is_stale(rows, "accuracy", 2)

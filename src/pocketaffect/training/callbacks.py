@@ -20,12 +20,12 @@ class EpochLines(Callback):
         if not trainer.is_global_zero:
             return
         row = pl_module.history[-1]
-        logger.info(
-            "epoch %d/%d: loss %.3f, accuracy %.3f, CCC %.3f / %.3f",
-            trainer.current_epoch + 1,
-            trainer.max_epochs,
-            *(row[name] for name in ("train_loss", "accuracy", "ccc_valence", "ccc_arousal")),
-        )
+        parts = [f"loss {row['train_loss']:.3f}"]
+        if "accuracy" in row:
+            parts.append(f"accuracy {row['accuracy']:.3f}")
+        if "ccc_valence" in row:
+            parts.append(f"CCC {row['ccc_valence']:.3f} / {row['ccc_arousal']:.3f}")
+        logger.info("epoch %d/%d: %s", trainer.current_epoch + 1, trainer.max_epochs, ", ".join(parts))
 
 
 class StopEarly(Callback):
