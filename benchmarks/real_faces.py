@@ -4,7 +4,7 @@
 
 clones this repository's HEAD into a scratch folder, points the clone at PATH (a folder in AffectNet's CSV layout),
 runs `dvc repro` there, executes the shipped package over the validation split, fits the baseline on the same
-shards, and prints one table. benchmarks/README.md holds the last result.
+shards, and prints one table. benchmarks/LABBOOK.md holds the results.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
 Lists in AffectNet's CSV layout are made up (136 landmark numbers a row, one row in a hundred with a fault, one in five
 hundred a near-duplicate) and read by `layouts.read_annotations`; no image is opened: what probing finds is made up too.
 Each size and each way runs in a fresh process. Peak memory is the whole process's, reading included. The two ways must
-find the same rows, or the benchmark fails. benchmarks/README.md holds the last result.
+find the same rows, or the benchmark fails. benchmarks/LABBOOK.md holds the results.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 
 The first part's trials take no time and the second's train a small network on drawn colours, one thread each. Beside
 the second stands what a second bare process adds on this machine, training the same network without any sweep: two
-threads of one core are not two cores. Needs no data. benchmarks/README.md holds the last result.
+threads of one core are not two cores. Needs no data. benchmarks/LABBOOK.md holds the results.
 """
 
 from __future__ import annotations
