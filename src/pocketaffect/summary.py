@@ -12,6 +12,7 @@ from pocketaffect.config import load_params
 from pocketaffect.data.source import check_source
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.evaluation.metrics import METRIC_TITLES
+from pocketaffect.tables import render_table
 
 _SHOWN: Final = ("accuracy", "macro_f1", "rmse_valence", "rmse_arousal", "ccc_valence", "ccc_arousal")
 
@@ -50,8 +51,7 @@ def summarise(root: Path) -> str:
         ("your data", "pocketaffect data use PATH && dvc repro"),
     ]
     lines = ["", summary_table(metrics, floors), ""]
-    lines += [f"{name:<10}{text}" for name, text in facts]
-    lines += ["", *(f"{name:<10}{text}" for name, text in following), ""]
+    lines += [render_table([*facts, ("", ""), *following], "l"), ""]
     return "\n".join(lines)
 
 
@@ -90,10 +90,9 @@ def summary_table(metrics: Mapping[str, float], floors: Mapping[str, Mapping[str
     """
     columns = {"model": metrics, **{name.replace("_", " "): row for name, row in floors.items()}}
     titles = {name: METRIC_TITLES[name].replace(" ↓", "") for name in _SHOWN if name in metrics}
-    width = max(map(len, titles.values()), default=0)
-    lines = [" " * width + "".join(f"  {name:>12}" for name in columns)]
-    for name, title in titles.items():
-        lines.append(f"{title:<{width}}" + "".join(f"  {_number(row.get(name)):>12}" for row in columns.values()))
+    rows = [["", *columns]]
+    rows += [[title, *(_number(row.get(name)) for row in columns.values())] for name, title in titles.items()]
+    lines = [render_table(rows, "lr")]
     missing = [title for name, title in METRIC_TITLES.items() if name not in metrics]
     if missing:
         lines.append(f"not measured, since no validation face has the labels: {', '.join(missing)}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pocketaffect.figures import page_template
 from pocketaffect.files import write_atomically, write_json
+from pocketaffect.tables import render_table
 
 if TYPE_CHECKING:
     from pocketaffect.registry.store.store import Store
@@ -164,17 +165,19 @@ class Audit:
     def to_text(self) -> str:
         """For the terminal."""
         lines = [f"{self.model_name} version {self.version}: {self.verdict.value}", f"  {self.reason}"]
+        rows = []
         for stage in self.stages:
-            took = f"{stage.seconds:6.0f} s" if stage.seconds is not None else " " * 8
+            took = f"{stage.seconds:.0f} s" if stage.seconds is not None else ""
             state = "identical" if stage.identical else f"{len(stage.files)} file(s) differ"
-            lines.append(f"  {stage.stage:<12}{took}  {state}")
-            lines += [f"  {'':<22}{file.path}: {file.detail}" for file in stage.files[:3]]
-            lines += [f"  {'':<22}recorded otherwise: {text}" for text in stage.inputs]
-        lines += [f"  {'ok' if check.passed else 'x':<3}{check.name}: {check.detail}" for check in self.checks]
+            rows.append((f"  {stage.stage}", took, state))
+            rows += [("", "", f"{file.path}: {file.detail}") for file in stage.files[:3]]
+            rows += [("", "", f"recorded otherwise: {text}") for text in stage.inputs]
+        checks = [("  ok" if check.passed else "  x", f"{check.name}: {check.detail}") for check in self.checks]
+        lines += [render_table(table, align) for table, align in ((rows, "lrl"), (checks, "l")) if table]
         changed = [metric for metric in self.metrics if metric.difference][:5]
         lines += [f"  {metric.name}: {metric.recorded:.6g} recorded, {metric.found:.6g} now" for metric in changed]
         lines += [f"  {note}" for note in self.notes]
-        return "\n".join([*lines, f"  {'do:':<9}{self.todo}"] if self.todo else lines)
+        return "\n".join([*lines, f"  do: {self.todo}"] if self.todo else lines)
 
 
 def write_html(audit: Audit, target: Path) -> None:

@@ -45,11 +45,12 @@ def status() -> None:
     from pocketaffect.config import load_params
     from pocketaffect.sweep.command import look_at_sweep
     from pocketaffect.sweep.table import draw_table
+    from pocketaffect.tables import WIDE
 
     params = load_params()
     seen = look_at_sweep(params)
     click.echo(seen.study.study_name)
-    Console(width=None if sys.stdout.isatty() else 200).print(draw_table(seen.rows, params.sweep, last=None))
+    Console(width=None if sys.stdout.isatty() else WIDE).print(draw_table(seen.rows, params.sweep, last=None))
     for change in seen.changes:
         click.echo(f"since then: {change}", err=True)
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 from pocketaffect.evaluation.intervals import RESAMPLES, SEED, Comparison, compare_predictions
 from pocketaffect.evaluation.metrics import METRIC_TITLES
 from pocketaffect.evaluation.prediction_table import PredictionTable, match_rows
+from pocketaffect.tables import render_table
 
 DECIMALS: Final = 6
 
@@ -87,16 +88,18 @@ class ModelComparisons:
             f"{self.valence_arousal_rows:,} with valence and arousal",
             f"first: {self.first}",
         ]
-        width = max(len(title) for title in METRIC_TITLES.values())
         for other in self.others:
+            rows = [("", "first", "this", "difference", "95 % interval", "")]
+            rows += [
+                (title, *_describe(other.metrics[name]))
+                for name, title in METRIC_TITLES.items()
+                if name in other.metrics
+            ]
             lines += [
                 "",
                 f"{other.name}, against the first (the same class for {other.same_class:.1%} of the faces)",
-                f"{'':<{width}}   first    this  difference   95 % interval",
+                render_table(rows, "lrrrll"),
             ]
-            for name, title in METRIC_TITLES.items():
-                if name in other.metrics:
-                    lines.append(f"{title:<{width}}  {_describe(other.metrics[name])}")
         lines += [
             "",
             f"↓ less is better. Intervals of the difference: {self.resamples:,} draws of faces, the same for both.",
@@ -106,10 +109,10 @@ class ModelComparisons:
         return "\n".join(lines)
 
 
-def _describe(row: Comparison) -> str:
-    verdict = "" if row.verdict == "undecided" else f"  {row.verdict}"
-    interval = f"   {row.low:+.3f} to {row.high:+.3f}{verdict}" if math.isfinite(row.low) else ""
-    return f"{row.theirs:6.3f}  {row.ours:6.3f}  {row.difference:+10.3f}{interval}"
+def _describe(row: Comparison) -> tuple[str, str, str, str, str]:
+    verdict = "" if row.verdict == "undecided" else row.verdict
+    interval = f"{row.low:+.3f} to {row.high:+.3f}" if math.isfinite(row.low) else ""
+    return f"{row.theirs:.3f}", f"{row.ours:.3f}", f"{row.difference:+.3f}", interval, verdict
 
 
 def compare_models(

@@ -11,6 +11,7 @@ from torch import nn
 from pocketaffect.models.catalogue import CATALOGUE, Design
 from pocketaffect.models.network import AffectNetwork, NetworkSpec, count_macs, count_parameters
 from pocketaffect.models.reparameterize import reparameterize
+from pocketaffect.tables import render_table
 
 WIDTHS: Final = (0.25, 0.5, 1.0)
 
@@ -89,16 +90,8 @@ def render_models(rows: Sequence[ModelRow], further: Mapping[str, Sequence[objec
         ]
         for number, row in enumerate(rows)
     ]
-    left = {0, len(header) - 1}
-    lengths = [max(len(line[column]) for line in (header, *table)) for column in range(len(header))]
-    lines = [
-        "  ".join(
-            cell.ljust(length) if column in left else cell.rjust(length)
-            for column, (cell, length) in enumerate(zip(line, lengths, strict=True))
-        ).rstrip()
-        for line in (header, *table)
-    ]
-    return "\n".join([*lines, "", *_origins(rows)])
+    align = "l" + "r" * (len(header) - 2) + "l"
+    return "\n".join([render_table([header, *table], align), "", *_origins(rows)])
 
 
 def _measure(design: Design, spec: NetworkSpec) -> ModelRow:

@@ -19,6 +19,7 @@ from pocketaffect.app.music.genres import GENRES
 from pocketaffect.app.music.tables import BrokenRow, Problem, read_table
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.files import write_atomically
+from pocketaffect.tables import render_table
 
 CURATED: Final = Path(__file__).parent / "catalogue.csv"
 COLUMNS: Final = ("id", "title", "artist", "year", "genres", "valence", "energy", "mode", "estimated")
@@ -211,7 +212,11 @@ def describe_catalogue(catalogue: Catalogue) -> str:
     valence, energy = np.array([track.valence for track in tracks]), np.array([track.energy for track in tracks])
     years = sorted(track.year for track in tracks if track.year is not None)
     thirds, _, _ = np.histogram2d(energy, valence, bins=3, range=((0, 1), (0, 1)))
-    rows = zip(("calm", "steady", "lively"), thirds.astype(int).tolist(), strict=True)
+    levels = zip(("calm", "steady", "lively"), thirds.astype(int).tolist(), strict=True)
+    table: list[tuple[str, ...]] = [("tracks", "dark", "mellow", "bright", "(thirds of valence and energy)")]
+    table += reversed([(level, *(f"{count:,}" for count in cells), "") for level, cells in levels])
+    genres = [(name, "   ".join(f"{genre} {counts[genre]:,}" for genre in named)) for name, named in GENRES.items()]
+    genres.append(("other", f"{sum(not track.genres for track in tracks):,} tracks without a genre"))
     lines = [
         f"{catalogue.source}: {len(catalogue):,} tracks by {len({track.artist for track in tracks}):,} artists",
         f"years: {f'{years[0]} to {years[-1]}' if years else 'none given'}",
@@ -219,14 +224,9 @@ def describe_catalogue(catalogue: Catalogue) -> str:
         f"   mode known: {sum(track.mode is not None for track in tracks):,}"
         f"   values estimated: {sum(track.estimated for track in tracks):,}",
         "",
-        f"{'tracks':<10}{'dark':>8}{'mellow':>8}{'bright':>8}   (thirds of valence and energy)",
-        *reversed([f"{name:<10}" + "".join(f"{count:>8,}" for count in cells) for name, cells in rows]),
+        render_table(table, "lrrrl"),
         "",
-        *(
-            f"{expression:<10}" + "   ".join(f"{genre} {counts[genre]:,}" for genre in genres)
-            for expression, genres in GENRES.items()
-        ),
-        f"{'other':<10}{sum(not track.genres for track in tracks):,} tracks without a genre",
+        render_table(genres, "l"),
     ]
     return "\n".join([*lines, *describe_problems(catalogue.problems)])
 

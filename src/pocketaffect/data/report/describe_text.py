@@ -7,6 +7,7 @@ from typing import Final
 from pocketaffect.data.release.votes import VoteCounts
 from pocketaffect.data.report.describe import CLASSES, Description
 from pocketaffect.labels import EXPRESSIONS, VALENCE_AROUSAL
+from pocketaffect.tables import render_table
 
 LAYOUT_NAMES: Final = {"csv": "AffectNet's CSV release", "npy8": "AffectNet's 8-label release (npy)"}
 
@@ -42,8 +43,7 @@ def _render_facts(description: Description) -> list[str]:
     facts.append(("soft labels", _tell_votes(description.votes)))
     identity = sorted({item.summary.identity for item in description.lists} - {""})
     facts.append(("identity", f"column {', '.join(identity)}" if identity else "no column says who is pictured"))
-    width = max(len(name) for name, _ in facts)
-    return [description.root, *(f"  {name:<{width}}  {fact}" for name, fact in facts)]
+    return [description.root, render_table([(f"  {name}", fact) for name, fact in facts], "l")]
 
 
 def _render_counts(description: Description) -> list[str]:
@@ -67,7 +67,7 @@ def _render_counts(description: Description) -> list[str]:
             for count, other, counts in zip(found, expected, official, strict=True)
         ]
         body.append([name, *(cell for pair in cells for cell in pair)])
-    return _align(head + body)
+    return [render_table(head + body, "lr")]
 
 
 def _render_va(description: Description) -> list[str]:
@@ -80,7 +80,7 @@ def _render_va(description: Description) -> list[str]:
         ]
         shown = ["" if value is None else f"{value:.2f}" for value in values]
         table.append([item.summary.name, f"{item.without_va:.1%}", *shown])
-    return _align(table)
+    return [render_table(table, "lr")]
 
 
 def _render_given(description: Description) -> list[str]:
@@ -88,18 +88,7 @@ def _render_given(description: Description) -> list[str]:
     for item in description.lists:
         shares = (item.with_box / item.summary.rows, item.with_landmarks / item.summary.rows)
         table.append([item.summary.name, *(f"{share:.1%}" for share in shares)])
-    return _align(table)
-
-
-def _align(table: list[list[str]]) -> list[str]:
-    """Lines of a table: the first column to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    return [
-        "  ".join(
-            [f"{row[0]:<{widths[0]}}", *(f"{cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True))]
-        ).rstrip()
-        for row in table
-    ]
+    return [render_table(table, "lr")]
 
 
 def _tell_bytes(count: int) -> str:

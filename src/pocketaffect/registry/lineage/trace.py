@@ -23,6 +23,7 @@ from pocketaffect.registry.store.versions import (
     package_path,
     search_versions,
 )
+from pocketaffect.tables import render_table
 
 _SHOWN_TAGS: Final = {
     "git.commit": "commit",
@@ -82,8 +83,7 @@ class Trace:
             rows += [("  run", self.version.run_id), ("  package sha256", self.version.digest)]
             rows += [(f"  {shown}", tags[tag]) for tag, shown in _SHOWN_TAGS.items() if tags.get(tag)]
             rows += [(f"  {section}", text) for section, text in self.settings]
-        width = max(len(name) for name, _ in rows)
-        lines = [self.title, *(f"{name:<{width}}  {value}".rstrip() for name, value in rows)]
+        lines = [self.title, render_table(rows, "l")]
         return "\n".join([*lines, *(f"DISAGREE  {one}" for one in self.disagreements)])
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,6 +10,7 @@ from pocketaffect.registry.promotion.policy import AUDITS_THAT_PASS
 from pocketaffect.registry.promotion.promote import VERDICT_TAG, look
 from pocketaffect.registry.store.store import Store
 from pocketaffect.registry.store.versions import RegisteredVersion, list_versions
+from pocketaffect.tables import render_table
 
 SCORES: Final = {
     "package_bytes": "bytes",
@@ -19,6 +19,7 @@ SCORES: Final = {
     "ccc_arousal": "CCC A",
 }
 """Metrics of the list; of the shipped file where it was measured, else of the network."""
+_ALIGN: Final = "ll" + "r" * len(SCORES) + "l"
 
 
 @dataclass(frozen=True)
@@ -44,11 +45,11 @@ class Overview:
             return f"{self.model_name}: no versions yet; `dvc repro` registers the first"
         rows: list[tuple[str, ...]] = [("version", "alias", *SCORES.values(), "commit", "audit", "verdict", "package")]
         rows += [_version_row(listed) for listed in reversed(self.versions)]
-        lines = [self.model_name, *_table(rows), ""]
+        lines = [self.model_name, render_table(rows, _ALIGN), ""]
         if self.log.entries:
             history: list[tuple[str, ...]] = [("champion", "instead of", "when", "who", "why")]
             history += [_entry_row(entry) for entry in reversed(self.log.entries)]
-            lines += _table(history)
+            lines.append(render_table(history, "l"))
         else:
             lines.append("no champion yet: `pocketaffect promote`")
         if self.remark:
@@ -89,8 +90,3 @@ def _entry_row(entry: LogEntry) -> tuple[str, ...]:
     before = "-" if entry.before is None else str(entry.before)
     policy = f" ({entry.policy})" if entry.policy else ""
     return (str(entry.after), before, entry.when[:19].replace("T", " "), entry.who, kind + entry.why + policy)
-
-
-def _table(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

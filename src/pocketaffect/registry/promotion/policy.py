@@ -10,6 +10,7 @@ from typing import Final
 from pocketaffect.config import PARAMS_FILE, PromotionChecks, PromotionParams
 from pocketaffect.evaluation.intervals import Comparison, Interval
 from pocketaffect.git import ask_git
+from pocketaffect.tables import render_table
 
 AUDITS_THAT_PASS: Final = ("bit-identical", "equal within tolerance")
 NOT_MEASURED: Final = "not measured"
@@ -100,11 +101,7 @@ def render_checks(results: Sequence[CheckResult]) -> str:
     marks = {True: "ok", False: "FAILED", None: "-"}
     rows = [("", "check", "found", "limit", "")]
     rows += [(marks[one.passed], one.name, one.value, one.limit, one.remark) for one in results]
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    return "\n".join(
-        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[4]]).rstrip()
-        for row in rows
-    )
+    return render_table(rows, "l")
 
 
 def _check_limit(name: str, limit: float, evidence: Evidence) -> CheckResult:
