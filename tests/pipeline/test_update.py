@@ -78,9 +78,8 @@ def updated(tmp_path_factory) -> RepositoryCopy:
     for name in run(copy, "git", "ls-files", "-z").split("\0"):
         if name and name not in USERS_OWN:
             (folder / name).unlink()
-    here = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True
-    ).stdout
+    listed = ("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+    here = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for name in filter(None, here.split("\0")):
         if name not in USERS_OWN and (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)

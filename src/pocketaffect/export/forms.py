@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -23,6 +22,7 @@ from pocketaffect.export.measure import (
 from pocketaffect.export.twin import load_twin
 from pocketaffect.export.verdict import Check, Difference, Form
 from pocketaffect.export.verify import convention_checks, parity_checks
+from pocketaffect.files import hash_file
 from pocketaffect.labels import EXPRESSIONS
 from pocketaffect.mlpackage.package import package_bytes, package_digest, read_metadata, read_spec
 
@@ -97,7 +97,7 @@ def verify_twin(
         Check("twin: agreement with the package", difference.agreement, limits.min_agreement, ">="),
         *convention_checks("twin: metadata", twin.metadata),
     )
-    return Form("twin", file.stat().st_size, hashlib.sha256(file.read_bytes()).hexdigest(), difference, checks)
+    return Form("twin", file.stat().st_size, hash_file(file), difference, checks)
 
 
 def _rounded(difference: Difference) -> Difference:

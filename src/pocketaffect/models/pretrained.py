@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Final
 import torch
 
 from pocketaffect.errors import PocketAffectError
+from pocketaffect.files import hash_file
 from pocketaffect.models.catalogue import CATALOGUE, HUB, find_design
 from pocketaffect.models.network import AffectNetwork
 from pocketaffect.models.phone import PhoneBackbone
@@ -67,7 +67,7 @@ def load_pretrained(network: AffectNetwork, source: str | Path) -> PretrainedWei
     kept = {key: tensor for key, tensor in given.items() if not key.startswith(CLASSIFIERS)}
     _refuse_other_network(file, kept, expected, network.spec.architecture)
     backbone.model.load_state_dict({**expected, **kept})  # older files lack the batch counters, which stay as they are
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    digest = hash_file(file)
     return PretrainedWeights(origin, digest, licence, matched=len(kept), dropped=len(given) - len(kept))
 
 

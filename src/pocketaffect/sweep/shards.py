@@ -15,6 +15,7 @@ from pocketaffect.config import Params
 from pocketaffect.data.shards.split import SUMMARY_FILE, read_summary
 from pocketaffect.data.shards.write import write_shards
 from pocketaffect.errors import PocketAffectError
+from pocketaffect.files import hash_file
 from pocketaffect.provenance.code import hash_code
 
 logger = logging.getLogger(__name__)
@@ -83,7 +84,7 @@ def _pipeline_shards(root: Path, size: int) -> Path:
 
 def _fingerprint(params: Params, root: Path) -> str:
     content = {
-        "manifest": hashlib.sha256((root / paths.MANIFEST_TABLE).read_bytes()).hexdigest(),
+        "manifest": hash_file(root / paths.MANIFEST_TABLE),
         "preprocess": params.preprocess.model_dump(include={"image_size", "margin", "align", "shard_images"}),
         "sources": hash_code(write_shards.__module__),
     }

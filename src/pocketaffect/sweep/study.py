@@ -17,6 +17,7 @@ from pocketaffect import paths
 from pocketaffect.config import Params
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.export.size_table import FORMS
+from pocketaffect.files import hash_file
 from pocketaffect.provenance.code import hash_code
 from pocketaffect.registry.lineage.model_file import digest_file
 from pocketaffect.registry.store.runs import flatten
@@ -88,7 +89,7 @@ def ask_question(params: Params, root: Path = Path()) -> Question:
     for section in SECTIONS:
         fixed |= flatten(content[section], f"{section}.")
     settings |= {key: value for key, value in fixed.items() if key not in space and key not in ADOPTED | PLACES}
-    settings["data"] = hashlib.sha256(manifest.read_bytes()).hexdigest()[:16]
+    settings["data"] = hash_file(manifest)[:16]
     for _, network in list_networks(params, searched=True):
         there = (root / network).exists()  # if not, the training will say so
         settings[f"content of {network}"] = digest_file(root / network)[:16] if there else "missing"

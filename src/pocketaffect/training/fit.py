@@ -20,7 +20,7 @@ from pytorch_lightning.strategies import Strategy
 
 from pocketaffect.config import ModelParams, TrainParams
 from pocketaffect.data.shards.split import Split, open_split, read_summary
-from pocketaffect.files import write_atomically, write_json
+from pocketaffect.files import hash_file, write_atomically, write_json
 from pocketaffect.models.network import WEIGHTS_FILE, AffectNetwork, NetworkSpec, count_parameters, save_network
 from pocketaffect.models.pretrained import PretrainedWeights, load_pretrained
 from pocketaffect.paths import TRAINING_TIME
@@ -100,7 +100,7 @@ def train_network(
         save_network(run.network, draft, pretrained=run.pretrained)
         write_history(module.history, draft / HISTORY_FILE)
     ended = time.time()
-    weights = hashlib.sha256((target / WEIGHTS_FILE).read_bytes()).hexdigest()
+    weights = hash_file(target / WEIGHTS_FILE)
     noted = {"weights_sha256": weights, "began": ended - timer.time_elapsed("train"), "ended": ended}
     write_json(work / TRAINING_TIME.name, noted)
     shutil.rmtree(checkpoints)  # a repeated training of the same inputs is a new training, not a look at the old one

@@ -10,7 +10,6 @@ held within [-1, 1] (not in training), and rows without one of the two labels ar
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +19,7 @@ from pydantic import ValidationError
 
 from pocketaffect.config import ModelParams, TrainParams, describe_problems
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.files import write_json
+from pocketaffect.files import hash_file, write_json
 from pocketaffect.models.network import SPEC_FILE, WEIGHTS_FILE
 from pocketaffect.training.fit import prepare_run, train_network
 
@@ -190,4 +189,4 @@ def _train_once(
 
 
 def _hash_files(folder: Path) -> dict[str, str]:
-    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in (SPEC_FILE, WEIGHTS_FILE)}
+    return {name: hash_file(folder / name) for name in (SPEC_FILE, WEIGHTS_FILE)}

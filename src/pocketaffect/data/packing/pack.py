@@ -25,7 +25,7 @@ from pocketaffect.data.release.archives import scan_archive
 from pocketaffect.data.release.folder import DataFolder
 from pocketaffect.data.release.places import read_place
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.files import write_atomically, write_json
+from pocketaffect.files import hash_file, write_atomically, write_json
 
 PART_BYTES: Final = 1 << 30
 VERSION: Final = 1
@@ -269,5 +269,5 @@ def _write_table(parts: tuple[Part, ...], target: Path) -> dict[str, Any]:
         pq.write_table(table, stream, compression="zstd")
         stream.flush()
         os.fsync(stream.fileno())
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    digest = hash_file(file)
     return {"bytes": file.stat().st_size, "sha256": digest, "count": len(table)}

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from pocketaffect.data.release.archives import BLOCK
-from pocketaffect.files import write_atomically
+from pocketaffect.files import hash_file, write_atomically
 from pocketaffect.names import restore_name
 
 RECORD: Final = tarfile.RECORDSIZE
@@ -31,10 +31,7 @@ class Part:
     def is_intact(self, target: Path) -> bool:
         """Whether it lies in `target` as it was written; reads all of it."""
         file = target / self.name
-        if not file.is_file() or file.stat().st_size != self.bytes:
-            return False
-        with file.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest() == self.sha256
+        return file.is_file() and file.stat().st_size == self.bytes and hash_file(file) == self.sha256
 
 
 @contextmanager

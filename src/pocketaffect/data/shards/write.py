@@ -37,7 +37,7 @@ from pocketaffect.data.shards.memory import (
 from pocketaffect.data.shards.split import INDEX_FILE, SUMMARY_FILE
 from pocketaffect.data.shards.writer import SHARDS, ShardJob, ShardSettings, ShardSums, write_shard
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.files import write_atomically, write_json
+from pocketaffect.files import hash_file, write_atomically, write_json
 from pocketaffect.labels import SPLITS
 from pocketaffect.provenance.code import hash_code
 
@@ -155,10 +155,8 @@ def _look_over(manifest: Manifest, *, size: int, margin: float, align: Align) ->
 
 def _fingerprint(manifest_file: Path, decisive: dict[str, Any]) -> str:
     """Names everything that decides the shards' bytes but the images, which each shard's note names."""
-    with manifest_file.open("rb") as stream:
-        rows = hashlib.file_digest(stream, "sha256").hexdigest()
     packages = {name: version(name) for name in DECIDING_PACKAGES}
-    named = [decisive, rows, hash_code(__name__), packages]
+    named = [decisive, hash_file(manifest_file), hash_code(__name__), packages]
     return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:16]
 
 

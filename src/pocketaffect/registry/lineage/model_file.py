@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from pocketaffect.errors import PocketAffectError
+from pocketaffect.files import hash_file
 from pocketaffect.mlpackage.package import package_digest, read_metadata
 
 
@@ -31,4 +31,4 @@ def read_file_metadata(path: Path) -> dict[str, str]:
 
 def digest_file(path: Path) -> str:
     """SHA-256 of a file, `package_digest` of a folder."""
-    return package_digest(path) if path.is_dir() else hashlib.sha256(path.read_bytes()).hexdigest()
+    return package_digest(path) if path.is_dir() else hash_file(path)

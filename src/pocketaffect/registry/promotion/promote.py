@@ -20,7 +20,7 @@ from typing import Any, Final, Literal
 from pocketaffect import paths
 from pocketaffect.config import Params
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.files import write_json
+from pocketaffect.files import hash_file, write_json
 from pocketaffect.mlpackage.package import package_digest
 from pocketaffect.registry.promotion.evidence import gather_evidence
 from pocketaffect.registry.promotion.log import (
@@ -295,7 +295,7 @@ def _write_verdict(store: Store, version: RegisteredVersion, verdict: dict[str, 
         file = Path(folder) / f"{verdict['when'].replace(':', '')}-{content[:8]}.json"
         write_json(file, verdict)
         store.client().log_artifact(version.run_id, str(file), VERDICTS)
-        return hashlib.sha256(file.read_bytes()).hexdigest()
+        return hash_file(file)
 
 
 def _tag_verdict(

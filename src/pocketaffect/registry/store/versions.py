@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import tempfile
@@ -14,6 +13,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from pocketaffect.errors import PocketAffectError
+from pocketaffect.files import hash_file
 from pocketaffect.mlpackage.package import package_digest
 from pocketaffect.registry.store.runs import (
     CONTENTS_FILE,
@@ -221,7 +221,7 @@ def _gone(version: RegisteredVersion, name: str, error: Exception) -> PocketAffe
 def _hold(version: RegisteredVersion, file: Path, name: str, sha256: str) -> Path:
     """The file, if it has its registered bytes."""
     try:
-        found = hashlib.sha256(file.read_bytes()).hexdigest()
+        found = hash_file(file)
     except OSError as error:
         raise _gone(version, name, error) from None
     if found != sha256:
