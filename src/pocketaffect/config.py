@@ -256,6 +256,21 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
     return params
 
 
+def find_defaults(section: Section, prefix: str = "") -> dict[str, object]:
+    """Finds the settings that a file of an older version does not set: dotted name, and the default that holds.
+
+    A check of the promotion policy that is left out is not made: that is no default.
+    """
+    found: dict[str, object] = {}
+    for name, field in type(section).model_fields.items():
+        key, value = f"{prefix}{field.alias or name}", getattr(section, name)
+        if name not in section.model_fields_set:
+            found[key] = value
+        elif isinstance(value, Section) and not isinstance(value, PromotionChecks):
+            found |= find_defaults(value, f"{key}.")
+    return found
+
+
 def refuse_problems(problems: Sequence[str], path: Path = PARAMS_FILE) -> PocketAffectError:
     """The error that lists the problems of a settings file."""
     return PocketAffectError("\n  - ".join([f"{path}: {len(problems)} problem(s)", *problems]))

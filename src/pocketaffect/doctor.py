@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from pocketaffect.checkout import USE_OWN, find_foreign_sources
-from pocketaffect.config import PARAMS_FILE, load_params
+from pocketaffect.config import PARAMS_FILE, find_defaults, load_params
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.files import read_yaml
 from pocketaffect.paths import CHECKPOINTS, DATA_FILE
@@ -157,11 +157,14 @@ def _examine_programs(root: Path) -> Iterator[Finding]:
 
 def _examine_params(root: Path) -> Iterator[Finding]:
     try:
-        load_params(root / PARAMS_FILE)
+        params = load_params(root / PARAMS_FILE)
     except PocketAffectError as error:
         yield Finding("params.yaml", "problem", str(error), "correct params.yaml, or git checkout params.yaml")
     else:
         yield Finding("params.yaml", "ok", "every key known, every value allowed")
+        for key, value in find_defaults(params).items():
+            detail = f"{key} is not set, so its default holds: {value}"
+            yield Finding("params.yaml", "warning", detail, "add the key where it is to be seen (docs/updating.md)")
 
 
 def _examine_data(root: Path) -> Iterator[Finding]:
