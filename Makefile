@@ -53,7 +53,7 @@ lint: setup ## style, common mistakes and misspellings
 	$(BIN)/ruff format --check .
 	git ls-files -z | xargs -0 $(BIN)/codespell
 
-format: setup ## mend what can be mended by itself
+format: setup ## fix what can be fixed automatically
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 

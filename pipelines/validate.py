@@ -42,7 +42,7 @@ def main(params: Params) -> None:
         max_drift=settings.max_drift,
     )
     log.info(result.describe())
-    # Written before the limits are enforced: whoever has to mend the data needs it most.
+    # Written before the limits are enforced: whoever has to fix the data needs it most.
     limit = settings.max_quarantine_fraction
     report_contract(result, paths.DATA, paths.REFUSED_DATA, max_quarantine_fraction=limit)
     enforce_limits(result, max_quarantine_fraction=limit, min_validation_per_class=settings.min_validation_per_class)

@@ -30,7 +30,7 @@ def pin_arithmetic(*, threads: int, instructions: Instructions) -> None:
     """Settles thread count and instruction set for this process and the ones it starts.
 
     Args:
-        threads: Of PyTorch, MKL and OpenCV, each.
+        threads: Threads of PyTorch, MKL and OpenCV, each.
         instructions: "avx2" uses what every x86-64 processor since about 2013 has, "native" all of this one's.
 
     Raises:
@@ -55,8 +55,8 @@ def pinned_children(*, threads: int, instructions: Instructions) -> Iterator[Non
     late for anything but variables that it was born with.
 
     Args:
-        threads: Of PyTorch, MKL and OpenCV, each.
-        instructions: As for `pin_arithmetic`.
+        threads: Threads of PyTorch, MKL and OpenCV, each.
+        instructions: "avx2" or "native", like for `pin_arithmetic`.
     """
     variables = _list_variables(threads, instructions)
     before = {name: os.environ.get(name) for name in variables}
@@ -68,17 +68,17 @@ def pinned_children(*, threads: int, instructions: Instructions) -> Iterator[Non
 
 
 def may_pin_arithmetic(*, threads: int, instructions: Instructions) -> bool:
-    """Whether `pin_arithmetic` would not refuse.
+    """Tells whether `pin_arithmetic` would not refuse.
 
     Args:
-        threads: Of PyTorch, MKL and OpenCV, each.
-        instructions: As for `pin_arithmetic`.
+        threads: Threads of PyTorch, MKL and OpenCV, each.
+        instructions: "avx2" or "native", like for `pin_arithmetic`.
     """
     return not {"torch", "cv2"} & sys.modules.keys() or _is_set(_list_variables(threads, instructions))
 
 
 def _list_variables(threads: int, instructions: Instructions) -> dict[str, str | None]:
-    """What each variable must be; None: it must not be there."""
+    """Lists what each variable must be; None: it must not be there."""
     avx2 = AVX2_VARIABLES if instructions == "avx2" else dict.fromkeys(AVX2_VARIABLES)
     return {**dict.fromkeys(THREAD_VARIABLES, str(threads)), **DETERMINISM_VARIABLES, **avx2}
 

@@ -14,7 +14,7 @@ from pocketaffect.evaluation.prediction_table import PREDICTIONS_FILE, Predictio
 from pocketaffect.registry.store.store import Store
 
 Form = Literal["shipped", "network"]
-"""The Core ML file's answers, as our interpreter gives them, or PyTorch's."""
+"""shipped: what our interpreter computes with the Core ML file; network: what PyTorch computes."""
 
 _RUN_ID: Final = re.compile(r"[0-9a-f]{32}")
 _IN_RUN: Final = {"shipped": PREDICTIONS_FILE, "network": f"evaluation/{PREDICTIONS_FILE}"}
@@ -30,12 +30,12 @@ def compare_runs(
     """Compares runs, versions, folders and files on the faces that all were judged on.
 
     Args:
-        runs: Each a folder or file of predictions, an MLflow run's id, or a version's number or alias. What exists
-            as a path is taken for one; `@champion` is never a path.
-        form: Which predictions of a run, version or folder; a file holds what it holds.
-        model_name: The registered model whose versions are meant.
-        root: The repository whose store is meant.
-        resamples: Draws of the bootstrap.
+        runs: Folders or files of predictions, ids of MLflow runs, or numbers or aliases of versions. What exists as a
+            path is taken for one; `@champion` is never a path.
+        form: The predictions to take from a run, version or folder; a file holds one form alone.
+        model_name: The registered model.
+        root: The repository with the store.
+        resamples: Number of bootstrap draws.
 
     Raises:
         PocketAffectError: A run is not found or has no such predictions, or they are not of the same faces.
@@ -60,7 +60,7 @@ class _Finder:
         self._opened: Store | None = None
 
     def find(self, run: str) -> tuple[str, PredictionTable]:
-        """A name to show, and the table."""
+        """Finds a name to show, and the table."""
         path = Path(run)
         if path.is_file():
             return run, read_predictions(path)

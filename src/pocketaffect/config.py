@@ -195,7 +195,7 @@ class PromotionParams(Section):
 
 
 class AuditParams(Section):
-    """What `pocketaffect audit` calls equal where another processor or thread count rounds sums otherwise."""
+    """Tolerances for an audit on other hardware, where float sums round differently."""
 
     metric_tolerance: Fraction
     bytes_tolerance: Fraction
@@ -272,7 +272,7 @@ def find_defaults(section: Section, prefix: str = "") -> dict[str, object]:
 
 
 def refuse_problems(problems: Sequence[str], path: Path = PARAMS_FILE) -> PocketAffectError:
-    """The error that lists the problems of a settings file."""
+    """Makes the error that lists the problems of a settings file."""
     return PocketAffectError("\n  - ".join([f"{path}: {len(problems)} problem(s)", *problems]))
 
 
@@ -284,7 +284,7 @@ def find_contradictions(model: ModelParams, train: TrainParams, device: str | No
     Args:
         model: The network.
         train: The recipe.
-        device: What `train.accelerator` found on this machine; by default nobody has looked, and `auto` may be a GPU.
+        device: What `train.accelerator` stands for here; None: nobody has looked, and `auto` may be a GPU.
     """
     device = device or train.accelerator
     problems = []
@@ -317,12 +317,12 @@ def find_contradictions(model: ModelParams, train: TrainParams, device: str | No
 
 
 def describe_problems(error: ValidationError) -> list[str]:
-    """One line for each problem with settings: dotted key, what is wrong, what was found, what to do."""
+    """Writes a line for each problem with settings: dotted key, what is wrong, what was found, what to do."""
     return [_describe(dict(problem)) for problem in error.errors()]
 
 
 def _describe(problem: dict[str, Any]) -> str:
-    """One line for one pydantic problem: dotted key, what is wrong, what was found, what to do."""
+    """Writes the line for one pydantic problem."""
     location: Sequence[str | int] = problem["loc"]
     key = ".".join(str(part) for part in location)
     if problem["type"] == "extra_forbidden":
@@ -341,7 +341,7 @@ def _describe(problem: dict[str, Any]) -> str:
 
 
 def _known_keys(location: Sequence[str | int]) -> list[str]:
-    """The keys that params.yaml may have below `location`."""
+    """Lists the keys that params.yaml may have below `location`."""
     section: Any = Params
     for part in location:
         fields = {field.alias or name: field.annotation for name, field in section.model_fields.items()}

@@ -46,7 +46,7 @@ class Finding:
     status: Status
     detail: str
     todo: str = ""
-    """What to do; empty for what is ok."""
+    """What to do; empty where all is well."""
 
 
 def examine(root: Path) -> list[Finding]:
@@ -68,7 +68,7 @@ def examine(root: Path) -> list[Finding]:
         try:
             findings.extend(check(root))
         except Exception as error:  # a doctor that dies of what it finds helps nobody
-            todo = "mend what the message names, then run pocketaffect doctor again"
+            todo = "fix what the message names, then run pocketaffect doctor again"
             findings.append(Finding(name, "problem", f"{type(error).__name__}: {error}", todo))
     return findings
 
@@ -121,7 +121,7 @@ def _examine_packages(root: Path) -> Iterator[Finding]:
 
 
 def _locked_requirements(lock: Path) -> list[Requirement]:
-    """The lock's requirements for this Python and system; hashes, comments and options are passed over."""
+    """Reads the lock's requirements for this Python and system, without hashes, comments and options."""
     from packaging.requirements import InvalidRequirement, Requirement
 
     requirements = []
@@ -192,7 +192,7 @@ def _examine_data(root: Path) -> Iterator[Finding]:
 
 
 def _examine_source(root: Path, source: str, *, produced: bool) -> Finding:
-    """The folder that data.dvc imports; the sample's is made by the pipeline and may not exist yet."""
+    """Looks at the folder that data.dvc imports; the pipeline makes the sample's, which may not exist yet."""
     what = "the generated sample" if source == "sample" else source
     if "://" in source:
         return Finding("data", "ok", f"{source} (remote, not looked at)")
@@ -269,7 +269,7 @@ def _is_git_repository(root: Path) -> bool:
 
 
 def _dvc_config(root: Path) -> dict[str, str]:
-    """DVC's [core] settings; the local file wins over the committed one."""
+    """Reads DVC's [core] settings; the local file wins over the committed one."""
     settings: dict[str, str] = {}
     for name in ("config", "config.local"):
         parser = configparser.ConfigParser(interpolation=None)

@@ -6,7 +6,7 @@ from pocketaffect.names import show_name
 
 
 class PocketAffectError(Exception):
-    """A problem that the user can mend; stages and the command line print it without a traceback.
+    """A problem that the user can fix; stages and the command line print it without a traceback.
 
     Args:
         problem: Which file, row or params.yaml key is wrong, and how.

@@ -80,14 +80,14 @@ def make_axes(
     gap: float = 0.0,
     share_y: bool = False,
 ) -> tuple[Figure, list[Axes]]:
-    """A figure of its own, apart from pyplot's global state.
+    """Makes a figure of its own, apart from pyplot's global state.
 
     Args:
-        rows: Of axes.
-        columns: Of axes.
+        rows: Number of subplot rows.
+        columns: Number of subplot columns.
         size: Width and height in inches.
         margins: Inches left of, right of, above and below the axes. None finds them, which draws everything twice.
-        gap: Inches between columns, where `margins` are given.
+        gap: Inches between columns, used with `margins`.
         share_y: Whether axes of a row have one y axis.
 
     Returns:
@@ -107,7 +107,7 @@ def make_axes(
 
 
 def render_svg(figure: Figure) -> str:
-    """A figure as SVG text on white, without date or software."""
+    """Renders a figure as SVG text on white, without date or software."""
     text = io.StringIO()
     metadata = {"Date": None, "Creator": None, "Format": None, "Type": None}
     with _style():
@@ -116,7 +116,7 @@ def render_svg(figure: Figure) -> str:
 
 
 def render_png(figure: Figure, dpi: int = 144) -> bytes:
-    """A figure as PNG on white, without date or software."""
+    """Renders a figure as PNG on white, without date or software."""
     data = io.BytesIO()
     with _style():
         figure.savefig(data, format="png", dpi=dpi, facecolor=PAPER, metadata={"Software": None})
@@ -124,7 +124,7 @@ def render_png(figure: Figure, dpi: int = 144) -> bytes:
 
 
 def inline_svg(svg: str, prefix: str) -> str:
-    """An SVG to stand in a page: in the page's colours and width, with ids that no other figure there has."""
+    """Fits an SVG into a page: in the page's colours and width, with ids that no other figure there has."""
     svg = svg[svg.index("<svg") :].replace(INK, "currentColor")
     svg = svg.replace(GRID, "var(--line)").replace(PAPER, "var(--paper)")
     svg = re.sub(r'(\bid="|xlink:href="#|url\(#)', rf"\g<1>{prefix}-", svg)
@@ -133,7 +133,7 @@ def inline_svg(svg: str, prefix: str) -> str:
 
 
 def page_template(name: str, filters: Mapping[str, Any]) -> Template:
-    """A Jinja template of the package, `data/contract.html.jinja`; it may include `page.css`, the look of all pages."""
+    """Loads a Jinja template of the package, such as `audit/audit.html.jinja`; `page.css` has the look of all pages."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(

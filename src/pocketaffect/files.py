@@ -88,7 +88,7 @@ def explain_failed_write(error: BaseException, place: Path) -> PocketAffectError
 
 
 def _file_limit() -> int | None:
-    """Bytes that a file of this process may have; None for any number."""
+    """Reads how many bytes a file of this process may have; None for any number."""
     try:
         import resource
     except ImportError:  # Windows
@@ -98,20 +98,20 @@ def _file_limit() -> int | None:
 
 
 def _remove_abandoned(target: Path) -> None:
-    """Clears up after processes that were killed, and after one that had our number."""
+    """Removes drafts left by killed processes, or by an earlier process with our PID."""
     for left in target.parent.glob(f".{glob.escape(target.name)}.*"):
-        number, _, kind = left.name.removeprefix(f".{target.name}.").partition(".")
-        if kind not in ("draft", "old") or not number.isdecimal():
+        pid, _, kind = left.name.removeprefix(f".{target.name}.").partition(".")
+        if kind not in ("draft", "old") or not pid.isdecimal():
             continue
-        if int(number) == os.getpid() or not _is_running(int(number)):
+        if int(pid) == os.getpid() or not _is_running(int(pid)):
             if kind == "old" and not target.exists():
                 left.replace(target)  # killed between two moves: this is the last good one
             _remove(left)
 
 
-def _is_running(process: int) -> bool:
+def _is_running(pid: int) -> bool:
     try:
-        os.kill(process, 0)
+        os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except (PermissionError, OverflowError):
@@ -138,13 +138,13 @@ def write_json(target: Path, content: Any) -> None:
 
 
 def hash_file(file: Path, algorithm: str = "sha256") -> str:
-    """Hexadecimal digest of a file's content."""
+    """Computes the hexadecimal digest of a file's content."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, algorithm).hexdigest()
 
 
 def hash_text(file: Path) -> str:
-    """SHA-256 of a text file, the same whether its lines end in LF or in CRLF."""
+    """Computes the SHA-256 of a text file, the same whether its lines end in LF or in CRLF."""
     return hashlib.sha256(file.read_bytes().replace(b"\r\n", b"\n")).hexdigest()
 
 
@@ -153,7 +153,7 @@ def _existing(path: Path) -> Path:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A mapping from a YAML 1.2 file, as DVC reads it: 1e-3 is a number, a repeated key is an error.
+    """Reads a mapping from a YAML 1.2 file as DVC does: 1e-3 is a number, a repeated key is an error.
 
     An empty mapping where the file is missing.
 

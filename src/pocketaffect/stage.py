@@ -1,4 +1,4 @@
-"""Runs one pipeline stage: settings in, a message without a traceback out when the user can mend the problem."""
+"""Runs one pipeline stage: settings in, a message without a traceback out when the user can fix the problem."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def require_networks(params: Params, pipeline: Path = PIPELINE, *, searched: boo
 
 
 def list_networks(params: Params, *, searched: bool = False) -> list[tuple[str, str]]:
-    """Setting and path of each network that a training reads beside its shards.
+    """Lists setting and path of each network that a training reads beside its shards.
 
     Args:
         params: All settings.
@@ -63,8 +63,8 @@ def require_dependency(path: str | None, key: str, pipeline: Path = PIPELINE) ->
     Outside of a stage that DVC runs, everything is accepted.
 
     Args:
-        path: As params.yaml names it; None for none.
-        key: Of params.yaml.
+        path: The path that params.yaml names; None for none.
+        key: Its key in params.yaml.
         pipeline: The file that the stage stands in.
 
     Raises:

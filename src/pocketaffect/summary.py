@@ -18,7 +18,7 @@ _SHOWN: Final = ("accuracy", "macro_f1", "rmse_valence", "rmse_arousal", "ccc_va
 
 
 def summarise(root: Path) -> str:
-    """Metrics beside their floors, bytes against the budget, verification, version, and where to look next.
+    """Tells metrics beside their floors, bytes against the budget, verification, version, and where to look next.
 
     Raises:
         PocketAffectError: The pipeline has not run.
@@ -82,11 +82,11 @@ def _describe_version(root: Path) -> str:
 
 
 def summary_table(metrics: Mapping[str, float], floors: Mapping[str, Mapping[str, float]]) -> str:
-    """The metrics that decide, beside their floor rows, as plain text.
+    """Writes the metrics that decide, beside their floor rows, as plain text.
 
     Args:
-        metrics: Of the model.
-        floors: Floor row -> metrics, as `Evaluation.floors` or floors.json give them.
+        metrics: The model's metrics.
+        floors: Floor row to metrics, as `Evaluation.floors` or floors.json give them.
     """
     columns = {"model": metrics, **{name.replace("_", " "): row for name, row in floors.items()}}
     titles = {name: METRIC_TITLES[name].replace(" ↓", "") for name in _SHOWN if name in metrics}

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 SIZE: Final = 128
 _OPSET: Final = 18
 _GRIDS: Final = ((16, 2), (8, 6))
-"""Cells a side, and anchors in each cell."""
+"""Cells a side, and anchors in each cell, of the two grids."""
 
 
 def place_anchors() -> NDArray[np.float32]:
-    """Centres [896, 2] of the anchors, x and y, in shares of the image's side."""
+    """Computes the centres [896, 2] of the anchors, x and y, in shares of the image's side."""
     parts = []
     for cells, anchors in _GRIDS:
         centres = (np.arange(cells, dtype=np.float32) + 0.5) / cells
@@ -39,7 +39,7 @@ def place_anchors() -> NDArray[np.float32]:
 
 
 def convert_detector(content: bytes) -> onnx.ModelProto:
-    """The detector as ONNX, from the bytes of `face_detection_short_range.tflite`.
+    """Converts the bytes of `face_detection_short_range.tflite` to ONNX.
 
     Raises:
         PocketAffectError: The file is another network than the one this was written for.
@@ -64,10 +64,10 @@ class _Graph:
         self._nodes: list[Any] = []
         self._weights: dict[str, NDArray[Any]] = {}
         self._known: dict[int, NDArray[Any]] = {}
-        """Values of TFLite's tensors that were computed from weights alone."""
+        """Values of TFLite's tensors that are computed from weights alone."""
 
     def add_network(self) -> None:
-        """The network, from image to raw outputs."""
+        """Adds the network, from image to raw outputs."""
         kinds = self._tflite.BuiltinOperator
         translators = {
             kinds.DEQUANTIZE: self._add_dequantize,
@@ -91,7 +91,7 @@ class _Graph:
             translators[code](operator.BuiltinOptions(), inputs, operator.Outputs(0))
 
     def add_decoding(self) -> None:
-        """From raw outputs to shares of the image's side."""
+        """Adds the way from raw outputs to shares of the image's side."""
         numbers = [self._source.Outputs(place) for place in range(self._source.OutputsLength())]
         found = {self._source.Tensors(number).Name().decode(): _name(number) for number in numbers}
         if set(found) != {"regressors", "classificators"}:
@@ -202,7 +202,7 @@ class _Graph:
         return options
 
     def _value(self, number: int) -> NDArray[Any]:
-        """A weight as it is stored, or computed from one."""
+        """Reads a weight as it is stored, or computed from one."""
         if number in self._known:
             return self._known[number]
         tensor = self._source.Tensors(number)

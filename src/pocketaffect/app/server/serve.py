@@ -39,8 +39,8 @@ def serve(
 
     Args:
         announce: Shows a line to the user.
-        model: As `find_model` takes it.
-        catalogue: As `Catalogue.load` takes it.
+        model: The model, in the words of `find_model`.
+        catalogue: A catalogue file; None for the curated one.
         spotify: Whether Spotify is asked for songs in place of a catalogue.
         host: Address to listen on.
         port: Port to listen on.

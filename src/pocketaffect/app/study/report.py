@@ -41,7 +41,7 @@ def write_study_report(rows: Sequence[Sequence[str | int | float]], target: Path
     """Writes the page.
 
     Args:
-        rows: As `StudyStore.rows` gives them.
+        rows: The rows that `StudyStore.rows` gives.
         target: The HTML file.
 
     Raises:

@@ -79,7 +79,7 @@ class ContractResult:
         quarantine: `QUARANTINE_COLUMNS`, rows that break a rule of severity error, by list and line.
         dropped: `DROPPED_COLUMNS`, rows that a rule of severity drop sent away, by list and line.
         duplicates: `DUPLICATES_COLUMNS`, pairs of near-duplicates; `dropped` where row b left for it.
-        counts: One for each rule.
+        counts: The counts of every rule.
         drift: Differences from the profile, where one was given.
         evidence: The columns that the rules looked at, a row for each row that came in (without lines that are none).
         suite: The rules as Great Expectations' suite, plain values.
@@ -98,11 +98,11 @@ class ContractResult:
 
     @property
     def rows(self) -> int:
-        """All rows that came in."""
+        """Number of rows that came in."""
         return len(self.kept) + len(self.quarantine) + len(self.dropped)
 
     def describe(self) -> str:
-        """Lines for a log: what became of the rows, which rules were broken, what has drifted."""
+        """Writes lines for a log: what became of the rows, which rules were broken, what has drifted."""
         lines = [
             f"{self.rows:,} rows: {len(self.kept):,} kept, {len(self.quarantine):,} quarantined, "
             f"{len(self.dropped):,} dropped"
@@ -126,7 +126,7 @@ class ContractResult:
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, in a fixed order."""
+        """Gives plain values, in a fixed order."""
         return {
             "rows": self.rows,
             "kept": len(self.kept),
@@ -149,7 +149,7 @@ def check_contract(
     """Holds every row to every rule.
 
     Args:
-        annotations: As `layouts.read_annotations` gives them; left as they are.
+        annotations: What `layouts.read_annotations` gives; left as it is.
         probes: One for each of its rows, in their order.
         near_duplicate_distance: Bits of 256 in which two faces' hashes may differ; None or less than 0 looks for none.
         profile: What drift is measured from; None measures none.
@@ -215,7 +215,7 @@ def _count(ledger: Ledger, unsplit: int) -> tuple[RuleCount, ...]:
 def _find_pairs(
     probes: Probes, faces: Positions, is_validation: npt.NDArray[np.bool_], distance: int | None
 ) -> tuple[Positions, Positions]:
-    """Near-duplicates as places in `faces` [m, 2], and their distances [m]."""
+    """Finds near-duplicates as places in `faces` [m, 2], and their distances [m]."""
     if distance is None:
         return np.empty((0, 2), dtype=np.int64), np.empty(0, dtype=np.int64)
     hashes = probes.face_hash if len(faces) == len(probes.face_hash) else probes.face_hash[faces]
@@ -223,7 +223,7 @@ def _find_pairs(
 
 
 def _group(alive: Positions, pairs: Positions) -> Positions:
-    """For each row that is left the number of its group of near-duplicates, -1 for none."""
+    """Numbers the groups of near-duplicates of the rows that are left; -1 for a row in none."""
     groups: Positions = group_duplicates(len(alive), np.searchsorted(alive, pairs))
     return groups
 
@@ -268,7 +268,7 @@ def enforce_limits(result: ContractResult, *, max_quarantine_fraction: float, mi
             f"most of them {worst.name} ({rules[worst.name]:,} rows: {worst.demand})",
             found=shown,
             allowed=f"{max_quarantine_fraction:.1%} (params.yaml: validate.max_quarantine_fraction)",
-            todo="mend the rows that .work/validate/quarantine.csv lists, or raise the limit",
+            todo="fix the rows that .work/validate/quarantine.csv lists, or raise the limit",
         )
     validation = result.kept["expression"][(result.kept["split"] == "validation").to_numpy()]
     support = {name: int((validation == code).sum()) for code, name in enumerate(EXPRESSIONS)}

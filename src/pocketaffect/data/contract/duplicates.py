@@ -16,15 +16,15 @@ MAX_DISTANCE: Final = 32
 """Beyond this, unrelated faces come together, and the search compares nearly all with all."""
 
 MAX_KEY_BITS: Final = 32
-"""Of a part are looked at; the rest only matters for groups that are too large all the same."""
+"""Bits of a part that are looked at; the rest only matters for groups that are still too large."""
 
 SMALL_GROUP: Final = 256
-"""Up to this, comparing all with all is faster than dividing."""
+"""Hashes up to which comparing all with all is faster than dividing."""
 
 SAMPLED_PAIRS: Final = 128
 
 MAX_DIVISIONS: Final = 3
-"""How often a group may be divided; each time costs max_distance + 1 times as much."""
+"""Number of times that a group may be divided; each costs max_distance + 1 times as much."""
 
 BATCH: Final = 1 << 18
 """Comparisons at a time."""
@@ -97,7 +97,7 @@ def _count_ones(hashes: Hashes) -> Positions:
 
 
 def _expand(rows: Positions, starts: Positions, pairs: Positions, distances: Positions) -> tuple[Positions, Positions]:
-    """From pairs of distinct hashes to pairs of rows; the equals of hash i are rows[starts[i] : starts[i + 1]]."""
+    """Turns pairs of distinct hashes into pairs of rows; the equals of hash i are rows[starts[i] : starts[i + 1]]."""
     sizes = np.diff(np.r_[starts, len(rows)])
     one, other = pairs.T
     equal = np.repeat(np.arange(len(starts)), sizes - 1)
@@ -121,13 +121,13 @@ def _expand(rows: Positions, starts: Positions, pairs: Positions, distances: Pos
 
 
 def _members(starts: Positions, sizes: Positions) -> Positions:
-    """The numbers starts[i], starts[i] + 1, …, sizes[i] of them, for each i."""
+    """Lists the numbers starts[i], starts[i] + 1, …, sizes[i] of them, for each i."""
     before = np.cumsum(sizes) - sizes
     return np.arange(sizes.sum()) - np.repeat(before - starts, sizes)
 
 
 def _find_close(hashes: Hashes, max_distance: int) -> tuple[Positions, Positions]:
-    """All pairs of distinct hashes within `max_distance`, each once."""
+    """Finds all pairs of distinct hashes within `max_distance`, each once."""
     found = [(np.empty((0, 2), dtype=np.int64), np.empty(0, dtype=np.int64))]
     if max_distance:
         alone = np.zeros(len(hashes), dtype=np.int64)
@@ -187,7 +187,7 @@ def _make_mask(bits: Positions) -> Hashes:
 def _are_near(
     hashes: Hashes, rows: Positions, starts: Positions, sizes: Positions, max_distance: int
 ) -> npt.NDArray[np.bool_]:
-    """Whether so many pairs of a group are close that to compare all costs little more than to write them down."""
+    """Tells whether so many pairs are close that comparing all costs little more than writing them down."""
     steps = np.arange(SAMPLED_PAIRS)
     one = starts[:, None] + steps * sizes[:, None] // SAMPLED_PAIRS
     other = starts[:, None] + (steps * sizes[:, None] // SAMPLED_PAIRS + sizes[:, None] // 2 + steps) % sizes[:, None]
@@ -196,7 +196,7 @@ def _are_near(
 
 
 def _read_bits(words: Hashes, bits: Positions) -> Hashes:
-    """The bits of each hash as one number; `words` is [4, n]."""
+    """Reads the bits of each hash as one number; `words` is [4, n]."""
     keys = np.zeros(words.shape[1], dtype=np.uint64)
     for bit in bits:
         keys = (keys << np.uint64(1)) | ((words[bit // 64] >> np.uint64(bit % 64)) & np.uint64(1))

@@ -34,10 +34,10 @@ class Evidence:
     Attributes:
         table: The columns that the suite looks at, all rows long; missing where a rule does not ask about the row.
         other: The row that a row repeats, and so the reason why it leaves; -1 for none.
-        distance: How many bits the two rows' hashes differ in.
+        distance: Number of bits in which the two rows' hashes differ.
 
     Args:
-        rows: As `layouts.read_annotations` gives them.
+        rows: The rows of `layouts.read_annotations`.
         probes: One entry for each of `rows`.
         has_votes: Whether any row has a soft label.
     """
@@ -90,7 +90,7 @@ class Evidence:
             self.table[name] = whole
 
     def _image_problem(self, unread: Positions) -> pd.Series[str]:
-        """What is wrong with an image; missing for a sound one, and for a path that must not be opened."""
+        """Says what is wrong with an image; missing for a sound one, and for a path that must not be opened."""
         listed = strings(self.rows["listed_path"]).take(pa.array(unread))
         opened = unread[~pc.match_substring_regex(listed, "|".join(PATH_PROBLEMS.values())).to_numpy(False)]
         told = np.ones(len(self), dtype=bool)
@@ -165,7 +165,7 @@ class Evidence:
         return pc.utf8_slice_codeunits(text, 0, MAX_VALUE)
 
     def _numbers(self, names: Sequence[str], positions: Positions) -> pa.Array:
-        """`valence 1.5, arousal 0.1`, with what stood in cells that hold no number."""
+        """Writes `valence 1.5, arousal 0.1`, with what stood in cells that hold no number."""
         parts, missing = [], np.zeros(len(positions), dtype=bool)
         for name in names:
             values = self.number(name)[positions]

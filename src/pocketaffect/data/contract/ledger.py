@@ -1,4 +1,4 @@
-"""Which rules each row broke, and the tables that come of it: one row in exactly one of them."""
+"""Which rules each row broke, and the tables that follow from it: each row is in exactly one of them."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Ledger:
         self.alive = self.alive[self.bits[self.alive] & _mask("error", "drop") == 0]
 
     def first_rules(self, severity: Severity) -> list[tuple[Rule, Positions]]:
-        """For each rule of a severity, the rows for which it is the first that they broke."""
+        """Finds, for each rule of a severity, the rows for which it is the first that they broke."""
         left = self.bits & _mask(severity)
         found = []
         for place, rule in enumerate(RULES):
@@ -79,7 +79,7 @@ def _mask(*severities: Severity) -> np.uint32:
 
 
 def _name_rules(bits: npt.NDArray[np.uint32], severity: Severity, separator: str) -> pd.Series[str]:
-    """The names of the rules of a severity that rows broke, joined."""
+    """Joins the names of the rules of a severity that each row broke."""
     patterns, places = np.unique(bits & _mask(severity), return_inverse=True)
     names = [
         separator.join(rule.name for place, rule in enumerate(RULES) if int(pattern) >> place & 1)
@@ -89,12 +89,12 @@ def _name_rules(bits: npt.NDArray[np.uint32], severity: Severity, separator: str
 
 
 def make_kept(evidence: Evidence, ledger: Ledger, groups: Positions) -> pd.DataFrame:
-    """The rows that are left: KEPT_COLUMNS, training first, each split in the lists' order.
+    """Makes the table of the rows that are left: KEPT_COLUMNS, training first, each split in the lists' order.
 
     Args:
-        evidence: Of all rows.
-        ledger: After its last step.
-        groups: For each row that is left its group of near-duplicates, -1 for none.
+        evidence: What is known of all rows.
+        ledger: The ledger after its last step.
+        groups: int [n], the group of near-duplicates of each row that is left; -1 for none.
     """
     rows = evidence.rows
     order = np.argsort(evidence.is_validation[ledger.alive], kind="stable")
@@ -118,7 +118,7 @@ def make_kept(evidence: Evidence, ledger: Ledger, groups: Positions) -> pd.DataF
 
 
 def make_sent_away(evidence: Evidence, ledger: Ledger, severity: Severity) -> pd.DataFrame:
-    """The rows that left for a rule of this severity, by list and line, with the first such rule and its values."""
+    """Makes the table of rows that left for a rule of this severity, with the first such rule and its values."""
     found = ledger.first_rules(severity)
     positions = np.concatenate([first for _, first in found])
     values = pa.chunked_array(
@@ -146,7 +146,7 @@ def make_sent_away(evidence: Evidence, ledger: Ledger, severity: Severity) -> pd
 
 
 def make_quarantine(evidence: Evidence, ledger: Ledger, unsplit: pd.DataFrame) -> pd.DataFrame:
-    """Rows that broke an error's rule, and lines that are no rows: QUARANTINE_COLUMNS, by list and line."""
+    """Makes the table of rows that broke an error, and of lines that are no rows: QUARANTINE_COLUMNS."""
     table = make_sent_away(evidence, ledger, "error")
     if len(unsplit):
         lines = pd.DataFrame(
@@ -172,7 +172,7 @@ def make_quarantine(evidence: Evidence, ledger: Ledger, unsplit: pd.DataFrame) -
 
 
 def _find_splits(lists: pd.Series[str], rows: pd.DataFrame) -> pd.Series[str]:
-    """The split of each list's sound rows; a list without one is told by its name."""
+    """Finds the split of each list's sound rows; a list without any is judged by its name."""
     pairs = rows[["list", "split"]].drop_duplicates().astype("str")
     names = lists.astype("str")
     by_name = names.str.contains("val").map({True: "validation", False: "train"})
@@ -201,7 +201,7 @@ def sort_pairs(
 def make_duplicates(
     rows: pd.DataFrame, pairs: Positions, distances: Positions, leaked: npt.NDArray[np.bool_]
 ) -> pd.DataFrame:
-    """DUPLICATES_COLUMNS of pairs as `sort_pairs` gives them."""
+    """Makes the table of pairs from `sort_pairs`: DUPLICATES_COLUMNS."""
     columns: dict[str, Any] = {}
     for side, positions in (("a", pairs[:, 0]), ("b", pairs[:, 1])):
         for name in ("path", "split", *PLACE_COLUMNS):

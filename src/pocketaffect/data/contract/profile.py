@@ -1,4 +1,4 @@
-"""What a data set looks like in a few numbers, to notice when another one is not like it: drift.
+"""A few numbers that describe a data set, to notice when another one differs: drift.
 
 A profile holds, for each split, the rows of each expression and the means of valence and arousal. Two are shipped:
 AffectNet's official figures and the embedded sample's.
@@ -29,9 +29,9 @@ class SplitProfile:
     """One split.
 
     Attributes:
-        rows: All of them, with or without an expression.
-        expression: Rows of each of the eight.
-        mean: Of valence and of arousal over the rows that have them; empty where none has.
+        rows: Number of rows, with or without an expression.
+        expression: Number of rows of each of the eight.
+        mean: Mean valence and arousal of the rows that have them; empty where none has.
         class_mean: The same for the rows of an expression; expressions may be missing.
     """
 
@@ -55,7 +55,7 @@ class Profile:
     source: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as `write_profile` writes them."""
+        """Gives plain values, as `write_profile` writes them."""
         splits = {}
         for name, split in self.splits.items():
             splits[name] = {
@@ -93,7 +93,7 @@ class Drift:
 
 
 def profile_of(kept: pd.DataFrame, source: str = "") -> Profile:
-    """The profile of rows that the contract kept."""
+    """Takes the profile of rows that the contract kept."""
     import numpy as np
 
     splits = {}
@@ -127,7 +127,7 @@ def _mean(affect: Any) -> dict[str, float]:
 
 
 def compare_profiles(stored: Profile, found: Profile, *, max_drift: float) -> tuple[Drift, ...]:
-    """Every figure that both profiles have, in a fixed order: shares and means of the splits, then classes' means."""
+    """Compares every figure that both profiles have: shares and means of the splits, then classes' means."""
     findings = []
     for name in SPLITS:
         if name not in stored.splits or name not in found.splits:
@@ -167,7 +167,7 @@ def keep_profile(file: Path, *, source: str) -> None:
 
 
 def choose_profile(setting: str, *, is_sample: bool) -> Profile | None:
-    """The profile that params.yaml names.
+    """Finds the profile that params.yaml names.
 
     Args:
         setting: `auto` for the shipped one (the sample's for the sample, AffectNet's for everything else), `none`, or
