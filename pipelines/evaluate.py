@@ -13,14 +13,7 @@ def main(params: Params) -> None:
     pin_arithmetic(threads=1, instructions="avx2")
     from pocketaffect.evaluation.judge import judge_network
 
-    judge_network(
-        paths.MODEL,
-        paths.SHARDS,
-        paths.EVALUATION,
-        batch_size=params.evaluate.batch_size,
-        resamples=params.evaluate.resamples,
-        behaviour_images=params.evaluate.behaviour_images,
-    )
+    judge_network(params.evaluate, params.train.select, model=paths.MODEL, shards=paths.SHARDS, target=paths.EVALUATION)
 
 
 if __name__ == "__main__":

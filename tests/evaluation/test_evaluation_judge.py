@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
+from pocketaffect.config import EvaluateParams
 from pocketaffect.data.shards.split import open_split
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.evaluation import behaviour
@@ -44,12 +45,17 @@ def workplace(tmp_path_factory):
     (folder / "shards" / "shards.json").write_text(json.dumps({"size": SIZE}))
     torch.manual_seed(0)
     save_network(AffectNetwork(NetworkSpec("mobilenet", 0.1, SIZE, "prototype")), folder / "model")
-    (folder / "model" / "history.csv").write_text("epoch,train_loss,validation_loss,score\n0,2,2.1,0.1\n1,1,1.5,0.2\n")
+    (folder / "model" / "history.csv").write_text("epoch,train_loss,validation_loss,score\n0,2,1.4,0.1\n1,1,1.5,0.2\n")
     return folder
 
 
-def judge(workplace, target):
-    judge_network(workplace / "model", workplace / "shards", target, batch_size=16, resamples=100, behaviour_images=10)
+def settings(batch_size, images):
+    return EvaluateParams(batch_size=batch_size, resamples=100, behaviour_images=images)
+
+
+def judge(workplace, target, select="score"):
+    places = {"model": workplace / "model", "shards": workplace / "shards", "target": target}
+    judge_network(settings(16, 10), select, **places)
     return {path.name: path.read_bytes() for path in target.iterdir()}
 
 
@@ -76,10 +82,15 @@ def test_everything_that_is_promised_is_written(judged, tmp_path):
     assert table.paths == tuple(f"validation/{row}.jpg" for row in range(30))
 
 
+def test_the_page_marks_the_epoch_that_train_select_kept(workplace, judged, tmp_path):
+    by_loss = judge(workplace, tmp_path / "evaluation", select="loss")
+    assert [name for name in judged if by_loss[name] != judged[name]] == ["report.html"]
+
+
 def test_a_missing_model_names_the_stage_that_makes_it_and_leaves_the_target_alone(workplace, tmp_path):
     with pytest.raises(PocketAffectError, match="no trained model"):
         judge_network(
-            tmp_path / "none", workplace / "shards", tmp_path / "out", batch_size=1, resamples=100, behaviour_images=1
+            settings(1, 1), "score", model=tmp_path / "none", shards=workplace / "shards", target=tmp_path / "out"
         )
     assert not (tmp_path / "out").exists()
 
@@ -127,10 +138,10 @@ def test_a_network_that_looks_at_nothing_does_not_move_and_one_that_looks_does(w
     network = AffectNetwork(NetworkSpec("mobilenet", 0.1, SIZE, "plain", dropout=0.0))
     for _ in range(30):  # batch normalisation as of a trained network, or nothing reaches the heads
         network.train()(torch.rand(8, 3, SIZE, SIZE))
-    looking = measure_behaviour(network, split, images=7, batch_size=4)
+    looking = measure_behaviour(network, split, settings(4, 7))
     torch.nn.init.zeros_(network.expression.weight)
     torch.nn.init.zeros_(network.valence_arousal.weight)
-    blind = measure_behaviour(network, split, images=7, batch_size=4)
+    blind = measure_behaviour(network, split, settings(4, 7))
     assert [row.change for row in blind] == list(behaviour.CHANGES)
     assert {(row.classes_changed, row.probability_moved, row.valence_moved) for row in blind} == {(0.0, 0.0, 0.0)}
     assert all(row.probability_moved > 0 and row.valence_moved > 0 for row in looking)
@@ -140,5 +151,5 @@ def test_more_faces_than_there_are_means_all_of_them(workplace):
     split = open_split(workplace / "shards", "validation")
     torch.manual_seed(0)
     network = AffectNetwork(NetworkSpec("mobilenet", 0.1, SIZE, "prototype"))
-    all_of_them = measure_behaviour(network, split, images=30, batch_size=64)
-    assert measure_behaviour(network, split, images=5000, batch_size=64) == all_of_them
+    all_of_them = measure_behaviour(network, split, settings(64, 30))
+    assert measure_behaviour(network, split, settings(64, 5000)) == all_of_them

@@ -20,7 +20,7 @@ from pocketaffect.evaluation.metrics import (
     measure,
     valence_arousal_metrics,
 )
-from pocketaffect.evaluation.tables import Labels
+from pocketaffect.evaluation.tables import Labels, Predictions
 
 
 def concordance(x, y):
@@ -189,19 +189,23 @@ def test_probabilities_of_half_precision_are_accepted():
     assert 0 <= expression_metrics(scores, np.arange(50) % 8)["auc"] <= 1
 
 
+NONE = np.zeros((2, 2), np.float32)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: expression_metrics(certain([0, 1]), np.array([0, 8])), "row 1"),
-        (lambda: expression_metrics(certain([0, 1]), np.array([0.0, 1.0])), "int64"),
-        (lambda: expression_metrics(certain([0, 1]), np.array([0, 1, 2])), "2 and 3 rows"),
-        (lambda: expression_metrics(certain([0]) * np.float32(5), np.array([0])), r"in \[0, 1\]"),
-        (lambda: expression_metrics(certain([0]) * np.float32(0.5), np.array([0])), "not logits"),
-        (lambda: expression_metrics(certain([0]) * np.float32(np.nan), np.array([0])), "finite"),
-        (lambda: expression_metrics(np.ones((3, 7)) / 7, np.array([0, 0, 0])), r"\[n, 8\]"),
-        (lambda: valence_arousal_metrics(np.zeros((1, 2)), np.array([[0.1, np.nan]])), "both NaN"),
-        (lambda: valence_arousal_metrics(np.zeros((1, 2)), np.array([[-2.0, -2.0]])), r"in \[-1, 1\]"),
-        (lambda: valence_arousal_metrics(np.array([[np.inf, 0]]), np.zeros((1, 2))), "finite"),
+        (lambda: Labels(np.array([0, 8]), NONE), "row 1"),
+        (lambda: Labels(np.array([0.0, 1.0]), NONE), "int64"),
+        (lambda: Labels(np.array([0, 1, 2]), NONE), "3 and 2 rows"),
+        (lambda: measure(Predictions(certain([0, 1]), NONE), Labels(np.array([0]), NONE[:1])), "2 and 1 rows"),
+        (lambda: Predictions(certain([0, 1]) * np.float32(5), NONE), r"in \[0, 1\]"),
+        (lambda: Predictions(certain([0, 1]) * np.float32(0.5), NONE), "not logits"),
+        (lambda: Predictions(certain([0, 1]) * np.float32(np.nan), NONE), "finite"),
+        (lambda: Predictions(np.ones((2, 7)) / 7, NONE), r"\[n, 8\]"),
+        (lambda: Labels(np.array([0]), np.array([[0.1, np.nan]])), "both NaN"),
+        (lambda: Labels(np.array([0]), np.array([[-2.0, -2.0]])), r"in \[-1, 1\]"),
+        (lambda: Predictions(certain([0]), np.array([[np.inf, 0]])), "finite"),
     ],
 )
 def test_impossible_input_is_refused_by_name(call, message):

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import simplejpeg
 import torch
 
+from pocketaffect.config import EvaluateParams
 from pocketaffect.data.shards.batches import ordered_batches, warp_face
 from pocketaffect.data.shards.split import Split
 from pocketaffect.evaluation.tables import Predictions
@@ -54,16 +55,16 @@ def predict_split(network: AffectNetwork, split: Split, *, batch_size: int) -> P
     return Predictions(torch.cat(probabilities).numpy(), torch.cat(valence_arousal).numpy())
 
 
-def measure_behaviour(network: AffectNetwork, split: Split, *, images: int, batch_size: int) -> list[Movement]:
+def measure_behaviour(network: AffectNetwork, split: Split, evaluate: EvaluateParams) -> list[Movement]:
     """Predicts faces as they are and changed in each way of `CHANGES`.
 
     Args:
         network: Of whose input size the faces are.
         split: Where the faces are taken from, evenly over its order.
-        images: At most so many.
-        batch_size: Of the prediction.
+        evaluate: The section of params.yaml.
     """
-    rows = np.unique(np.linspace(0, len(split) - 1, min(images, len(split))).round().astype(np.int64))
+    count, batch_size = min(evaluate.behaviour_images, len(split)), evaluate.batch_size
+    rows = np.unique(np.linspace(0, len(split) - 1, count).round().astype(np.int64))
     faces = split.gather(rows)
     chosen = replace(
         split,

@@ -67,7 +67,7 @@ def measure_calibration(predictions: Predictions, labels: Labels, *, seed: int =
     Raises:
         PocketAffectError: Lengths differ.
     """
-    check_same_rows(predictions.probabilities, labels.expression)
+    check_same_rows(predictions, labels)
     rows = labels.has_expression
     if not rows.any():
         return None

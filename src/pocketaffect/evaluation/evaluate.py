@@ -100,7 +100,7 @@ def evaluate_predictions(predictions: Predictions, labels: Labels, training_labe
 
     from pocketaffect.evaluation.torch_metrics import FaceMetrics
 
-    check_same_rows(predictions.probabilities, labels.expression)
+    check_same_rows(predictions, labels)
     metrics = FaceMetrics()
     columns = (predictions.probabilities, predictions.valence_arousal, labels.expression, labels.valence_arousal)
     metrics.update(*map(torch.from_numpy, columns))

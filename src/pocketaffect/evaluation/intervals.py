@@ -134,7 +134,7 @@ def _resample(
     if resamples < 2:
         raise PocketAffectError("intervals: too few resamples", found=resamples, allowed="2 and more; 1000 is usual")
     for predictions in models:
-        check_same_rows(predictions.probabilities, labels.expression)
+        check_same_rows(predictions, labels)
     expressed, felt = labels.has_expression, labels.has_valence_arousal
     tasks: list[Sequence[ExpressionRows | AffectRows]] = [
         [ExpressionRows(model.probabilities[expressed], labels.expression[expressed]) for model in models],

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from pocketaffect.config import EvaluateParams
 from pocketaffect.data.shards.split import open_split
 from pocketaffect.evaluation.behaviour import measure_behaviour, predict_split
 from pocketaffect.evaluation.evaluate import DECIMALS, Evaluation, evaluate_predictions
@@ -21,37 +22,34 @@ from pocketaffect.evaluation.tables import Labels
 from pocketaffect.files import write_atomically, write_json
 from pocketaffect.labels import EXPRESSIONS, NO_EXPRESSION, VALENCE_AROUSAL
 from pocketaffect.models.network import load_network
+from pocketaffect.training.scores import find_best
 
 
-def judge_network(
-    model: Path, shards: Path, target: Path, *, batch_size: int, resamples: int, behaviour_images: int
-) -> None:
+def judge_network(evaluate: EvaluateParams, select: str, *, model: Path, shards: Path, target: Path) -> None:
     """Metrics with intervals, floors, calibration, priors, slices and behaviour, as files and as one page.
 
     Args:
+        evaluate: The section of params.yaml.
+        select: `train.select`, by which the epoch was kept.
         model: What the train stage wrote.
         shards: What the preprocess stage wrote; the network is judged on validation, floors come from training.
         target: The folder to write, replaced as a whole.
-        batch_size: Of the prediction.
-        resamples: Draws of the bootstrap.
-        behaviour_images: Faces that the behavioural checks change, at most.
 
     Raises:
         PocketAffectError: No model or no shards.
     """
     network = load_network(model)
     train, validation = open_split(shards, "train"), open_split(shards, "validation")
-    predictions = predict_split(network, validation, batch_size=batch_size)
+    predictions = predict_split(network, validation, batch_size=evaluate.batch_size)
     labels = Labels(validation.expression, validation.valence_arousal)
     evaluation = replace(
         evaluate_predictions(predictions, labels, Labels(train.expression, train.valence_arousal)),
-        intervals=bootstrap_metrics(predictions, labels, resamples=resamples),
+        intervals=bootstrap_metrics(predictions, labels, resamples=evaluate.resamples),
         slices=slice_metrics(predictions, labels, read_groups(shards, "validation")),
-        behaviour=measure_behaviour(network, validation, images=behaviour_images, batch_size=batch_size),
+        behaviour=measure_behaviour(network, validation, evaluate),
     )
     with (model / "history.csv").open(encoding="utf-8", newline="") as stream:
         history = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(stream)]
-    best = max(history, key=lambda row: row["score"])
     facts = {
         "network": f"{network.spec.architecture} at width {network.spec.width:g}, {network.spec.size} px",
         "training images": f"{len(train):,}",
@@ -60,9 +58,8 @@ def judge_network(
     table = PredictionTable(validation.paths, predictions, labels)
     with write_atomically(target) as draft:
         write_evaluation(evaluation, table, draft)
-        write_report(
-            draft / "report.html", evaluation, table, history=history, best_epoch=int(best["epoch"]), facts=facts
-        )
+        kept = int(history[find_best(history, select)]["epoch"])
+        write_report(draft / "report.html", evaluation, table, history=history, best_epoch=kept, facts=facts)
 
 
 def write_evaluation(evaluation: Evaluation, table: PredictionTable, folder: Path) -> None:

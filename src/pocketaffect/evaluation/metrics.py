@@ -24,17 +24,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from pocketaffect.evaluation.tables import (
-    FloatArray,
-    IntArray,
-    Labels,
-    Predictions,
-    check_expression,
-    check_probabilities,
-    check_same_rows,
-    check_valence_arousal_prediction,
-    check_valence_arousal_truth,
-)
+from pocketaffect.evaluation.tables import FloatArray, IntArray, Labels, Predictions, check_same_rows
 from pocketaffect.labels import EXPRESSIONS, NO_EXPRESSION, VALENCE_AROUSAL
 
 CLASSES: Final = len(EXPRESSIONS)
@@ -301,6 +291,7 @@ def measure(predictions: Predictions, labels: Labels) -> dict[str, float]:
     Raises:
         PocketAffectError: Lengths differ.
     """
+    check_same_rows(predictions, labels)
     return {
         **expression_metrics(predictions.probabilities, labels.expression),
         **valence_arousal_metrics(predictions.valence_arousal, labels.valence_arousal),
@@ -308,35 +299,13 @@ def measure(predictions: Predictions, labels: Labels) -> dict[str, float]:
 
 
 def expression_metrics(probabilities: FloatArray, expression: IntArray) -> dict[str, float]:
-    """Metrics of the expression head, over the rows that have an expression; empty where none has.
-
-    Args:
-        probabilities: float [n, 8], rows sum to 1.
-        expression: int [n], 0..7 or `labels.NO_EXPRESSION`.
-
-    Raises:
-        PocketAffectError: Lengths differ or a value is impossible.
-    """
-    check_probabilities(probabilities)
-    check_expression(expression)
-    check_same_rows(probabilities, expression)
+    """Metrics of probabilities [n, 8] over the rows with an expression, int [n]; empty where none has one."""
     rows = expression != NO_EXPRESSION
     return defined(ExpressionRows(probabilities[rows], expression[rows]).metrics()) if rows.any() else {}
 
 
 def valence_arousal_metrics(prediction: FloatArray, truth: FloatArray) -> dict[str, float]:
-    """Metrics of the affect head per dimension, over the rows that have valence and arousal; empty where none has.
-
-    Args:
-        prediction: float [n, 2].
-        truth: float [n, 2] in [-1, 1], both NaN where there is none.
-
-    Raises:
-        PocketAffectError: Lengths differ or a value is impossible.
-    """
-    check_valence_arousal_prediction(prediction)
-    check_valence_arousal_truth(truth)
-    check_same_rows(prediction, truth)
+    """Metrics of valence and arousal [n, 2] per dimension, over the rows where truth is not NaN; empty without any."""
     rows = ~np.isnan(truth[:, 0])
     return defined(AffectRows(prediction[rows], truth[rows]).metrics()) if rows.any() else {}
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from pocketaffect.errors import PocketAffectError
 from pocketaffect.evaluation.tables import Labels, Predictions
 from pocketaffect.figures import BLUE, GREY, INK, ORANGE, make_axes, styled
 from pocketaffect.labels import EXPRESSIONS, VALENCE_AROUSAL
@@ -24,8 +23,7 @@ MODEL: Final = BLUE
 OTHER: Final = ORANGE
 FLOOR: Final = GREY
 
-_SPLITS: Final = {"train": "training", "training": "training", "val": "validation", "validation": "validation"}
-_SPLIT_COLOURS: Final = {"training": OTHER, "validation": MODEL, "": INK}
+_SPLITS: Final = {"train": ("training", OTHER), "validation": ("validation", MODEL)}
 
 
 @styled
@@ -33,31 +31,26 @@ def draw_training_curves(history: Sequence[Mapping[str, float]], best_epoch: int
     """One panel per quantity, training and validation in the same one.
 
     Args:
-        history: One mapping per epoch with `epoch` and any of `train_<name>`, `val_<name>`,
-            `validation_<name>` (also with a slash), or a plain name.
+        history: One mapping for each epoch: `epoch`, and `train_<name>`, `validation_<name>` or a plain name.
         best_epoch: Marked by a line where given.
-
-    Raises:
-        PocketAffectError: No epoch, or one without `epoch`.
     """
-    if not history or any("epoch" not in row for row in history):
-        raise PocketAffectError("training history: no epochs, or one without its number", found=len(history))
-    panels: dict[str, dict[str, str]] = {}
-    for key in dict.fromkeys(key for row in history for key in row if key != "epoch"):
-        split, name = _split_and_name(key)
-        panels.setdefault(name, {})[split] = key
-    columns = min(3, max(1, len(panels)))
-    rows = max(1, -(-len(panels) // columns))
+    panels: dict[str, list[str]] = {}
+    for key in history[0]:
+        split, _, name = key.partition("_")
+        panels.setdefault(name if split in _SPLITS else key, []).append(key)
+    del panels["epoch"]
+    columns = min(3, len(panels))
+    rows = -(-len(panels) // columns)
     height = 2.5 * rows + 0.3
     margins = (0.6, 0.1, 0.65, 0.45)
     figure, axes = make_axes(rows, columns, (3.4 * columns, height), margins=margins, gap=0.65)
     between = 0.75
     figure.subplots_adjust(hspace=between / ((height - margins[2] - margins[3] - between * (rows - 1)) / rows))
     for axis, (name, keys) in zip(axes, panels.items(), strict=False):
-        for split, key in keys.items():
-            points = [(row["epoch"], row[key]) for row in history if key in row]
-            label = split or None
-            axis.plot(*zip(*points, strict=True), color=_SPLIT_COLOURS[split], label=label, marker="o", markersize=2.5)
+        for key in keys:
+            label, colour = (None, INK) if key == name else _SPLITS[key.partition("_")[0]]
+            points = [(row["epoch"], row[key]) for row in history]
+            axis.plot(*zip(*points, strict=True), color=colour, label=label, marker="o", markersize=2.5)
         if best_epoch is not None:
             axis.axvline(best_epoch, color=FLOOR, linewidth=1, linestyle=":", label="kept epoch")
         axis.set_title(_title(name))
@@ -162,12 +155,6 @@ def draw_reliability(calibration: Calibration) -> Figure:
         axis.set_xlabel("probability of the likeliest expression")
         axis.grid(visible=True, axis="y")
     return figure
-
-
-def _split_and_name(key: str) -> tuple[str, str]:
-    """`val_loss`, `validation/loss` -> ("validation", "loss"); `learning_rate` -> ("", "learning_rate")."""
-    head, _, tail = key.replace("/", "_").partition("_")
-    return (_SPLITS[head], tail) if head in _SPLITS and tail else ("", key)
 
 
 def _title(name: str) -> str:

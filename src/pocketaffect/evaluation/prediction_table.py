@@ -39,7 +39,7 @@ class PredictionTable:
     labels: Labels
 
     def __post_init__(self) -> None:
-        check_same_rows(self.predictions.probabilities, self.labels.expression)
+        check_same_rows(self.predictions, self.labels)
         if len(self.paths) != len(self.labels):
             found = f"{len(self.paths)} for {len(self.labels)} rows"
             raise PocketAffectError("paths: not of the same faces", found=found)

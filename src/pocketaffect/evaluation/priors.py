@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pocketaffect.evaluation.metrics import expression_metrics
-from pocketaffect.evaluation.tables import FloatArray, Labels, Predictions, check_probabilities
+from pocketaffect.evaluation.tables import FloatArray, Labels, Predictions
 from pocketaffect.labels import EXPRESSIONS
 
 
@@ -88,6 +88,5 @@ def adjust_to_uniform_prior(
     Returns:
         float64 [n, 8], rows sum to 1.
     """
-    check_probabilities(probabilities)
     weighted = np.clip(probabilities, 1e-12, 1, dtype=np.float64) / (training_counts + 1)
     return np.asarray(weighted / weighted.sum(axis=1, keepdims=True))

@@ -140,7 +140,7 @@ def slice_metrics(predictions: Predictions, labels: Labels, groups: Groups) -> l
     Raises:
         PocketAffectError: Lengths differ.
     """
-    check_same_rows(predictions.probabilities, labels.expression)
+    check_same_rows(predictions, labels)
     right = (predictions.expression == labels.expression).astype(np.float64)
     per_class = [right[labels.expression == index] for index in range(len(EXPRESSIONS))]
     recall = np.array([hits.mean() if len(hits) else 0.0 for hits in per_class])

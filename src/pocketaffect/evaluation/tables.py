@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,9 +34,16 @@ class Predictions:
     valence_arousal: FloatArray
 
     def __post_init__(self) -> None:
-        check_probabilities(self.probabilities)
-        check_valence_arousal_prediction(self.valence_arousal)
-        _check_same_rows("predictions", len(self.probabilities), len(self.valence_arousal))
+        scores, affect = self.probabilities, self.valence_arousal
+        _check_shape("probabilities", scores, len(EXPRESSIONS))
+        low, high = -1e-3, 1 + 1e-3
+        bad = ~np.isfinite(scores).all(1) | (scores < low).any(1) | (scores > high).any(1)
+        _refuse_rows("probabilities", scores, bad, "finite numbers in [0, 1]")
+        bad = np.abs(scores.sum(1, dtype=np.float64) - 1) > _ROW_SUM_TOLERANCE
+        _refuse_rows("probabilities", scores, bad, "rows that sum to 1 (softmax, not logits)")
+        _check_shape("predicted valence and arousal", affect, len(VALENCE_AROUSAL))
+        _refuse_rows("predicted valence and arousal", affect, ~np.isfinite(affect).all(1), "finite numbers")
+        _check_rows("predictions", scores, affect)
 
     def __len__(self) -> int:
         return len(self.probabilities)
@@ -62,9 +70,19 @@ class Labels:
     valence_arousal: FloatArray
 
     def __post_init__(self) -> None:
-        check_expression(self.expression)
-        check_valence_arousal_truth(self.valence_arousal)
-        _check_same_rows("labels", len(self.expression), len(self.valence_arousal))
+        classes, affect = self.expression, self.valence_arousal
+        if classes.ndim != 1 or not np.issubdtype(classes.dtype, np.integer):
+            found = f"{classes.dtype} {list(classes.shape)}"
+            raise PocketAffectError("expression labels: wrong array", found=found, allowed="int64 [n]")
+        bad = (classes != NO_EXPRESSION) & ((classes < 0) | (classes >= len(EXPRESSIONS)))
+        _refuse_rows("expression labels", classes, bad, f"0..{len(EXPRESSIONS) - 1}, or {NO_EXPRESSION} for none")
+        name = "valence and arousal labels"
+        _check_shape(name, affect, len(VALENCE_AROUSAL))
+        missing = np.isnan(affect)
+        outside = ~missing & ~(np.abs(affect) <= 1)
+        bad = outside.any(1) | (missing[:, 0] != missing[:, 1])
+        _refuse_rows(name, affect, bad, "both in [-1, 1], or both NaN where nobody annotated them")
+        _check_rows("labels", classes, affect)
 
     def __len__(self) -> int:
         return len(self.expression)
@@ -80,51 +98,14 @@ class Labels:
         return np.asarray(~np.isnan(self.valence_arousal[:, 0]))
 
 
-def check_probabilities(probabilities: FloatArray) -> None:
-    """Refuses anything but n distributions over the eight expressions."""
-    _check_shape("probabilities", probabilities, len(EXPRESSIONS))
-    low, high = -1e-3, 1 + 1e-3
-    bad = ~np.isfinite(probabilities).all(1) | (probabilities < low).any(1) | (probabilities > high).any(1)
-    _refuse_rows("probabilities", probabilities, bad, "finite numbers in [0, 1]")
-    bad = np.abs(probabilities.sum(1, dtype=np.float64) - 1) > _ROW_SUM_TOLERANCE
-    _refuse_rows("probabilities", probabilities, bad, "rows that sum to 1 (softmax, not logits)")
-
-
-def check_expression(expression: IntArray) -> None:
-    """Refuses anything but class indices 0..7 and `NO_EXPRESSION`."""
-    if expression.ndim != 1 or not np.issubdtype(expression.dtype, np.integer):
-        found = f"{expression.dtype} {list(expression.shape)}"
-        raise PocketAffectError("expression labels: wrong array", found=found, allowed="int64 [n]")
-    bad = (expression != NO_EXPRESSION) & ((expression < 0) | (expression >= len(EXPRESSIONS)))
-    allowed = f"0..{len(EXPRESSIONS) - 1}, or {NO_EXPRESSION} for none"
-    _refuse_rows("expression labels", expression, bad, allowed)
-
-
-def check_valence_arousal_prediction(valence_arousal: FloatArray) -> None:
-    """Refuses anything but n finite pairs."""
-    _check_shape("predicted valence and arousal", valence_arousal, len(VALENCE_AROUSAL))
-    bad = ~np.isfinite(valence_arousal).all(1)
-    _refuse_rows("predicted valence and arousal", valence_arousal, bad, "finite numbers")
-
-
-def check_valence_arousal_truth(valence_arousal: FloatArray) -> None:
-    """Refuses anything but n pairs in [-1, 1] or NaN in both places."""
-    name = "valence and arousal labels"
-    _check_shape(name, valence_arousal, len(VALENCE_AROUSAL))
-    missing = np.isnan(valence_arousal)
-    outside = ~missing & ~(np.abs(valence_arousal) <= 1)
-    bad = outside.any(1) | (missing[:, 0] != missing[:, 1])
-    _refuse_rows(name, valence_arousal, bad, "both in [-1, 1], or both NaN where nobody annotated them")
-
-
-def check_same_rows(predicted: FloatArray, labelled: FloatArray | IntArray) -> None:
+def check_same_rows(predictions: Predictions, labels: Labels) -> None:
     """Refuses predictions and labels of different length."""
-    _check_same_rows("predictions and labels", len(predicted), len(labelled))
+    _check_rows("predictions and labels", predictions, labels)
 
 
-def _check_same_rows(name: str, first: int, second: int) -> None:
-    if first != second:
-        raise PocketAffectError(f"{name}: not of the same faces", found=f"{first} and {second} rows")
+def _check_rows(name: str, first: Sized, second: Sized) -> None:
+    if len(first) != len(second):
+        raise PocketAffectError(f"{name}: not of the same faces", found=f"{len(first)} and {len(second)} rows")
 
 
 def _check_shape(name: str, array: FloatArray, columns: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.evaluation.metrics import AffectRows, ExpressionRows
+from pocketaffect.evaluation.metrics import expression_metrics, valence_arousal_metrics
 from pocketaffect.export.describe import PROBABILITIES, PROBABILITIES_BY_NAME, VALENCE_AROUSAL_OUTPUT
 from pocketaffect.export.verdict import Difference, Quality
 from pocketaffect.labels import EXPRESSIONS
@@ -137,10 +138,9 @@ def compare(ours: Predictions, theirs: Predictions) -> Difference:
 
 def score(predictions: Predictions, faces: Faces) -> Quality:
     """Metrics over the labelled faces, as in `evaluation`."""
-    known, rated = faces.has_expression, faces.has_valence_arousal
     found = {
-        **ExpressionRows(predictions.probabilities[known], faces.expression[known]).metrics(),
-        **AffectRows(predictions.valence_arousal[rated], faces.valence_arousal[rated]).metrics(),
+        **expression_metrics(predictions.probabilities, faces.expression),
+        **valence_arousal_metrics(predictions.valence_arousal, faces.valence_arousal),
     }
     names = ("accuracy", "balanced_accuracy", "rmse_valence", "rmse_arousal")
-    return Quality(*(float(found[name][0]) for name in names))
+    return Quality(*(found.get(name, math.nan) for name in names))
