@@ -93,7 +93,9 @@ def bootstrap_metrics(
         PocketAffectError: Lengths differ, or there are fewer than 2 resamples.
     """
     (measured,), (resampled,) = _resample([predictions], labels, resamples, seed)
-    return {name: Interval(measured[name], *_bounds(values)) for name, values in resampled.items() if name in measured}
+    return {
+        name: Interval(measured[name], *find_bounds(values)) for name, values in resampled.items() if name in measured
+    }
 
 
 def compare_predictions(
@@ -114,13 +116,13 @@ def compare_predictions(
     (first, second), (drawn_first, drawn_second) = _resample([ours, theirs], labels, resamples, seed)
     differences = {name: values - drawn_second[name] for name, values in drawn_first.items()}
     return {
-        name: Comparison(name, ours, second[name], ours - second[name], *_bounds(differences.get(name)))
+        name: Comparison(name, ours, second[name], ours - second[name], *find_bounds(differences.get(name)))
         for name, ours in first.items()
     }
 
 
-def _bounds(values: npt.NDArray[np.float64] | None) -> tuple[float, float]:
-    """Quantiles over the draws that leave something to measure."""
+def find_bounds(values: npt.NDArray[np.float64] | None) -> tuple[float, float]:
+    """Finds the two quantiles of the interval, over the draws that leave something to measure."""
     tail = (1 - COVERAGE) / 2
     known = np.empty(0) if values is None else values[np.isfinite(values)]
     low, high = np.quantile(known, (tail, 1 - tail)).tolist() if len(known) else (math.nan, math.nan)

@@ -17,7 +17,7 @@ import pandas as pd
 from pocketaffect.app.study.protocol import PROBABILITY_COLUMNS, PROMPTS
 from pocketaffect.app.study.store import EXPORT_COLUMNS
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.evaluation.intervals import COVERAGE, RESAMPLES, SEED
+from pocketaffect.evaluation.intervals import RESAMPLES, SEED, Interval, find_bounds
 from pocketaffect.evaluation.metrics import CLASSES, AffectRows, ExpressionRows
 from pocketaffect.labels import VALENCE_AROUSAL
 
@@ -46,20 +46,14 @@ PAPER_STUDY: Final[dict[str, float]] = {
 """Figures of the paper's ten participants (Hewitt & Gunes 2018)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """A number with its 95 % interval.
+@dataclass(frozen=True)
+class Figure(Interval):
+    """A number with its 95 % interval; without bounds for fewer than two runs, which tell nothing of other people.
 
     Attributes:
-        value: The number over the rows as they are; NaN where there is no row.
-        low: The resampled values' 2.5 % quantile; NaN with fewer than two runs, which tell nothing of other people.
-        high: Their 97.5 % quantile.
         rows: Number of rows behind it.
     """
 
-    value: float
-    low: float
-    high: float
     rows: int
 
 
@@ -153,14 +147,9 @@ def _resample(
     """Measures some rows as they are, and over draws of the runs that they belong to."""
     once = measure(np.ones((len(run), 1), np.float32))
     names, number = np.unique(run, return_inverse=True)
-    if len(names) < 2:
-        return {name: Figure(float(value[0]), np.nan, np.nan, len(run)) for name, value in once.items()}
-    draws = np.random.default_rng(seed).integers(0, len(names), (RESAMPLES, len(names)))
-    counts = np.stack([np.bincount(draw, minlength=len(names)) for draw in draws], axis=1).astype(np.float32)
-    tail = (1 - COVERAGE) / 2
-    figures = {}
-    for name, values in measure(counts[number]).items():
-        known = values[np.isfinite(values)]
-        low, high = np.quantile(known, (tail, 1 - tail)).tolist() if len(known) else (np.nan, np.nan)
-        figures[name] = Figure(float(once[name][0]), low, high, len(run))
-    return figures
+    drawn: Mapping[str, Floats] = {}
+    if len(names) > 1:
+        draws = np.random.default_rng(seed).integers(0, len(names), (RESAMPLES, len(names)))
+        counts = np.stack([np.bincount(draw, minlength=len(names)) for draw in draws], axis=1).astype(np.float32)
+        drawn = measure(counts[number])
+    return {name: Figure(float(value[0]), *find_bounds(drawn.get(name)), len(run)) for name, value in once.items()}
