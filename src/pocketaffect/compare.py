@@ -11,7 +11,8 @@ from typing import Final, Literal
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.evaluation.comparison import ModelComparisons, compare_models
 from pocketaffect.evaluation.prediction_table import PREDICTIONS_FILE, PredictionTable, read_predictions
-from pocketaffect.registry.store.store import Store
+from pocketaffect.registry.store.store import Store, open_store
+from pocketaffect.registry.store.versions import artifact_path, get_version
 
 Form = Literal["shipped", "network"]
 """shipped: what our interpreter computes with the Core ML file; network: what PyTorch computes."""
@@ -84,8 +85,6 @@ class _Finder:
         )
 
     def _find_version(self, name: str) -> tuple[str, PredictionTable]:
-        from pocketaffect.registry.store.versions import artifact_path, get_version
-
         version = get_version(self._store, self._model_name, name)
         known = f"{self._model_name} version {version.version}"
         aliases = f", {', '.join(version.aliases)}" if version.aliases else ""
@@ -119,7 +118,5 @@ class _Finder:
 
     @property
     def _store(self) -> Store:
-        from pocketaffect.registry.store.store import open_store
-
         self._opened = self._opened or open_store(self._root)
         return self._opened

@@ -12,6 +12,9 @@ from pocketaffect.config import load_params
 from pocketaffect.data.source import check_source
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.evaluation.metrics import METRIC_TITLES
+from pocketaffect.mlpackage.package import package_digest
+from pocketaffect.registry.store.store import find_store
+from pocketaffect.registry.store.versions import CANDIDATE, aliased_version, find_version
 from pocketaffect.tables import render_table
 
 _SHOWN: Final = ("accuracy", "macro_f1", "rmse_valence", "rmse_arousal", "ccc_valence", "ccc_arousal")
@@ -64,9 +67,6 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _describe_version(root: Path) -> str:
-    from pocketaffect.mlpackage.package import package_digest
-    from pocketaffect.registry.store.store import find_store
-    from pocketaffect.registry.store.versions import CANDIDATE, aliased_version, find_version
 
     name, digest = _read(root / paths.REGISTERED)["model_name"], package_digest(root / paths.PACKAGE)
     store = find_store(root)

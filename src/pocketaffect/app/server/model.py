@@ -6,7 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -14,10 +14,15 @@ from pocketaffect import paths
 from pocketaffect.config import PARAMS_FILE, describe_problems, load_params
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.labels import EXPRESSIONS, VALENCE_AROUSAL
-
-if TYPE_CHECKING:
-    from pocketaffect.registry.store.store import Store
-    from pocketaffect.registry.store.versions import RegisteredVersion
+from pocketaffect.registry.store.runs import MODEL_FOLDER
+from pocketaffect.registry.store.store import Store, find_store
+from pocketaffect.registry.store.versions import (
+    CHAMPION,
+    RegisteredVersion,
+    aliased_version,
+    artifact_path,
+    get_version,
+)
 
 
 class _Metadata(BaseModel):
@@ -87,9 +92,6 @@ def find_model(wanted: str | None, root: Path = Path()) -> ServedModel:
     """
     if wanted is not None and wanted.endswith(paths.TWIN.suffix):
         return _open_file(Path(wanted))
-    from pocketaffect.registry.store.store import find_store
-    from pocketaffect.registry.store.versions import CHAMPION, aliased_version, get_version
-
     store, name = find_store(root), load_params(root / PARAMS_FILE).register_.model_name
     if store is None:
         if wanted is None:
@@ -106,9 +108,6 @@ def find_model(wanted: str | None, root: Path = Path()) -> ServedModel:
 
 
 def _open_version(store: Store, version: RegisteredVersion) -> ServedModel:
-    from pocketaffect.registry.store.runs import MODEL_FOLDER
-    from pocketaffect.registry.store.versions import artifact_path
-
     title = f"{version.model_name} version {version.version}"
     record, twin = (
         artifact_path(store, version, place) for place in (paths.VERIFICATION.name, f"{MODEL_FOLDER}/{paths.TWIN.name}")

@@ -10,15 +10,15 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
 
 from pocketaffect import paths
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.files import write_json
 from pocketaffect.labels import EXPRESSIONS, SPLITS, VALENCE_AROUSAL
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 PROFILES: Final = Path(__file__).parent / "profiles"
 DECIMALS: Final = 6
@@ -94,8 +94,6 @@ class Drift:
 
 def profile_of(kept: pd.DataFrame, source: str = "") -> Profile:
     """Takes the profile of rows that the contract kept."""
-    import numpy as np
-
     splits = {}
     for name in SPLITS:
         chosen = (kept["split"] == name).to_numpy(dtype=bool)
@@ -114,7 +112,6 @@ def profile_of(kept: pd.DataFrame, source: str = "") -> Profile:
 
 
 def _mean(affect: Any) -> dict[str, float]:
-    import numpy as np
 
     given = affect[np.isfinite(affect).all(axis=1)]
     if not len(given):
