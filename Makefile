@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 # Telemetry is off for every tool, also for those that start before our own code could switch it off.
-export DO_NOT_TRACK := 1
+export DO_NOT_TRACK := true
 export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := 1
 # The stages' `python` is the environment's.

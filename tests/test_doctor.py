@@ -30,7 +30,7 @@ def root(tmp_path, monkeypatch) -> Path:
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-    for name in ("params.yaml", "requirements.lock"):
+    for name in ("params.yaml", "dvc.yaml", "requirements.lock"):
         shutil.copy(PROJECT / name, tmp_path / name)
     (tmp_path / "data.dvc").write_text(IMPORTED)
     (tmp_path / ".dvc").mkdir()
@@ -57,8 +57,8 @@ def test_a_healthy_repository_has_no_findings(root):
     assert bad(root) == []
     names = {finding.name for finding in examine(root)}
     assert names == {
-        *("python", "sources", "packages", "git", "dvc", "params.yaml", "data", "store"),
-        *("disk", "telemetry", "checkpoints"),
+        *("python", "sources", "packages", "git", "dvc", "params.yaml", "dvc.yaml"),
+        *("dvc.lock", "data", "store", "disk", "telemetry", "checkpoints"),
     }
 
 
@@ -102,6 +102,34 @@ def test_a_typo_in_params_is_passed_on(root):
     finding = only_bad(root)
     assert (finding.name, finding.status) == ("params.yaml", "problem")
     assert "did you mean 'epochs'" in finding.detail
+
+
+def test_a_wrong_search_space_is_named_before_a_sweep(root):
+    text = (root / "params.yaml").read_text()
+    space = text.index("\n  space:")
+    (root / "params.yaml").write_text(f"{text[:space]}\n  space:\n    model.widht: [0.5]\n    train.batch_size: [-1]\n")
+    finding = only_bad(root)
+    assert (finding.name, finding.status) == ("params.yaml", "problem")
+    assert "did you mean model.width?" in finding.detail
+    assert "sweep.space.train.batch_size" in finding.detail
+
+
+@pytest.mark.parametrize("name", ["dvc.yaml", "dvc.lock"])
+@pytest.mark.parametrize(
+    ("text", "detail", "todo"),
+    [
+        ("", "no stages; found: nothing", ""),
+        ("schema: '2.0'\n", "no stages; found: None", ""),
+        ("stages: [", "not readable as YAML", ""),
+        ("stages:\n<<<<<<< HEAD\n  a: {}\n=======\n  b: {}\n>>>>>>> x\n", "both sides of a merge", "checkout --ours"),
+    ],
+)
+def test_a_pipeline_file_that_is_empty_or_half_merged_is_a_problem(root, name, text, detail, todo):
+    (root / name).write_text(text)
+    finding = only_bad(root)
+    assert (finding.name, finding.status) == (name, "problem")
+    assert detail in finding.detail
+    assert todo in finding.todo
 
 
 def test_a_frozen_import_is_a_warning(root):
@@ -194,6 +222,15 @@ def test_telemetry_left_on_is_told_with_the_commands_that_end_it(root, monkeypat
     environment, config = bad(root)
     assert environment.todo == "export MLFLOW_DISABLE_TELEMETRY=true"
     assert config.todo == "dvc config core.analytics false; dvc config core.check_update false"
+
+
+def test_every_spelling_of_yes_switches_telemetry_off(root, monkeypatch):
+    monkeypatch.setenv("DO_NOT_TRACK", "1")
+    monkeypatch.setenv("DVC_NO_ANALYTICS", "true")
+    monkeypatch.setenv("GX_ANALYTICS_ENABLED", "0")
+    assert bad(root) == []
+    monkeypatch.setenv("GX_ANALYTICS_ENABLED", "1")
+    assert only_bad(root).todo == "export GX_ANALYTICS_ENABLED=false"
 
 
 def test_the_local_dvc_config_wins(root):

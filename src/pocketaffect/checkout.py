@@ -1,7 +1,8 @@
-"""Which checkout of this repository a process works in, and whose sources it runs."""
+"""Which checkout of this repository a process works in: whose sources run, whose store is meant, which experiment."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Final
 
@@ -14,3 +15,18 @@ def find_foreign_sources(root: Path) -> str | None:
     if own == running or not (own / "__init__.py").is_file():
         return None
     return f"the sources in {running} run, not this checkout's in {own}"
+
+
+def find_experiment() -> str:
+    """Name of the DVC experiment that this process is part of; "" for none."""
+    return os.environ.get("DVC_EXP_NAME", "")
+
+
+def find_home(root: Path) -> Path:
+    """The repository whose store the checkout at `root` uses: its own, but for a DVC experiment's temporary folder.
+
+    DVC deletes that folder when the experiment has ended (`dvc exp run --queue` or `--temp`).
+    """
+    parent = os.environ.get("DVC_ROOT", "")  # DVC sets it for every stage, also outside of experiments
+    temporary = Path(parent, ".dvc", "tmp", "exps").resolve()
+    return Path(parent) if parent and root.resolve().is_relative_to(temporary) else root

@@ -5,6 +5,7 @@ from __future__ import annotations
 import configparser
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -15,12 +16,14 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
+from pocketaffect import paths
 from pocketaffect.checkout import USE_OWN, find_foreign_sources
 from pocketaffect.config import PARAMS_FILE, find_defaults, load_params
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.files import read_yaml
 from pocketaffect.paths import CHECKPOINTS, DATA_FILE
 from pocketaffect.registry.store.database import DATABASE, STORE, find_problem
+from pocketaffect.sweep.space import read_space
 from pocketaffect.telemetry import TELEMETRY_OFF
 
 if TYPE_CHECKING:
@@ -36,6 +39,9 @@ PYTHONS: Final = ((3, 11), (3, 14))
 """First supported version and first one that is not, as in pyproject.toml."""
 
 SHOWN: Final = 4
+
+_ALIKE: Final = {value: same for same in ({"1", "true"}, {"0", "false"}) for value in same}
+"""Spellings of yes and of no. MLflow knows only "true" for DO_NOT_TRACK, but has its own switch beside it."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,7 @@ def examine(root: Path) -> list[Finding]:
         ("packages", _examine_packages),
         ("programs", _examine_programs),
         ("params.yaml", _examine_params),
+        ("pipeline", _examine_pipeline),
         ("data", _examine_data),
         ("store", _examine_store),
         ("disk", _examine_disk),
@@ -158,6 +165,7 @@ def _examine_programs(root: Path) -> Iterator[Finding]:
 def _examine_params(root: Path) -> Iterator[Finding]:
     try:
         params = load_params(root / PARAMS_FILE)
+        read_space(params)
     except PocketAffectError as error:
         yield Finding("params.yaml", "problem", str(error), "correct params.yaml, or git checkout params.yaml")
     else:
@@ -165,6 +173,30 @@ def _examine_params(root: Path) -> Iterator[Finding]:
         for key, value in find_defaults(params).items():
             detail = f"{key} is not set, so its default holds: {value}"
             yield Finding("params.yaml", "warning", detail, "add the key where it is to be seen (docs/updating.md)")
+
+
+def _examine_pipeline(root: Path) -> Iterator[Finding]:
+    """Both files are DVC's to read; what it says of an empty or half-merged one names no remedy."""
+    pipeline, lock = root / paths.PIPELINE_FILE, root / paths.LOCK_FILE
+    yield _examine_stages(pipeline, f"git checkout {pipeline.name}")
+    if lock.is_file():
+        yield _examine_stages(lock, f"rm {lock.name}, then dvc repro: its cache answers for what has not changed")
+    else:
+        yield Finding(lock.name, "ok", "none yet; the first dvc repro writes it")
+
+
+def _examine_stages(file: Path, back: str) -> Finding:
+    try:
+        text = file.read_text(encoding="utf-8")
+        if re.search("^(<{7}|={7}|>{7})", text, re.MULTILINE):
+            todo = f"git checkout --ours {file.name} (or --theirs), then dvc repro"
+            return Finding(file.name, "problem", f"{file}: holds both sides of a merge", todo)
+        stages = read_yaml(file).get("stages") if text.strip() else "nothing"
+    except (OSError, PocketAffectError) as error:
+        return Finding(file.name, "problem", str(error), back)
+    if isinstance(stages, dict) and stages:
+        return Finding(file.name, "ok", f"{len(stages)} stages")
+    return Finding(file.name, "problem", f"{file}: no stages; found: {stages}", back)
 
 
 def _examine_data(root: Path) -> Iterator[Finding]:
@@ -202,6 +234,9 @@ def _examine_source(root: Path, source: str, *, produced: bool) -> Finding:
     if place.exists():
         return Finding("data", "ok", f"imports {what}")
     if produced and source == "sample":
+        if re.search("^#   sample:", _read(root / paths.PIPELINE_FILE), re.MULTILINE):  # `data use` made it a comment
+            detail = f"{DATA_FILE} imports {what}, and the stage that draws it is off in {paths.PIPELINE_FILE}"
+            return Finding("data", "problem", detail, "pocketaffect data sample")
         return Finding("data", "ok", f"imports {what}; dvc repro makes it")
     return Finding("data", "problem", f"{place}: no such file or folder", "pocketaffect data use PATH")
 
@@ -235,7 +270,7 @@ def _examine_disk(root: Path) -> Iterator[Finding]:
 
 
 def _examine_telemetry(root: Path) -> Iterator[Finding]:
-    on = [name for name, value in TELEMETRY_OFF.items() if os.environ.get(name, "").lower() != value]
+    on = [name for name, value in TELEMETRY_OFF.items() if os.environ.get(name, "").lower() not in _ALIKE[value]]
     config = _dvc_config(root)
     sends = [key for key in ("analytics", "check_update") if config.get(key, "true").lower() not in ("false", "0")]
     if on:
@@ -280,6 +315,10 @@ def _dvc_config(root: Path) -> dict[str, str]:
         if parser.has_section("core"):
             settings.update(parser["core"])
     return settings
+
+
+def _read(file: Path) -> str:
+    return file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
 
 
 def _without_indent(path: Path) -> str:

@@ -36,7 +36,9 @@ def has_commit(folder: Path, commit: str) -> bool:
     return ask_git(folder, "cat-file", "-e", f"{commit}^{{commit}}") is not None
 
 
-def holds_commit(folder: Path, commit: str) -> bool:
-    """Whether a branch, a tag or HEAD holds a commit, so that git does not forget it and a clone has it."""
+def holds_commit(folder: Path, commit: str, *, head: bool = True) -> bool:
+    """Whether a branch, a tag or, if asked, HEAD holds a commit, so that git does not forget it and a clone has it."""
     on = ask_git(folder, "for-each-ref", "--count=1", f"--contains={commit}", "refs/heads", "refs/remotes", "refs/tags")
-    return bool(on) or (on is not None and ask_git(folder, "merge-base", "--is-ancestor", commit, "HEAD") is not None)
+    if on or on is None or not head:
+        return bool(on)
+    return ask_git(folder, "merge-base", "--is-ancestor", commit, "HEAD") is not None

@@ -8,6 +8,7 @@ from typing import Final
 SAMPLE: Final = Path("sample")
 DATA: Final = Path("data")
 DATA_FILE: Final = Path("data.dvc")
+PIPELINE_FILE: Final = Path("dvc.yaml")
 LOCK_FILE: Final = Path("dvc.lock")
 PIPELINES: Final = Path("pipelines")
 

@@ -8,19 +8,18 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.files import explain_failed_write, read_yaml
+from pocketaffect.paths import PIPELINE_FILE
 from pocketaffect.telemetry import disable_telemetry
 
 if TYPE_CHECKING:
     from pocketaffect.config import Params
 
-PIPELINE: Final = Path("dvc.yaml")
 
-
-def require_networks(params: Params, pipeline: Path = PIPELINE, *, searched: bool = False) -> None:
+def require_networks(params: Params, pipeline: Path = PIPELINE_FILE, *, searched: bool = False) -> None:
     """Refuses a network that a stage's trainings would read and that DVC does not know: see `require_dependency`.
 
     Args:
@@ -57,7 +56,7 @@ def list_networks(params: Params, *, searched: bool = False) -> list[tuple[str, 
     return [(place, one) for place, one in networks if not (place.endswith("model.pretrained") and one == HUB)]
 
 
-def require_dependency(path: str | None, key: str, pipeline: Path = PIPELINE) -> None:
+def require_dependency(path: str | None, key: str, pipeline: Path = PIPELINE_FILE) -> None:
     """Refuses a file or folder that decides a stage's result and that DVC does not know: a change would go unseen.
 
     Outside of a stage that DVC runs, everything is accepted.

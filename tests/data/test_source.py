@@ -12,8 +12,11 @@ from affectnet_copies import row, write_copy
 
 from pocketaffect.data.sample import MARK
 from pocketaffect.data.source import check_source, read_source, use_folder, use_sample
+from pocketaffect.doctor import examine
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.files import read_yaml
+
+PIPELINE = Path(__file__).parents[2] / "dvc.yaml"
 
 
 @pytest.fixture
@@ -69,6 +72,41 @@ def test_a_folder_through_a_link_or_a_relative_path_is_written_as_it_really_lies
     assert use_folder(Path("link"), root) == str(tmp_path / "mine")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert use_folder(Path("~/mine"), root) == str(tmp_path / "mine")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        PIPELINE.read_text(),
+        PIPELINE.read_text().replace("\n", "\r\n"),
+        "stages:\n  sample:  # why\n    cmd: x\n\n    # kept\n# apart\n    outs: [a]\n# next\n  train:\n    cmd: x\n",
+        "stages:\n  train:\n    cmd: x\n  sample:\n    cmd: draw",
+        "stages:\n  train:\n    cmd: x\n",
+    ],
+    ids=["ours", "CRLF", "comments", "last", "none"],
+)
+def test_the_sample_is_drawn_only_where_it_is_the_data_and_dvc_yaml_comes_back_to_the_byte(root, tmp_path, text):
+    file = root / "dvc.yaml"
+    file.write_bytes(text.encode())
+    before = read_yaml(file)["stages"]
+    for _ in range(2):  # a second time changes nothing
+        use_folder(tmp_path / "mine", root)
+        assert read_yaml(file)["stages"] == {name: stage for name, stage in before.items() if name != "sample"}
+    assert [
+        line for line in text.splitlines() if line.strip()[:1] not in ("", "#") and line not in file.read_text()
+    ] == []
+    for _ in range(2):
+        use_sample(root)
+        assert file.read_bytes() == text.encode()
+
+
+def test_the_doctor_says_that_nothing_draws_a_sample_which_data_dvc_names_by_hand(root, tmp_path):
+    shutil.copy(PIPELINE, root)
+    use_folder(tmp_path / "mine", root)
+    (root / "data.dvc").write_text("deps:\n- path: sample\nouts:\n- path: data\n")
+    shutil.rmtree(root / "sample")
+    (finding,) = [finding for finding in examine(root) if finding.name == "data"]
+    assert (finding.status, finding.todo) == ("problem", "pocketaffect data sample")
 
 
 def test_a_folder_that_is_no_data_set_changes_nothing(root, tmp_path):
@@ -150,3 +188,22 @@ def test_data_added_over_the_sample_are_missed_and_the_sample_is_refused_until_i
     assert check_source(root) == str(tmp_path / "mine")
     use_sample(root)
     assert check_source(root) == "the embedded sample of drawn faces"
+
+
+@pytest.mark.slow
+def test_a_clone_runs_on_data_of_ones_own_without_drawing_the_sample_and_draws_it_again_when_it_is_the_data(
+    root, tmp_path
+):
+    (root / "dvc.yaml").write_text(
+        "stages:\n  sample:\n    cmd: mkdir sample && cp -r ../mine/. sample && touch drawn\n    outs: [sample]\n"
+        "  validate:\n    cmd: ls data > out\n    deps: [data]\n    outs: [out]\n"
+    )
+    shutil.rmtree(root / "sample")
+    dvc(root, "init", "--no-scm")
+    use_folder(tmp_path / "mine", root)
+    dvc(root, "repro")
+    assert (root / "out").is_file()
+    assert not (root / "sample").exists()
+    use_sample(root)
+    dvc(root, "repro")
+    assert (root / "drawn").is_file()

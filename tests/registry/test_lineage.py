@@ -138,6 +138,13 @@ def test_a_repository_inside_a_larger_one_sees_only_its_own_files(repository):
     assert collect_lineage(inner).dirty_paths == ("code.py",)
 
 
+def test_an_experiment_is_named_as_dvc_names_it_while_it_runs(repository, monkeypatch):
+    monkeypatch.delenv("DVC_EXP_NAME", raising=False)
+    assert "dvc.experiment" not in collect_lineage(repository).to_tags()
+    monkeypatch.setenv("DVC_EXP_NAME", "fuzzy-cat")
+    assert collect_lineage(repository).to_tags()["dvc.experiment"] == "fuzzy-cat"
+
+
 def test_without_git_and_without_commits_it_says_so(repository, tmp_path_factory, monkeypatch):
     assert collect_lineage(repository).commit == "no commit"
     outside = tmp_path_factory.mktemp("no-git")

@@ -21,6 +21,7 @@ from registry_parts import in_processes, make_package
 from pocketaffect.config import RegisterParams
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.mlpackage.package import package_digest
+from pocketaffect.registry.promotion.evidence import find_gaps
 from pocketaffect.registry.store.register import register_package
 from pocketaffect.registry.store.runs import RunRecord, login_name
 from pocketaffect.registry.store.store import open_store
@@ -141,6 +142,38 @@ def test_other_bytes_give_version_2_and_the_old_bytes_take_candidate_back(store,
     assert register().version == 1
     assert get_version(store, "affect", "candidate").version == 1
     assert get_version(store, "affect", "@candidate").version == 1
+
+
+def test_an_experiments_version_is_no_candidate_until_a_commit_on_a_branch_makes_it(
+    store, register, record, lineage, package, tmp_path
+):
+    register(package=make_package(tmp_path / "other.mlpackage", b"other"))
+    experiment = dataclasses.replace(lineage, experiment="q8", dirty=True, dirty_paths=("params.yaml",))
+    made = register(lineage=experiment)
+    assert (made.version, made.aliases, made.tags["dvc.experiment"]) == (2, (), "q8")
+    assert any("only the DVC experiment q8 made it" in gap for gap in find_gaps(made, package, tmp_path))
+    for still in (experiment, dataclasses.replace(experiment, dirty=False), dataclasses.replace(lineage, dirty=True)):
+        assert register(lineage=still).tags["dvc.experiment"] == "q8"
+
+    git = ("git", "-C", str(tmp_path), "-c", "user.name=t", "-c", "user.email=t@example.org")
+    for arguments in (
+        ("init", "-q", "-b", "gone"),
+        ("commit", "-q", "--allow-empty", "-m", "x"),
+        ("checkout", "-q", "--detach"),  # as an experiment's commit, which no branch holds
+        ("branch", "-q", "-D", "gone"),
+    ):
+        subprocess.run([*git, *arguments], check=True)
+    commit = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+    record = dataclasses.replace(record, lineage=dataclasses.replace(lineage, commit=commit))
+    assert register_package(store, NAMES, record, root=tmp_path).tags["dvc.experiment"] == "q8"
+    subprocess.run([*git, "branch", "mine"], check=True)
+    cleared = register_package(store, NAMES, record, root=tmp_path)
+    assert (cleared.version, cleared.aliases, cleared.tags["git.commit"]) == (2, ("candidate",), commit)
+    assert cleared.tags["git.first_commit"] == f"{lineage.commit} with changes, DVC experiment q8"
+    tags = store.client().get_run(cleared.run_id).data.tags
+    assert "dvc.experiment" not in tags.keys() | cleared.tags.keys()
+    assert not any("made it" in gap for gap in find_gaps(cleared, package, tmp_path))
+    assert "dvc.experiment" not in register(lineage=experiment).tags  # the bytes have their commit
 
 
 def test_processes_registering_three_packages_at_once_make_three_versions(store, register, tmp_path, capfd):

@@ -23,8 +23,12 @@ def register(allow_dirty: bool) -> None:
     params = load_params()
     version = publish(Path(), params.register_.model_copy(update={"allow_dirty": allow_dirty}), params)
     done = "registered" if version.created else "was registered already"
-    dirty = "; from uncommitted changes" if version.tags.get("git.dirty") == "true" else ""
-    click.echo(f"{version.model_name} version {version.version} {done} ({', '.join(version.aliases)}){dirty}")
+    marks = ", ".join(version.aliases) or "no alias"
+    if version.tags.get("git.dirty") == "true":
+        marks += "; from uncommitted changes"
+    if "dvc.experiment" in version.tags:
+        marks += f"; from the DVC experiment {version.tags['dvc.experiment']}"
+    click.echo(f"{version.model_name} version {version.version} {done} ({marks})")
 
 
 @click.command()

@@ -4,11 +4,15 @@
 elsewhere looks right and is not: `dvc add data` records the user's files but keeps `sample` as their origin, so that
 the next `dvc repro` puts the sample back over them. Nothing then shows it but DVC's cache, which still holds the
 list of the replaced files; `check_source` looks for it and refuses to go on.
+
+While a user's data is imported, the stage that draws the sample is a comment in dvc.yaml. Frozen, it would stop every
+clone: DVC then asks for a folder that nothing makes.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +25,10 @@ from pocketaffect.data.sample import MARK
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.files import read_yaml, write_atomically, write_json
 from pocketaffect.names import show_name
+
+_OFF: Final = "# Off while data.dvc imports other data; `pocketaffect data sample` puts it back."
+_STAGE: Final = re.compile(r"^  sample:.*\n(?:(?:[ \t]*(?:#.*)?\r?\n)*    .*\n?)+", re.MULTILINE)
+_COMMENT: Final = re.compile(rf"^{re.escape(_OFF)}\r?\n((?:(?:#.*|\r?)\n)*#     .*\n?)", re.MULTILINE)
 
 ACKNOWLEDGED: Final = paths.WORK / "acknowledged-data.json"
 
@@ -110,13 +118,18 @@ def use_folder(folder: Path, root: Path = Path()) -> str:
             todo="move your copy elsewhere and give that path",
         )
     sample = (root / paths.SAMPLE).resolve()
-    origin = str(paths.SAMPLE) if resolved == sample else str(resolved)
-    _write_origin(root, origin)
-    return origin
+    if resolved == sample:
+        use_sample(root)
+        return str(paths.SAMPLE)
+    _write_origin(root, str(resolved))
+    _switch_sample(root, on=False)
+    return str(resolved)
 
 
 def use_sample(root: Path = Path()) -> None:
     """Points data.dvc back at the sample, and notes that what was used before is meant to be left."""
+    _require_pipeline(root)
+    _switch_sample(root, on=True)
     _write_origin(root, str(paths.SAMPLE))
     known = sorted(_acknowledged(root) | set(_recorded_data_sets(root)))
     write_json(root / ACKNOWLEDGED, known)
@@ -124,13 +137,33 @@ def use_sample(root: Path = Path()) -> None:
 
 def _write_origin(root: Path, origin: str) -> None:
     """The minimal form; DVC fills in the hashes. Unfrozen, so that `dvc repro` follows changes at the origin."""
-    if not (root / "dvc.yaml").is_file():
-        raise PocketAffectError(
-            f"{root.absolute()}: no pipeline here", found="no dvc.yaml", todo="run from the repository's root"
-        )
+    _require_pipeline(root)
     with write_atomically(root / paths.DATA_FILE) as draft:
         quoted = json.dumps(origin, ensure_ascii=False)
         draft.write_text(f"deps:\n- path: {quoted}\nouts:\n- path: {paths.DATA}\n", encoding="utf-8")
+
+
+def _require_pipeline(root: Path) -> None:
+    if not (root / paths.PIPELINE_FILE).is_file():
+        raise PocketAffectError(
+            f"{root.absolute()}: no pipeline here",
+            found=f"no {paths.PIPELINE_FILE}",
+            todo="run from the repository's root",
+        )
+
+
+def _switch_sample(root: Path, *, on: bool) -> None:
+    """Makes the stage that draws the sample a comment, or a stage again: all else in dvc.yaml stays as it is."""
+    file = root / paths.PIPELINE_FILE
+    before = file.read_bytes().decode("utf-8")  # with its line ends
+    if on:
+        after = _COMMENT.sub(lambda comment: re.sub("^# ", "", comment[1], flags=re.MULTILINE), before)
+    else:
+        full_line = re.compile(r"^(?=[^\r\n])", re.MULTILINE)
+        after = _STAGE.sub(lambda stage: f"{_OFF}\n{full_line.sub('# ', stage[0])}", before)
+    if after != before:
+        with write_atomically(file) as draft:
+            draft.write_bytes(after.encode("utf-8"))
 
 
 def _recorded_data_sets(root: Path) -> Iterator[str]:

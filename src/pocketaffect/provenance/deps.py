@@ -14,7 +14,7 @@ from pocketaffect.provenance.origin import DECIDING_STAGES
 if TYPE_CHECKING:
     from ruamel.yaml.nodes import Node
 
-FILES: Final = (Path("dvc.yaml"), paths.PIPELINES / "sweep" / "dvc.yaml")
+FILES: Final = (paths.PIPELINE_FILE, paths.PIPELINES / "sweep" / "dvc.yaml")
 
 
 def renew_deps(text: str, root: Path) -> str:

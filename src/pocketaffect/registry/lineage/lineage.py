@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from pocketaffect import paths
+from pocketaffect.checkout import find_experiment
 from pocketaffect.files import hash_text, read_yaml
 from pocketaffect.git import ask_git
 from pocketaffect.provenance.origin import read_data_hash
@@ -21,6 +22,9 @@ NO_COMMIT: Final = "no commit"
 NONE: Final = "none"
 
 MAX_TAG: Final = 2000
+
+EXPERIMENT_TAG: Final = "dvc.experiment"
+"""On versions that only a DVC experiment has made so far: its name."""
 
 
 _TAGS: Final = {
@@ -69,6 +73,8 @@ class Lineage:
     """Its model, such as "Intel(R) Xeon(R) Processor": libraries choose their kernels by the maker, too."""
     gpu: str = NONE
     """Name of the first GPU that PyTorch sees, used or not."""
+    experiment: str = ""
+    """Name of the DVC experiment that made it; "" for none."""
 
     def to_tags(self) -> dict[str, str]:
         """The lineage as MLflow tags; the commit also under the name that MLflow's pages show."""
@@ -78,6 +84,8 @@ class Lineage:
             "dirty_paths": changed if len(changed) <= MAX_TAG else changed[: MAX_TAG - 1] + "…",
         }
         tags = {tag: shown.get(name, getattr(self, name)) for name, tag in _TAGS.items()}
+        if self.experiment:
+            tags[EXPERIMENT_TAG] = self.experiment
         known = self.commit not in (NO_GIT, NO_COMMIT)
         return tags | ({"mlflow.source.git.commit": self.commit} if known else {})
 
@@ -114,6 +122,7 @@ def collect_lineage(root: Path) -> Lineage:
         cpu=_cpu_capability(),
         processor=_processor(),
         gpu=_gpu(),
+        experiment=find_experiment(),
     )
 
 

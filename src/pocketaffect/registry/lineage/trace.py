@@ -10,6 +10,7 @@ from typing import Final
 
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.provenance.origin import DECIDING_PARAMS
+from pocketaffect.registry.lineage.lineage import EXPERIMENT_TAG
 from pocketaffect.registry.lineage.model_file import digest_file, read_file_metadata
 from pocketaffect.registry.lineage.trials import STUDY_TAG, TRIAL_TAG
 from pocketaffect.registry.store.runs import CLASSIFIER_TAG, TWIN_TAG
@@ -29,6 +30,7 @@ _SHOWN_TAGS: Final = {
     "git.commit": "commit",
     "git.dirty": "uncommitted changes",
     "git.dirty_paths": "changed files",
+    EXPERIMENT_TAG: "DVC experiment",
     FIRST_COMMIT_TAG: "first made at",
     "data.source": "data from",
     "data.md5": "data",

@@ -14,7 +14,7 @@ from pocketaffect.evaluation.intervals import Comparison, compare_predictions
 from pocketaffect.evaluation.prediction_table import PredictionTable, match_rows, read_predictions
 from pocketaffect.git import holds_commit
 from pocketaffect.mlpackage.package import package_bytes
-from pocketaffect.registry.lineage.lineage import NONE
+from pocketaffect.registry.lineage.lineage import EXPERIMENT_TAG, NONE
 from pocketaffect.registry.lineage.model_file import read_file_metadata
 from pocketaffect.registry.promotion.policy import Evidence
 from pocketaffect.registry.promotion.remeasure import execute_on_shards
@@ -77,6 +77,8 @@ def find_gaps(version: RegisteredVersion, package: Path, root: Path) -> Iterator
             f"commit {tags['git.commit'][:12]} is on no branch or tag of this repository: git fetch, or, where it was "
             "replaced (amend, squash), `pocketaffect register` from the commit that holds the same"
         )
+    if experiment := tags.get(EXPERIMENT_TAG):
+        yield f"only the DVC experiment {experiment} made it; dvc exp apply, git commit, then `pocketaffect register`"
     for name in ("data.md5", "dvc_lock.sha256", "params.sha256", "requirements.sha256"):
         if tags.get(name, NONE) == NONE:
             yield f"no {name}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from pocketaffect.registry.lineage.lineage import EXPERIMENT_TAG
 from pocketaffect.registry.promotion.log import Log, LogEntry
 from pocketaffect.registry.promotion.policy import AUDITS_THAT_PASS
 from pocketaffect.registry.promotion.promote import VERDICT_TAG, look
@@ -73,6 +74,7 @@ def _version_row(listed: Listed) -> tuple[str, ...]:
     version, tags = listed.version, listed.version.tags
     scores = [listed.scores.get(name) for name in SCORES]
     commit = tags.get("git.commit", "")[:8] + ("+changes" if tags.get("git.dirty") == "true" else "")
+    commit += f" (experiment {tags[EXPERIMENT_TAG]})" if EXPERIMENT_TAG in tags else ""
     audit = tags.get("audit", "")
     return (
         str(version.version),

@@ -93,7 +93,7 @@ def _check_origin(root: Path, params: Params) -> None:
 
 
 def _check_dirtiness(lineage: Lineage, allowed: bool) -> None:
-    if lineage.dirty and not allowed:
+    if lineage.dirty and not allowed and not lineage.experiment:  # DVC never commits before it runs one
         raise PocketAffectError(
             "register: uncommitted changes",
             found=", ".join(lineage.dirty_paths[:10]),

@@ -12,7 +12,7 @@ from pocketaffect.config import RegisterParams
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.files import explain_failed_write
 from pocketaffect.git import holds_commit
-from pocketaffect.registry.lineage.lineage import NO_COMMIT, NO_GIT, Lineage
+from pocketaffect.registry.lineage.lineage import EXPERIMENT_TAG, NO_COMMIT, NO_GIT, Lineage
 from pocketaffect.registry.store.runs import (
     DIGEST_TAG,
     MODEL_FOLDER,
@@ -49,12 +49,12 @@ RUNS: Final = "Runs of `dvc repro`: one for each distinct package, which is a ve
 def register_package(
     store: Store, register: RegisterParams, record: RunRecord, *, root: Path | None = None
 ) -> RegisteredVersion:
-    """Records the run and makes its package a version under the alias `candidate`.
+    """Records the run and makes its package a version, under the alias `candidate` unless a DVC experiment made it.
 
     The same bytes again give the version they already have, also from several processes at once; from a clean commit
-    they clear a version that was registered from uncommitted changes, or from a commit that was replaced since.
-    Killed at any point, the same call completes it: a run counts as finished only once its version exists, and a run
-    left without one is marked FAILED and loses its files, which would fill the disk with every attempt.
+    they clear a version that was registered from uncommitted changes, by an experiment, or from a commit that was
+    replaced since. Killed at any point, the same call completes it: a run counts as finished only once its version
+    exists, and one left without it is marked FAILED and loses its files, which would fill the disk with every attempt.
 
     Args:
         store: From `open_store`.
@@ -79,7 +79,8 @@ def register_package(
             package_path(store, version)  # what the registry holds must still be these bytes
             end_run(client, version.run_id, record, name, version.version)
             _renew_commit(client, version, record.lineage, root)
-        client.set_registered_model_alias(name, CANDIDATE, str(version.version))
+        if not record.lineage.experiment:
+            client.set_registered_model_alias(name, CANDIDATE, str(version.version))
         return replace(get_version(store, name, version.version), created=version.created)
 
 
@@ -133,14 +134,21 @@ def _abandon(client: MlflowClient, run_id: str) -> None:
 def _renew_commit(client: MlflowClient, version: RegisteredVersion, lineage: Lineage, root: Path | None) -> None:
     """Puts the commit that holds what the same bytes are made of in the place of one that does not, or is gone."""
     old, dirty = version.tags.get("git.commit", ""), version.tags.get("git.dirty") == "true"
+    experiment = version.tags.get(EXPERIMENT_TAG)
     replaced = root is not None and old != lineage.commit and not holds_commit(root, old)
-    if lineage.dirty or lineage.commit in (NO_GIT, NO_COMMIT) or not (dirty or replaced):
+    if lineage.dirty or lineage.commit in (NO_GIT, NO_COMMIT) or not (dirty or replaced or experiment):
         return
-    first = version.tags.get(FIRST_COMMIT_TAG) or (f"{old} with changes" if dirty else old)
+    if experiment and (lineage.experiment or (root is not None and not holds_commit(root, lineage.commit, head=False))):
+        return
+    made = f"{old}{' with changes' if dirty else ''}{f', DVC experiment {experiment}' if experiment else ''}"
+    first = version.tags.get(FIRST_COMMIT_TAG) or made
     tags = lineage.to_tags() | {FIRST_COMMIT_TAG: first}
     for key, value in sorted(tags.items(), key=lambda tag: tag[0] == "git.dirty"):  # last, so that a kill repeats it
         client.set_model_version_tag(version.model_name, str(version.version), key, value)
         client.set_tag(version.run_id, key, value)
+    if experiment:
+        client.delete_tag(version.run_id, EXPERIMENT_TAG)
+        client.delete_model_version_tag(version.model_name, str(version.version), EXPERIMENT_TAG)
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ from urllib.request import getproxies
 
 from filelock import FileLock, Timeout
 
+from pocketaffect.checkout import find_home
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.registry.store.database import (
     ARTIFACTS,
@@ -136,6 +137,7 @@ def find_store(root: Path = Path()) -> Store | None:
     Raises:
         PocketAffectError: As `open_store`, but for a read-only one.
     """
+    root = find_home(root)
     database = root.resolve() / STORE / DATABASE
     local = not os.environ.get(ADDRESS, "").strip()
     if not local:
@@ -153,6 +155,7 @@ def find_store(root: Path = Path()) -> Store | None:
 def open_store(root: Path = Path()) -> Store:
     """The store of the repository at `root`: MLFLOW_TRACKING_URI where set, else root/mlruns, made if missing.
 
+    A DVC experiment in a temporary folder, which DVC deletes, uses the store of the repository that it belongs to.
     A repository that was moved or copied finds its artifacts again: MLflow writes absolute locations, which are
     rewritten here, in one transaction.
 
@@ -161,6 +164,7 @@ def open_store(root: Path = Path()) -> Store:
             read-only or locked, or the server does not answer.
     """
     disable_telemetry()
+    root = find_home(root)
     folder = root.resolve() / STORE
     address = os.environ.get(ADDRESS, "").strip()
     if address and not _is_local_database(address, folder / DATABASE):
