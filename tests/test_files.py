@@ -1,17 +1,22 @@
 from __future__ import annotations
 
+import json
+import math
 import os
 import signal
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.files import read_yaml, write_atomically, write_json
+from pocketaffect.files import read_yaml, to_plain, write_atomically, write_json
 
 
 def names(folder: Path) -> list[str]:
@@ -93,7 +98,9 @@ WRITERS = {
 }
 WRITE = """
 import resource, sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from pocketaffect.files import write_atomically
 if sys.argv[2] != "none":
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
@@ -152,7 +159,9 @@ def test_other_errors_come_through_as_they_are(tmp_path):
 
 KILLED = """
 import sys, time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from pocketaffect.files import write_atomically
 with write_atomically(Path(sys.argv[1])) as draft:
     draft.mkdir()
@@ -271,3 +280,19 @@ def test_any_text_is_read_or_refused_with_its_file(tmp_path, text):
         assert isinstance(read_yaml(tmp_path / "a.yaml"), dict)
     except PocketAffectError as error:
         assert "a.yaml" in error.problem  # noqa: PT017  both ends are allowed
+
+
+def test_what_is_written_as_json_has_numbers_of_a_fixed_length_and_no_number_that_json_lacks():
+    @dataclass
+    class Row:
+        value: float
+        parts: tuple[Any, ...]
+
+    content = {
+        "row": Row(1 / 3, (-1e-9, math.nan, 5, True, None, "1.23456789")),
+        "array": np.array([[2 / 3, math.inf]]),
+    }
+    plain = {"row": {"value": 0.333333, "parts": [0.0, None, 5, True, None, "1.23456789"]}, "array": [[0.666667, None]]}
+    assert to_plain(content) == plain
+    assert "-0.0" not in json.dumps(to_plain(content))
+    assert to_plain({"count": 123456.789}, significant=3) == {"count": 123000.0}

@@ -6,15 +6,20 @@ import errno
 import glob
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from pocketaffect.errors import PocketAffectError
+
+DECIMALS: Final = 6
+"""Digits after the point that are written: more would differ with the order of sums, fewer would hide small steps."""
 
 _FULL: Final = re.compile(
     r"No space left on device|Disk quota exceeded|disk is full|\d+ requested and \d+ written|unexpected pos \d+ vs"
@@ -135,6 +140,26 @@ def write_json(target: Path, content: Any) -> None:
     text = json.dumps(content, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
     with write_atomically(target) as draft:
         draft.write_text(text + "\n", encoding="utf-8")
+
+
+def to_plain(value: Any, *, significant: int | None = None) -> Any:
+    """Turns dataclasses, mappings, sequences and arrays into JSON's types, whose files are the same bytes again.
+
+    Args:
+        value: What to write.
+        significant: Significant digits that a number keeps; by default it keeps `DECIMALS` after the point. -0.0
+            becomes 0.0; NaN and infinity, for which JSON has no form, become None.
+    """
+    if isinstance(value, float):
+        digits = round(value, DECIMALS) if significant is None else float(f"{value:.{significant}g}")
+        return digits + 0.0 if math.isfinite(value) else None
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if is_dataclass(value):
+        value = {part.name: getattr(value, part.name) for part in fields(value)}
+    if isinstance(value, Mapping):
+        return {name: to_plain(part, significant=significant) for name, part in value.items()}
+    return [to_plain(part, significant=significant) for part in value] if isinstance(value, list | tuple) else value
 
 
 def hash_file(file: Path, algorithm: str = "sha256") -> str:

@@ -65,11 +65,6 @@ def test_metrics_file_is_flat_rounded_and_complete(judged, folder):
     assert json.loads((folder / "floors.json").read_text()).keys() == {"constant", "class_lookup", "oracle"}
 
 
-def test_evaluation_as_dict_is_plain_json(judged):
-    content = judged[0].to_dict()
-    assert json.loads(json.dumps(content, allow_nan=False)) == content
-
-
 def test_confusion_table_counts_to_the_confusion_matrix(judged, folder):
     counted = np.zeros((8, 8), int)
     for row in read_csv(folder / "confusion.csv"):

@@ -59,7 +59,7 @@ def measure_behaviour(network: AffectNetwork, split: Split, evaluate: EvaluatePa
     """Predicts faces as they are and changed in each way of `CHANGES`.
 
     Args:
-        network: Of whose input size the faces are.
+        network: The network; the faces have its input size.
         split: Where the faces are taken from, evenly over its order.
         evaluate: The section of params.yaml.
     """

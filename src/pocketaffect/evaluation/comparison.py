@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from pocketaffect.evaluation.intervals import RESAMPLES, SEED, Comparison, compare_predictions
 from pocketaffect.evaluation.metrics import METRIC_TITLES
 from pocketaffect.evaluation.prediction_table import PredictionTable, match_rows
+from pocketaffect.files import to_plain
 from pocketaffect.tables import render_table
-
-DECIMALS: Final = 6
 
 
 @dataclass(frozen=True)
@@ -20,7 +19,7 @@ class ModelComparison:
     """One model against the first.
 
     Args:
-        name: Of the model.
+        name: The model's name.
         metrics: Metric -> comparison; `ours` is this model, `theirs` the first.
         same_class: Share of all faces that both give the same class.
     """
@@ -29,18 +28,29 @@ class ModelComparison:
     metrics: Mapping[str, Comparison]
     same_class: float
 
+    def to_dict(self) -> dict[str, Any]:
+        """Gives the comparison as JSON's types; a metric without an interval stands beside `metrics`."""
+        pairs = {name: {"first": row.theirs, "this": row.ours} for name, row in self.metrics.items()}
+        full = {
+            name: pairs.pop(name)
+            | {"difference": row.difference, "low": row.low, "high": row.high, "verdict": row.verdict}
+            for name, row in self.metrics.items()
+            if math.isfinite(row.low)
+        }
+        return {"same_class": self.same_class, "metrics": full, **pairs}
+
 
 @dataclass(frozen=True)
 class ModelComparisons:
     """Models against the first, on the same faces.
 
     Args:
-        first: Name of the first.
-        faces: Compared, labelled or not.
-        expression_rows: Of these with an expression.
-        valence_arousal_rows: Of these with valence and arousal.
+        first: The first model's name.
+        faces: Faces compared, labelled or not.
+        expression_rows: Faces with an expression.
+        valence_arousal_rows: Faces with valence and arousal.
         resamples: Draws behind the intervals.
-        others: One for each other model.
+        others: One comparison for each other model.
     """
 
     first: str
@@ -51,38 +61,15 @@ class ModelComparisons:
     others: tuple[ModelComparison, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types, rounded."""
-        return {
-            "first": self.first,
-            "faces": self.faces,
-            "resamples": self.resamples,
-            "others": {
-                other.name: {
-                    "same_class": round(other.same_class, DECIMALS),
-                    "metrics": {
-                        name: {
-                            "first": round(row.theirs, DECIMALS),
-                            "this": round(row.ours, DECIMALS),
-                            "difference": round(row.difference, DECIMALS),
-                            "low": round(row.low, DECIMALS),
-                            "high": round(row.high, DECIMALS),
-                            "verdict": row.verdict,
-                        }
-                        for name, row in other.metrics.items()
-                        if math.isfinite(row.low)
-                    },
-                    **{
-                        name: {"first": round(row.theirs, DECIMALS), "this": round(row.ours, DECIMALS)}
-                        for name, row in other.metrics.items()
-                        if not math.isfinite(row.low)
-                    },
-                }
-                for other in self.others
-            },
-        }
+        """Gives everything as JSON's types, rounded."""
+        others = {other.name: other.to_dict() for other in self.others}
+        plain: dict[str, Any] = to_plain(
+            {"first": self.first, "faces": self.faces, "resamples": self.resamples, "others": others}
+        )
+        return plain
 
     def to_text(self) -> str:
-        """A table for each model but the first."""
+        """Renders a table for each model but the first."""
         lines = [
             f"{self.faces:,} faces: {self.expression_rows:,} with an expression, "
             f"{self.valence_arousal_rows:,} with valence and arousal",
@@ -118,12 +105,12 @@ def _describe(row: Comparison) -> tuple[str, str, str, str, str]:
 def compare_models(
     tables: Mapping[str, PredictionTable], *, resamples: int = RESAMPLES, seed: int = SEED
 ) -> ModelComparisons:
-    """Every model against the first, on the same draws of the same faces.
+    """Compares every model with the first, on the same draws of the same faces.
 
     Args:
-        tables: By the models' names, in the order of the report.
-        resamples: Draws.
-        seed: Of the draws.
+        tables: Answers by the models' names, in the order of the report.
+        resamples: Number of draws.
+        seed: Seed of the draws.
 
     Raises:
         PocketAffectError: Other faces or labels.

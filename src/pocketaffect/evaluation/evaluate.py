@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -19,9 +19,6 @@ from pocketaffect.evaluation.tables import Labels, Predictions, check_same_rows
 if TYPE_CHECKING:
     from pocketaffect.evaluation.behaviour import Movement
     from pocketaffect.evaluation.intervals import Interval
-
-DECIMALS = 6
-"""Digits that are written: more would differ with the summation order, fewer would hide small steps."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,9 +36,9 @@ class Evaluation:
         calibration: Reliability of the probabilities, and the temperature that would mend it; None without a face
             that has an expression, as the next.
         priors: Shares of the expressions, and the metrics with those of training undone.
-        intervals: Of the metrics that `intervals.bootstrap_metrics` gives; empty where nobody asked.
-        slices: Of `slices.slice_metrics`; likewise.
-        behaviour: Of `behaviour.measure_behaviour`; likewise.
+        intervals: Intervals by metric, from `bootstrap_metrics`; empty where nobody asked, as the next two.
+        slices: Rows of `slice_metrics`.
+        behaviour: Rows of `measure_behaviour`.
     """
 
     metrics: dict[str, float]
@@ -66,32 +63,14 @@ class Evaluation:
         """Titles of the metrics that the labels do not allow."""
         return [title for name, title in METRIC_TITLES.items() if name not in self.metrics]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types, numbers rounded to `DECIMALS`, so that files repeat byte for byte."""
-        plain: dict[str, Any] = _plain(self)
-        return plain
-
-
-def _plain(value: Any) -> Any:
-    """Dataclasses and arrays as JSON's types, floats cut to `DECIMALS` (and never -0.0)."""
-    if isinstance(value, float):
-        return round(value, DECIMALS) + 0.0
-    if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
-    if is_dataclass(value):
-        return {part.name: _plain(getattr(value, part.name)) for part in fields(value)}
-    if isinstance(value, Mapping):
-        return {name: _plain(part) for name, part in value.items()}
-    return [_plain(part) for part in value] if isinstance(value, list | tuple) else value
-
 
 def evaluate_predictions(predictions: Predictions, labels: Labels, training_labels: Labels) -> Evaluation:
     """Judges predictions by labels, beside floor rows taken from the training labels.
 
     Args:
-        predictions: Of n faces.
-        labels: Of the same n faces, in the same order; rows without a label are left out of that task.
-        training_labels: Of the training split.
+        predictions: Answers to n faces.
+        labels: Labels of the same faces, in the same order; rows without a label are left out of that task.
+        training_labels: Labels of the training split.
 
     Raises:
         PocketAffectError: Lengths differ.

@@ -55,9 +55,9 @@ class Comparison:
     """One metric of two models on the same faces.
 
     Args:
-        metric: Its name.
-        ours: Of the first model.
-        theirs: Of the second.
+        metric: The metric's name.
+        ours: The first model's value.
+        theirs: The second's.
         difference: `ours - theirs`.
         low: The resampled differences' 2.5 % quantile; NaN where the metric has no interval.
         high: Their 97.5 % quantile.
@@ -84,10 +84,10 @@ def bootstrap_metrics(
     """Every metric that the labels allow and the bootstrap resamples, with its percentile interval.
 
     Args:
-        predictions: Of n faces.
-        labels: Of the same n faces, in the same order.
+        predictions: Answers to n faces.
+        labels: Labels of the same faces, in the same order.
         resamples: Draws; with 1000 a bound is good to some hundredths of the interval's width.
-        seed: Of the draws. The same seed gives the same intervals.
+        seed: Seed of the draws. The same seed gives the same intervals.
 
     Raises:
         PocketAffectError: Lengths differ, or there are fewer than 2 resamples.
@@ -104,11 +104,11 @@ def compare_predictions(
     """Every metric's difference between two models on the same faces, with its percentile interval.
 
     Args:
-        ours: Of n faces.
-        theirs: Of the same n faces, in the same order.
-        labels: Of these faces.
+        ours: The first model's answers to n faces.
+        theirs: The second's to the same faces, in the same order.
+        labels: Labels of these faces.
         resamples: Draws, the same for both models.
-        seed: Of the draws.
+        seed: Seed of the draws.
 
     Raises:
         PocketAffectError: Lengths differ, or there are fewer than 2 resamples.
@@ -132,7 +132,7 @@ def find_bounds(values: npt.NDArray[np.float64] | None) -> tuple[float, float]:
 def _resample(
     models: list[Predictions], labels: Labels, resamples: int, seed: int
 ) -> tuple[list[dict[str, float]], list[Values]]:
-    """Of each model its metrics over the faces as they are, and over each draw of them."""
+    """Measures each model over the faces as they are, and over each draw of them."""
     if resamples < 2:
         raise PocketAffectError("intervals: too few resamples", found=resamples, allowed="2 and more; 1000 is usual")
     for predictions in models:

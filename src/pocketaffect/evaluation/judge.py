@@ -13,13 +13,13 @@ import numpy as np
 from pocketaffect.config import EvaluateParams
 from pocketaffect.data.shards.split import open_split
 from pocketaffect.evaluation.behaviour import measure_behaviour, predict_split
-from pocketaffect.evaluation.evaluate import DECIMALS, Evaluation, evaluate_predictions
+from pocketaffect.evaluation.evaluate import Evaluation, evaluate_predictions
 from pocketaffect.evaluation.intervals import bootstrap_metrics
 from pocketaffect.evaluation.prediction_table import PREDICTIONS_FILE, PredictionTable, write_predictions
 from pocketaffect.evaluation.report import write_report
 from pocketaffect.evaluation.slices import read_groups, slice_metrics
 from pocketaffect.evaluation.tables import Labels
-from pocketaffect.files import write_atomically, write_json
+from pocketaffect.files import DECIMALS, to_plain, write_atomically, write_json
 from pocketaffect.labels import EXPRESSIONS, NO_EXPRESSION, VALENCE_AROUSAL
 from pocketaffect.models.network import load_network
 from pocketaffect.training.scores import find_best
@@ -78,7 +78,7 @@ def write_evaluation(evaluation: Evaluation, table: PredictionTable, folder: Pat
         predictions.parquet: see `prediction_table.write_predictions`.
 
     Args:
-        evaluation: Of `evaluate_predictions`.
+        evaluation: What `evaluate_predictions` found.
         table: What was judged.
         folder: Made where it is missing.
 
@@ -86,7 +86,7 @@ def write_evaluation(evaluation: Evaluation, table: PredictionTable, folder: Pat
         PocketAffectError: The disk is full or the folder cannot be written to.
     """
     predictions, labels = table.predictions, table.labels
-    content = evaluation.to_dict()
+    content = to_plain(evaluation)
     confusion = (
         (EXPRESSIONS[true], EXPRESSIONS[predicted])
         for true, predicted in zip(labels.expression, predictions.expression, strict=True)

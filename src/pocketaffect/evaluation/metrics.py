@@ -60,7 +60,7 @@ class ExpressionStatistics:
 
     Args:
         rows: The faces.
-        weights: Of each face, in each weighting.
+        weights: Weight of each face in each weighting.
     """
 
     def __init__(self, rows: ExpressionRows, weights: Weights) -> None:
@@ -146,7 +146,7 @@ class AffectStatistics:
 
     Args:
         rows: The faces.
-        weights: Of each face, in each weighting.
+        weights: Weight of each face in each weighting.
     """
 
     def __init__(self, rows: AffectRows, weights: Weights) -> None:

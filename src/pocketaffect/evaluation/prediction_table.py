@@ -27,8 +27,8 @@ class PredictionTable:
 
     Args:
         paths: Names of the faces, relative to the data set.
-        predictions: Of these faces.
-        labels: Of these faces.
+        predictions: Answers to these faces.
+        labels: Labels of these faces.
 
     Raises:
         PocketAffectError: Lengths differ.

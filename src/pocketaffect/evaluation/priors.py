@@ -18,10 +18,10 @@ class ClassShare:
 
     Args:
         name: The expression.
-        training: Of the labelled training faces.
-        here: Of the labelled faces judged.
-        predicted: Its mean probability over these.
-        adjusted: Its mean probability after `adjust_to_uniform_prior`.
+        training: Share of the labelled training faces.
+        here: Share of the labelled faces judged.
+        predicted: Mean probability over these.
+        adjusted: Mean probability after `adjust_to_uniform_prior`.
     """
 
     name: str

@@ -47,12 +47,12 @@ def write_report(
 
     Args:
         path: The page.
-        evaluation: Of `evaluate_predictions`.
+        evaluation: What `evaluate_predictions` found.
         table: What was evaluated.
         history: One mapping per epoch (see `draw_training_curves`); none leaves the curves out.
         best_epoch: The epoch whose weights were kept, marked in the curves.
         facts: What to say about the model and its data, name -> value, shown at the top.
-        title: Of the page.
+        title: Title of the page.
 
     Raises:
         PocketAffectError: The history has no epoch numbers.

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from pocketaffect.data.shards.split import INDEX_FILE
 from pocketaffect.evaluation.intervals import wilson_interval
-from pocketaffect.evaluation.metrics import ExpressionRows, valence_arousal_metrics
+from pocketaffect.evaluation.metrics import ExpressionRows, ExpressionStatistics, valence_arousal_metrics
 from pocketaffect.evaluation.tables import Labels, Predictions, check_same_rows
 from pocketaffect.labels import EXPRESSIONS
 
@@ -67,10 +67,10 @@ class Slice:
         high: The upper one.
         from_class_mix: The accuracy that the model's recall of each expression over all faces, and this slice's
             shares of the expressions, would give: what differs from it is not a matter of easy or hard classes.
-        rmse_valence: None where no face of it has valence and arousal; so the next three.
-        rmse_arousal: See above.
-        ccc_valence: See above.
-        ccc_arousal: See above.
+        rmse_valence: RMSE of valence; None, as the next three, where no face of it has valence and arousal.
+        rmse_arousal: RMSE of arousal.
+        ccc_valence: CCC of valence.
+        ccc_arousal: CCC of arousal.
     """
 
     kind: str
@@ -94,8 +94,7 @@ class Slice:
 
 def class_rows(predictions: Predictions, labels: Labels) -> tuple[ClassRow, ...]:
     """A row for each expression."""
-    known = labels.has_expression
-    sums = ExpressionRows(predictions.probabilities[known], labels.expression[known]).statistics()
+    sums = _sum_up(predictions, labels)
     precision = sums.hits[0] / np.maximum(sums.predicted[0], 1)
     error = np.abs(predictions.valence_arousal.astype(np.float64) - labels.valence_arousal)
     table = []
@@ -106,6 +105,11 @@ def class_rows(predictions: Predictions, labels: Labels) -> tuple[ClassRow, ...]
         affect = error[rows].mean(0) if rows.any() else (None, None)
         table.append(ClassRow(name, support, *(None if one is None else float(one) for one in (*figures, *affect))))
     return tuple(table)
+
+
+def _sum_up(predictions: Predictions, labels: Labels) -> ExpressionStatistics:
+    rows = labels.has_expression
+    return ExpressionRows(predictions.probabilities[rows], labels.expression[rows]).statistics()
 
 
 def read_groups(shards: Path, split: str) -> Groups:
@@ -141,9 +145,7 @@ def slice_metrics(predictions: Predictions, labels: Labels, groups: Groups) -> l
         PocketAffectError: Lengths differ.
     """
     check_same_rows(predictions, labels)
-    right = (predictions.expression == labels.expression).astype(np.float64)
-    per_class = [right[labels.expression == index] for index in range(len(EXPRESSIONS))]
-    recall = np.array([hits.mean() if len(hits) else 0.0 for hits in per_class])
+    recall = _sum_up(predictions, labels).recall[0]
     table = []
     for kind, members in groups.items():
         for name, mask in members.items():

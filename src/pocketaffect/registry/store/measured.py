@@ -8,10 +8,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -21,7 +20,6 @@ from pocketaffect.evaluation.metrics import measure
 from pocketaffect.evaluation.prediction_table import PredictionTable
 from pocketaffect.evaluation.slices import class_rows
 
-DIGITS: Final = 6
 _NAMES: Final = {"expected_calibration_error": "ece"}
 """Names that the registry has for metrics."""
 
@@ -66,18 +64,3 @@ def measure_classes(table: PredictionTable) -> tuple[ClassScores, ...]:
             interval = wilson_interval(round(row.recall * row.support), row.support)
             rows.append(ClassScores(row.name, row.support, row.precision, row.recall, *interval))
     return tuple(rows)
-
-
-def to_json(metrics: Mapping[str, Interval], classes: Sequence[ClassScores], table: PredictionTable) -> dict[str, Any]:
-    """The measurement as a file holds it; null for no interval."""
-    return {
-        "faces": len(table.paths),
-        "metrics": {name: {key: _plain(value) for key, value in vars(one).items()} for name, one in metrics.items()},
-        "classes": [{key: _plain(value) for key, value in vars(row).items()} for row in classes],
-    }
-
-
-def _plain(value: Any) -> Any:
-    if not isinstance(value, float):
-        return value
-    return round(value, DIGITS) if np.isfinite(value) else None

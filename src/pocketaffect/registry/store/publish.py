@@ -15,7 +15,7 @@ from pocketaffect.config import Params, RegisterParams
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.evaluation.intervals import Interval
 from pocketaffect.evaluation.prediction_table import read_predictions
-from pocketaffect.files import write_json
+from pocketaffect.files import to_plain, write_json
 from pocketaffect.mlpackage.package import package_bytes, package_digest
 from pocketaffect.provenance.origin import describe_origin
 from pocketaffect.registry.lineage.lineage import Lineage, collect_lineage
@@ -26,7 +26,6 @@ from pocketaffect.registry.store.measured import (
     hash_validation,
     measure_classes,
     measure_predictions,
-    to_json,
 )
 from pocketaffect.registry.store.register import register_package
 from pocketaffect.registry.store.runs import VALIDATION_TAG, RunRecord, flatten
@@ -143,8 +142,9 @@ def _artifacts(root: Path) -> Iterator[Path]:
 def _write_shipped(root: Path, facts: CardFacts, folder: Path) -> list[Path]:
     """Writes what was measured of the shipped file beside the card; all that was made for the version alone."""
     if facts.metrics:
-        content = to_json(facts.metrics, facts.classes, read_predictions(root / paths.SHIPPED_PREDICTIONS))
-        write_json(folder / SHIPPED_FILE, content)
+        faces = len(read_predictions(root / paths.SHIPPED_PREDICTIONS).paths)
+        content = {"faces": faces, "metrics": facts.metrics, "classes": facts.classes}
+        write_json(folder / SHIPPED_FILE, to_plain(content))
     return sorted(folder.iterdir())
 
 
