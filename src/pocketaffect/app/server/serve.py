@@ -35,21 +35,7 @@ def serve(
     listeners: Path,
     retention_days: int,
 ) -> None:
-    """Serves until it is interrupted.
-
-    Args:
-        announce: Shows a line to the user.
-        model: The model, in the words of `find_model`.
-        catalogue: A catalogue file; None for the curated one.
-        spotify: Whether Spotify is asked for songs in place of a catalogue.
-        host: Address to listen on.
-        port: Port to listen on.
-        allowed_hosts: Further names under which the server may be asked.
-        certificate: Certificate for HTTPS.
-        key: The certificate's key.
-        study: Store of the study's numbers.
-        listeners: Store of the ratings.
-        retention_days: Days that the study's numbers are kept.
+    """Serves until it is interrupted. The options are those of `pocketaffect serve`.
 
     Raises:
         PocketAffectError: Something that the server needs is missing, or was not verified.
