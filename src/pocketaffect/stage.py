@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from pocketaffect.checkout import find_home
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.files import explain_failed_write, read_yaml
 from pocketaffect.paths import PIPELINE_FILE
@@ -103,6 +104,7 @@ def run_stage(name: str, main: Callable[[Params], None]) -> None:
     except PocketAffectError as error:
         _fail(name, f"error in stage {name}: {error}", code=2)
     try:
+        _refuse_unaddressable_store()
         main(params)
     except PocketAffectError as error:
         _fail(name, f"error in stage {name}: {error}", code=1)
@@ -115,6 +117,14 @@ def run_stage(name: str, main: Callable[[Params], None]) -> None:
             _bring_back_outputs(name)
             raise
         _fail(name, f"error in stage {name}: {refused}", code=1)
+
+
+def _refuse_unaddressable_store() -> None:
+    """Stops the first stage where the last one could not register: after the training."""
+    from pocketaffect.registry.store.database import find_address_problem
+
+    if not os.environ.get("MLFLOW_TRACKING_URI", "").strip() and (problem := find_address_problem(find_home(Path()))):
+        raise problem.error()
 
 
 def _fail(name: str, message: str, *, code: int) -> NoReturn:

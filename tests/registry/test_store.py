@@ -14,9 +14,13 @@ from pathlib import Path
 import pytest
 from registry_parts import in_processes
 
+from pocketaffect.doctor import examine
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.registry.store.database import find_problem, known_revisions
 from pocketaffect.registry.store.store import open_store
+from pocketaffect.stage import run_stage
+
+REPOSITORY = Path(__file__).parents[2]
 
 
 def query(root: Path, sql: str) -> list[tuple]:
@@ -258,7 +262,24 @@ def test_the_address_of_the_local_database_means_the_local_store(root, monkeypat
     assert open_store(Path()).artifact_root == root / "mlruns" / "artifacts"
 
 
-def test_a_path_that_an_sqlite_address_cannot_hold_is_refused(tmp_path):
-    (tmp_path / "50%").mkdir()
-    with pytest.raises(PocketAffectError, match="holds '%' or"):
-        open_store(tmp_path / "50%")
+@pytest.mark.parametrize(("name", "found"), [("50%20", "%"), ("a?b", "?"), (os.fsdecode(b"\xe9t\xe9"), "no UTF-8")])
+def test_a_path_that_no_store_can_be_addressed_in_is_refused_by_the_first_stage_the_doctor_and_the_store(
+    tmp_path, monkeypatch, capfd, name, found
+):
+    root = tmp_path / name
+    root.mkdir()
+    shutil.copy(REPOSITORY / "params.yaml", root)
+    monkeypatch.chdir(root)
+    with pytest.raises(PocketAffectError, match="cannot address a store in such a path") as refused:
+        open_store(root)
+    assert found in str(refused.value)
+    finding = next(finding for finding in examine(Path()) if finding.name == "store")
+    assert (finding.status, finding.todo) == ("problem", "move the repository, or set MLFLOW_TRACKING_URI to a server")
+    begun = []
+    with pytest.raises(SystemExit):
+        run_stage("sample", begun.append)
+    assert begun == []
+    assert "cannot address a store in such a path" in capfd.readouterr().err
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    run_stage("sample", begun.append)
+    assert len(begun) == 1

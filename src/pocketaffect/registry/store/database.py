@@ -24,6 +24,9 @@ STORE: Final = Path("mlruns")
 DATABASE: Final = "mlflow.db"
 ARTIFACTS: Final = "artifacts"
 
+UNADDRESSABLE: Final = "%?"
+"""What no path of a store may hold: MLflow reads the one as the start of an escape, the other as that of a query."""
+
 WAIT_SECONDS: Final = 60
 QUICK_CHECK_BYTES: Final = 64 * 2**20
 """A database up to this size is checked page by page (0.1 s); a larger one only by its first pages."""
@@ -64,6 +67,8 @@ def find_problem(root: Path, *, to_write: bool) -> StoreProblem | None:
         to_write: Also require that it can be written; without it the file is opened read-only.
     """
     folder, database = root / STORE, root / STORE / DATABASE
+    if problem := find_address_problem(root):
+        return problem
     if not _has_content(database):
         return _old_file_store(folder) or (_unwritable(folder) if to_write else None)
     if to_write and (problem := _unwritable(folder)):
@@ -72,6 +77,20 @@ def find_problem(root: Path, *, to_write: bool) -> StoreProblem | None:
         return _wrong_content(database, to_write=to_write)
     except sqlite3.Error as error:
         return _sqlite_problem(database, error)
+
+
+def find_address_problem(root: Path) -> StoreProblem | None:
+    """What is wrong with the place of root/mlruns itself, whether the store exists or not."""
+    folder = str(root.resolve() / STORE)
+    found = sorted(set(UNADDRESSABLE) & set(folder))
+    if not found and not re.search("[\ud800-\udfff]", folder):  # bytes that are no UTF-8: the database keeps text
+        return None
+    return StoreProblem(
+        f"{ascii(folder)[1:-1]}: MLflow cannot address a store in such a path",
+        " ".join(found) or "bytes that are no UTF-8",
+        f"a path in UTF-8 without {' and '.join(UNADDRESSABLE)}",
+        "move the repository, or set MLFLOW_TRACKING_URI to a server",
+    )
 
 
 def known_revisions() -> tuple[frozenset[str], str]:

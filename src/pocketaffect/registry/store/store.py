@@ -169,11 +169,6 @@ def open_store(root: Path = Path()) -> Store:
     address = os.environ.get(ADDRESS, "").strip()
     if address and not _is_local_database(address, folder / DATABASE):
         return _open_remote(address)
-    if set("%?") & set(str(folder)):
-        raise PocketAffectError(
-            f"{folder}: MLflow cannot address an SQLite file whose path holds '%' or '?'",
-            todo="move the repository, or set MLFLOW_TRACKING_URI to a server",
-        )
     if problem := find_problem(root, to_write=True):
         raise problem.error()
     (folder / ARTIFACTS).mkdir(parents=True, exist_ok=True)
