@@ -27,9 +27,9 @@ import pandas as pd
 import torch
 
 from pocketaffect.data.faces.probe import probe_images
-from pocketaffect.data.release.rows import BOX_COLUMNS
 from pocketaffect.data.shards.batches import train_batches
 from pocketaffect.data.shards.write import write_shards
+from pocketaffect.labels import BOX_COLUMNS
 from pocketaffect.models.network import AffectNetwork, NetworkSpec, count_macs
 
 sys.path.insert(0, str(Path(__file__).parent / "data"))

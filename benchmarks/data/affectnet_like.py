@@ -11,9 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pocketaffect.data.release.rows import BOX_COLUMNS, EYE_COLUMNS
 from pocketaffect.data.shards.manifest import NEEDED_COLUMNS
-from pocketaffect.labels import SOFT_COLUMNS
+from pocketaffect.labels import BOX_COLUMNS, EYE_COLUMNS, SOFT_COLUMNS
 
 BOX_SHARE = 0.77
 """Of the shorter side. A box of AffectNet's in code that a user published, `134,134,899,899`, begins 0.15 of its side

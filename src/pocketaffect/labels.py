@@ -27,6 +27,13 @@ SOFT_COLUMNS: Final = tuple(f"soft_{name}" for name in EXPRESSIONS)
 VALENCE_AROUSAL: Final = ("valence", "arousal")
 """Order of the two affect dimensions. Both lie in [-1, 1]: unpleasant to pleasant, calm to excited."""
 
+BOX_COLUMNS: Final = ("face_x", "face_y", "face_width", "face_height")
+EYE_COLUMNS: Final = ("eye_left_x", "eye_left_y", "eye_right_x", "eye_right_y")
+"""Centres of the eyes as seen in the image."""
+
+PLACE_COLUMNS: Final = ("path", "archive", "offset", "length", "deflated")
+"""Where a file's bytes are: the fields of `data.release.places.Place`."""
+
 NO_VA_CODE: Final = -2.0
 """What AffectNet writes for both dimensions where nobody annotated them."""
 

@@ -10,8 +10,7 @@ import pandas as pd
 from pocketaffect.data.contract.check import ContractResult, check_contract
 from pocketaffect.data.faces.probe import Probes
 from pocketaffect.data.release.layouts import Annotations
-from pocketaffect.data.release.rows import BOX_COLUMNS, EYE_COLUMNS
-from pocketaffect.labels import SOFT_COLUMNS
+from pocketaffect.labels import BOX_COLUMNS, EYE_COLUMNS, SOFT_COLUMNS
 
 IMAGES = "Manually_Annotated_Images"
 SOUND: dict[str, Any] = {

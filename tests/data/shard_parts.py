@@ -14,10 +14,9 @@ import pyarrow.parquet as pq
 from affectnet_copies import picture
 from PIL import Image
 
-from pocketaffect.data.release.rows import BOX_COLUMNS, EYE_COLUMNS
 from pocketaffect.data.shards.manifest import NEEDED_COLUMNS
 from pocketaffect.data.shards.write import write_shards
-from pocketaffect.labels import EXPRESSIONS
+from pocketaffect.labels import BOX_COLUMNS, EXPRESSIONS, EYE_COLUMNS
 
 SIZE = 32
 SOFT = tuple(f"soft_{name}" for name in EXPRESSIONS)

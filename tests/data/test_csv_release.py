@@ -16,8 +16,9 @@ from pocketaffect.data.release.csv_release import CSV_COLUMNS
 from pocketaffect.data.release.delimited import parse_numbers, read_lines
 from pocketaffect.data.release.folder import DataFolder
 from pocketaffect.data.release.layouts import read_annotations
-from pocketaffect.data.release.rows import EYE_COLUMNS, reduce_landmarks
+from pocketaffect.data.release.rows import reduce_landmarks
 from pocketaffect.errors import PocketAffectError
+from pocketaffect.labels import EYE_COLUMNS
 
 TWO_ROWS = (
     row("1/a.jpg", landmarks="1;2"),

@@ -8,9 +8,9 @@ from affectnet_copies import EYES, IMAGES, lines, pack_copy, row, sound_copy, so
 from pocketaffect.data.release.folder import DataFolder
 from pocketaffect.data.release.layouts import CSV, NPY8, read_annotations, recognise
 from pocketaffect.data.release.places import Place, read_place
-from pocketaffect.data.release.rows import BOX_COLUMNS, EYE_COLUMNS, ROW_COLUMNS
+from pocketaffect.data.release.rows import ROW_COLUMNS
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.labels import SOFT_COLUMNS
+from pocketaffect.labels import BOX_COLUMNS, EYE_COLUMNS, SOFT_COLUMNS
 
 PLACE_COLUMNS = ["archive", "offset", "length", "deflated"]
 FORMS = {

@@ -6,9 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pocketaffect.config import AugmentParams
-from pocketaffect.data.shards.appearance import change_tones, cut_out
+from pocketaffect.data.shards.augment import Faces, change_tones, cut_out, draw_partners, mix_faces
 from pocketaffect.data.shards.batches import FaceBatches
-from pocketaffect.data.shards.mixup import Faces, draw_partners, mix_faces
 from pocketaffect.data.shards.split import Split
 
 NONE = np.full(8, np.nan, np.float32)

@@ -99,7 +99,7 @@ def test_large_pictures_are_looked_at_by_the_calling_process_with_the_same_resul
     (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) // 2])
     decoded = []
     plain = images.decode_image
-    monkeypatch.setattr(images, "decode_image", lambda content, **how: decoded.append(content) or plain(content, **how))
+    monkeypatch.setattr(probe, "decode_image", lambda content, **how: decoded.append(content) or plain(content, **how))
     found = probe_images(tmp_path, make_rows(["0.png", "large.jpg", "1.png", "2.png", "cut.jpg", "3.png"]), workers=2)
     assert list(found.width) == [30, large.shape[1], 30, 30, 0, 30]
     assert [text.partition(":")[0] for text in found.problem] == [*[""] * 4, "damaged JPEG", ""]

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from pocketaffect.config import SampleParams
-from pocketaffect.data.sample.contact_sheet import contact_sheet
 from pocketaffect.data.sample.generate import ARCHIVE, HEADER, IMAGE_FOLDER, Row, draw_row, generate_sample
 from pocketaffect.errors import PocketAffectError
 
@@ -165,13 +164,3 @@ def test_an_image_that_cannot_be_drawn_to_disk_leaves_the_old_sample(tmp_path, m
     monkeypatch.undo()
     assert digest(root) == before
     assert [path.name for path in tmp_path.iterdir()] == ["sample"]
-
-
-def test_a_contact_sheet_shows_each_class_with_its_name(sample):
-    sheet = contact_sheet(sample, per_class=2, size=48)
-    assert sheet.shape == (11 * 48, 96 + 2 * 48, 3)
-    assert sheet.dtype == np.uint8
-    for code in range(11):
-        line = sheet[code * 48 : (code + 1) * 48]
-        assert line[:, :96].min() < 128  # a name
-        assert line[:, 96:144].std() > 5  # a face

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from shard_parts import SETTINGS, SIZE, SOFT, Copy, contents
 
 from pocketaffect.data.faces.crop import Eyes, FaceBox, decode_face
-from pocketaffect.data.release.rows import BOX_COLUMNS, EYE_COLUMNS
 from pocketaffect.data.shards.index import INDEX_COLUMNS
-from pocketaffect.data.shards.manifest import count_rows
+from pocketaffect.data.shards.manifest import Manifest
 from pocketaffect.data.shards.split import open_split, read_summary
 from pocketaffect.errors import PocketAffectError
+from pocketaffect.labels import BOX_COLUMNS, EYE_COLUMNS
 
 
 @pytest.fixture
@@ -269,7 +269,7 @@ def test_a_manifest_that_lacks_columns_or_is_none_says_what_to_do(copy):
         copy.write()
     copy.manifest.unlink()
     with pytest.raises(PocketAffectError, match=r"manifest\.parquet: no such file"):
-        count_rows(copy.manifest)
+        len(Manifest.open(copy.manifest))
     with pytest.raises(PocketAffectError, match=r"manifest\.parquet: no such file"):
         copy.write()
 
@@ -278,7 +278,7 @@ def test_progress_counts_every_image_once(copy):
     counted: list[int] = []
     copy.write(progress=counted.append)
     assert counted == [5, 5, 2, 5, 2]
-    assert count_rows(copy.manifest) == sum(counted)
+    assert len(Manifest.open(copy.manifest)) == sum(counted)
 
 
 def test_a_folder_without_shards_says_what_to_do(tmp_path):

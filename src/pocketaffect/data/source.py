@@ -20,6 +20,8 @@ from typing import Final
 
 from pocketaffect import paths
 from pocketaffect.data.packing.table import PACK_FILE
+from pocketaffect.data.release.folder import DataFolder
+from pocketaffect.data.release.layouts import recognise
 from pocketaffect.data.release.members import RELEASE_NAMES
 from pocketaffect.data.sample import MARK
 from pocketaffect.errors import PocketAffectError
@@ -100,9 +102,6 @@ def use_folder(folder: Path, root: Path = Path()) -> str:
     Raises:
         PocketAffectError: No such folder, no known layout in it, it overlaps `data/`, or `root` has no pipeline.
     """
-    from pocketaffect.data.release.folder import DataFolder
-    from pocketaffect.data.release.layouts import recognise
-
     folder = folder.expanduser()
     if show_name(folder.resolve()) != str(folder.resolve()):
         raise PocketAffectError(

@@ -7,17 +7,15 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, Final, Literal
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
 from pocketaffect.data.faces.images import IMAGE_STARTS, IMAGE_SUFFIXES, RGB, ImageProblemError, decode_image
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.names import SYSTEM_FILE
-
-if TYPE_CHECKING:
-    import cv2
 
 FILM_SUFFIXES: Final = (
     *(".3gp", ".avi", ".m4v", ".mjpeg", ".mjpg", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts"),
@@ -194,8 +192,6 @@ def _find_shortfall(
     file: Path, film: cv2.VideoCapture, head: bytes, read: int, intervals: npt.NDArray[np.float64]
 ) -> str:
     """How many frames a film should have had, where that is more than were read; else an empty string."""
-    import cv2
-
     count, rate = round(film.get(cv2.CAP_PROP_FRAME_COUNT)), film.get(cv2.CAP_PROP_FPS)
     if count <= 0:
         return "an unknown number of" if head.startswith(b"0&\xb2u") else ""  # a whole ASF tells its length
@@ -227,8 +223,6 @@ def _count_all(file: Path) -> int:
 
 def _open_film(file: Path) -> cv2.VideoCapture:
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # its complaints name no file
-    import cv2
-
     logging = cv2.utils.logging
     before = logging.setLogLevel(logging.LOG_LEVEL_SILENT)  # it warns of what is raised here
     try:
@@ -245,8 +239,6 @@ def _read_seconds(film: cv2.VideoCapture, number: int, after: float) -> float:
     Containers that know their length also know their frames' times, which need not be even; of raw streams, FFmpeg
     tells numbers that are none.
     """
-    import cv2
-
     rate = film.get(cv2.CAP_PROP_FPS)
     seconds = film.get(cv2.CAP_PROP_POS_MSEC) / 1000
     if film.get(cv2.CAP_PROP_FRAME_COUNT) > 0 and seconds > after:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -31,16 +31,13 @@ from pocketaffect.data.contract.ledger import (
     make_sent_away,
     sort_pairs,
 )
-from pocketaffect.data.contract.profile import Drift, compare_profiles, profile_of, write_profile
+from pocketaffect.data.contract.profile import Drift, Profile, compare_profiles, profile_of, write_profile
 from pocketaffect.data.contract.rules import RULES, Severity
+from pocketaffect.data.faces.probe import Probes
+from pocketaffect.data.release.layouts import Annotations
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.files import write_atomically, write_json
 from pocketaffect.labels import EXPRESSIONS
-
-if TYPE_CHECKING:
-    from pocketaffect.data.contract.profile import Profile
-    from pocketaffect.data.faces.probe import Probes
-    from pocketaffect.data.release.layouts import Annotations
 
 __all__ = [
     "DROPPED_COLUMNS",

@@ -7,6 +7,8 @@ from typing import Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 Hashes: TypeAlias = npt.NDArray[np.uint64]
 Positions: TypeAlias = npt.NDArray[np.int64]
@@ -77,9 +79,6 @@ def group_duplicates(count: int, pairs: Positions) -> Positions:
     Returns:
         int64 [count]: 0, 1, … in the order of each group's first row; -1 for a row without a pair.
     """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
     groups = np.full(count, -1, dtype=np.int64)
     members, positions = np.unique(np.asarray(pairs, dtype=np.int64), return_inverse=True)
     if len(members) == 0:

@@ -6,7 +6,7 @@ Everything is computed for all rows at once: at a million rows a Python loop tak
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -15,11 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pocketaffect.data.contract.rules import PATH_PROBLEMS, STEPS, Step
-from pocketaffect.data.release.rows import BOX_COLUMNS
-from pocketaffect.labels import NO_VA_CODE, SOFT_COLUMNS, VALENCE_AROUSAL
-
-if TYPE_CHECKING:
-    from pocketaffect.data.faces.probe import Probes
+from pocketaffect.data.faces.probe import Probes
+from pocketaffect.labels import BOX_COLUMNS, NO_VA_CODE, SOFT_COLUMNS, VALENCE_AROUSAL
 
 Positions = npt.NDArray[np.int64]
 

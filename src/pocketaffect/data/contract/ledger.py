@@ -12,16 +12,22 @@ import pyarrow as pa
 from pocketaffect.data.contract.evidence import MAX_VALUE, Evidence, Positions
 from pocketaffect.data.contract.rules import RULE_NAMES, RULES, Rule, Severity, Step
 from pocketaffect.data.contract.suite import Suite
-from pocketaffect.data.release.rows import BOX_COLUMNS, EYE_COLUMNS
-from pocketaffect.labels import EXPRESSIONS, NO_EXPRESSION, SOFT_COLUMNS, VALENCE_AROUSAL
+from pocketaffect.labels import (
+    BOX_COLUMNS,
+    EXPRESSIONS,
+    EYE_COLUMNS,
+    NO_EXPRESSION,
+    PLACE_COLUMNS,
+    SOFT_COLUMNS,
+    VALENCE_AROUSAL,
+)
 
-PLACE_COLUMNS: Final = ("archive", "offset", "length", "deflated")
 KEPT_COLUMNS: Final = (
     "list",
     "line",
     "split",
     "path",
-    *PLACE_COLUMNS,
+    *PLACE_COLUMNS[1:],
     *BOX_COLUMNS,
     *EYE_COLUMNS,
     "image_width",
@@ -34,10 +40,10 @@ KEPT_COLUMNS: Final = (
     "duplicate_group",
 )
 SENT_AWAY_COLUMNS: Final = ("list", "line", "split", "path", "expression", "rule", "value")
-QUARANTINE_COLUMNS: Final = (*SENT_AWAY_COLUMNS, "also_broken", *PLACE_COLUMNS)
+QUARANTINE_COLUMNS: Final = (*SENT_AWAY_COLUMNS, "also_broken", *PLACE_COLUMNS[1:])
 DROPPED_COLUMNS: Final = SENT_AWAY_COLUMNS
 DUPLICATES_COLUMNS: Final = (
-    *(f"{name}_{side}" for side in ("a", "b") for name in ("path", "split", *PLACE_COLUMNS)),
+    *(f"{name}_{side}" for side in ("a", "b") for name in ("path", "split", *PLACE_COLUMNS[1:])),
     "distance",
     "dropped",
 )
@@ -139,7 +145,7 @@ def make_sent_away(evidence: Evidence, ledger: Ledger, severity: Severity) -> pd
             "rule": pd.Series(np.repeat(names, [len(first) for _, first in found]), dtype="str"),
             "value": pd.Series(values.to_pandas(), dtype="str"),
             "also_broken": _name_rules(others, severity, ", "),
-            **{name: rows[name].take(positions).reset_index(drop=True) for name in PLACE_COLUMNS},
+            **{name: rows[name].take(positions).reset_index(drop=True) for name in PLACE_COLUMNS[1:]},
         }
     )
     return table.sort_values(["list", "line"], kind="stable", ignore_index=True)
@@ -204,7 +210,7 @@ def make_duplicates(
     """Makes the table of pairs from `sort_pairs`: DUPLICATES_COLUMNS."""
     columns: dict[str, Any] = {}
     for side, positions in (("a", pairs[:, 0]), ("b", pairs[:, 1])):
-        for name in ("path", "split", *PLACE_COLUMNS):
+        for name in ("path", "split", *PLACE_COLUMNS[1:]):
             column = rows[name].take(positions).reset_index(drop=True)
             columns[f"{name}_{side}"] = column.astype("str") if name == "split" else column
     columns |= {"distance": distances.astype(np.int16), "dropped": leaked}

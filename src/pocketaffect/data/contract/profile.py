@@ -6,14 +6,15 @@ AffectNet's official figures and the embedded sample's.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final, Self, TypeAlias
 
 import numpy as np
 import pandas as pd
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic.dataclasses import dataclass as checked_dataclass
 
 from pocketaffect import paths
 from pocketaffect.errors import PocketAffectError
@@ -24,7 +25,23 @@ PROFILES: Final = Path(__file__).parent / "profiles"
 DECIMALS: Final = 6
 
 
-@dataclass(frozen=True)
+def _only(known: tuple[str, ...]) -> AfterValidator:
+    """Refuses keys that are not among `known`, and puts the others in its order."""
+
+    def check(found: dict[str, Any]) -> dict[str, Any]:
+        if unknown := [name for name in found if name not in known]:
+            raise ValueError(f"{unknown[0]!r} is none of {', '.join(known)}")
+        return {name: found[name] for name in known if name in found}
+
+    return AfterValidator(check)
+
+
+Count: TypeAlias = Annotated[int, Field(ge=0)]
+Means: TypeAlias = Annotated[dict[str, Annotated[float, Field(ge=-1, le=1)]], _only(VALENCE_AROUSAL)]
+STRICT: Final = ConfigDict(strict=True, extra="forbid")
+
+
+@checked_dataclass(frozen=True, config=STRICT)
 class SplitProfile:
     """One split.
 
@@ -35,10 +52,18 @@ class SplitProfile:
         class_mean: The same for the rows of an expression; expressions may be missing.
     """
 
-    rows: int
-    expression: Mapping[str, int]
-    mean: Mapping[str, float] = field(default_factory=dict)
-    class_mean: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    rows: Count
+    expression: Annotated[dict[str, Count], _only(EXPRESSIONS)]
+    mean: Means = field(default_factory=dict)
+    class_mean: Annotated[dict[str, Means], _only(EXPRESSIONS)] = field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _check_counts(self) -> Self:
+        if missing := [name for name in EXPRESSIONS if name not in self.expression]:
+            raise ValueError(f"expression: no count of {missing[0]}")
+        if sum(self.expression.values()) > self.rows:
+            raise ValueError(f"rows: {self.rows}, fewer than the {sum(self.expression.values())} of its expressions")
+        return self
 
     @property
     def shares(self) -> dict[str, float]:
@@ -47,24 +72,12 @@ class SplitProfile:
         return {name: self.expression[name] / total for name in EXPRESSIONS} if total else {}
 
 
-@dataclass(frozen=True)
+@checked_dataclass(frozen=True, config=STRICT)
 class Profile:
     """A data set's splits, and where the figures come from."""
 
-    splits: Mapping[str, SplitProfile]
+    splits: Annotated[dict[str, SplitProfile], Field(min_length=1), _only(SPLITS)]
     source: str = ""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Gives plain values, as `write_profile` writes them."""
-        splits = {}
-        for name, split in self.splits.items():
-            splits[name] = {
-                "rows": split.rows,
-                "expression": dict(split.expression),
-                "mean": dict(split.mean),
-                "class_mean": {expression: dict(mean) for expression, mean in split.class_mean.items()},
-            }
-        return {"source": self.source, "splits": splits}
 
 
 @dataclass(frozen=True)
@@ -112,7 +125,6 @@ def profile_of(kept: pd.DataFrame, source: str = "") -> Profile:
 
 
 def _mean(affect: Any) -> dict[str, float]:
-
     given = affect[np.isfinite(affect).all(axis=1)]
     if not len(given):
         return {}
@@ -149,7 +161,7 @@ def _figures(split: SplitProfile) -> Iterator[tuple[str, float]]:
 
 def write_profile(file: Path, profile: Profile) -> None:
     """Writes a profile; equal figures give equal bytes."""
-    write_json(file, profile.to_dict())
+    write_json(file, asdict(profile))
 
 
 def keep_profile(file: Path, *, source: str) -> None:
@@ -189,72 +201,18 @@ def read_profile(file: Path) -> Profile:
     """
     todo = "write one with `pocketaffect data profile FILE`, or set params.yaml: validate.profile to auto or none"
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        return TypeAdapter(Profile).validate_json(file.read_bytes())
     except FileNotFoundError:
         raise PocketAffectError(
             f"{file}: no such profile (params.yaml: validate.profile)", allowed="auto, none, or a JSON file", todo=todo
         ) from None
     except OSError as error:
         raise PocketAffectError(f"{file}: not readable", found=error.strerror, todo=todo) from None
-    except (ValueError, RecursionError) as error:
-        raise PocketAffectError(f"{file}: not readable as JSON", found=error, todo=todo) from None
-    try:
-        return _parse(content)
-    except _NotAProfileError as error:
-        raise PocketAffectError(f"{file}: not a profile, {error}", allowed=error.allowed, todo=todo) from None
-
-
-class _NotAProfileError(Exception):
-    def __init__(self, where: str, found: object, allowed: str) -> None:
-        super().__init__(f"{where}: {repr(found)[:80]}")
-        self.allowed = allowed
-
-
-def _parse(content: object) -> Profile:
-    top = _mapping(content, "the file", ("source", "splits"))
-    source = top.get("source", "")
-    if not isinstance(source, str):
-        raise _NotAProfileError("source", source, "text")
-    splits = _mapping(top.get("splits"), "splits", SPLITS)
-    if not splits:
-        raise _NotAProfileError("splits", splits, f"one of {', '.join(SPLITS)} at least")
-    return Profile({name: _parse_split(split, name) for name, split in splits.items()}, source)
-
-
-def _parse_split(content: object, name: str) -> SplitProfile:
-    split = _mapping(content, name, ("rows", "expression", "mean", "class_mean"))
-    rows = _count(split.get("rows"), f"{name}.rows")
-    expression = _mapping(split.get("expression"), f"{name}.expression", EXPRESSIONS)
-    counts = {label: _count(expression.get(label), f"{name}.expression.{label}") for label in EXPRESSIONS}
-    if sum(counts.values()) > rows:
-        raise _NotAProfileError(f"{name}.rows", rows, f"at least the {sum(counts.values())} rows of its expressions")
-    classes = _mapping(split.get("class_mean", {}), f"{name}.class_mean", EXPRESSIONS)
-    return SplitProfile(
-        rows,
-        counts,
-        _parse_mean(split.get("mean", {}), f"{name}.mean"),
-        {label: _parse_mean(mean, f"{name}.class_mean.{label}") for label, mean in classes.items()},
-    )
-
-
-def _parse_mean(content: object, where: str) -> dict[str, float]:
-    mean = _mapping(content, where, VALENCE_AROUSAL)
-    for name, value in mean.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or not -1 <= value <= 1:
-            raise _NotAProfileError(f"{where}.{name}", value, "a number in [-1, 1]")
-    return {name: float(mean[name]) for name in VALENCE_AROUSAL if name in mean}
-
-
-def _mapping(content: object, where: str, keys: tuple[str, ...]) -> dict[str, Any]:
-    if not isinstance(content, dict):
-        raise _NotAProfileError(where, content, f"keys and values: {', '.join(keys)}")
-    unknown = [key for key in content if key not in keys]
-    if unknown:
-        raise _NotAProfileError(where, unknown[0], f"{', '.join(keys)}")
-    return content
-
-
-def _count(value: object, where: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise _NotAProfileError(where, value, "a whole number from 0")
-    return value
+    except ValidationError as error:
+        problem = error.errors()[0]
+        if problem["type"] == "json_invalid":
+            raise PocketAffectError(f"{file}: not readable as JSON", found=problem["msg"], todo=todo) from None
+        where = ".".join(map(str, problem["loc"])) or "the file"
+        raise PocketAffectError(
+            f"{file}: not a profile, {where}: {problem['msg']}", found=repr(problem["input"])[:80], todo=todo
+        ) from None

@@ -14,19 +14,18 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
+from pocketaffect.data.faces.crop import FaceBox, cut_square, place_square
+from pocketaffect.data.faces.images import DecodedImage, ImageProblemError, decode_image, read_header
 from pocketaffect.data.pool import map_in_order
-from pocketaffect.data.release.rows import BOX_COLUMNS
+from pocketaffect.data.release.places import Place, read_place
+from pocketaffect.labels import BOX_COLUMNS, PLACE_COLUMNS
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-    from pocketaffect.data.faces.crop import FaceBox
-    from pocketaffect.data.faces.images import DecodedImage
-
-PLACE_COLUMNS: Final = ("path", "archive", "offset", "length", "deflated")
+    import pandas as pd  # half of a worker's start
 
 CHUNK: Final = 256
 """Images a job: a tenth of a second or so."""
@@ -129,10 +128,6 @@ def hash_face(image: DecodedImage, box: FaceBox | None) -> npt.NDArray[np.uint64
     Returns:
         uint64 [4]; zeros for a box that does not touch the picture, as for a picture of one colour.
     """
-    import cv2
-
-    from pocketaffect.data.faces.crop import cut_square, place_square
-
     try:
         square = place_square(image.width, image.height, box, None, margin=0, align="none")
     except ValueError:
@@ -154,10 +149,6 @@ def _cut(rows: pd.DataFrame, start: int, end: int) -> _Chunk:
 
 
 def _probe_chunk(root: Path, chunk: _Chunk, *, most_pixels: float = LARGE_PIXELS) -> _Found:
-    from pocketaffect.data.faces.crop import FaceBox
-    from pocketaffect.data.faces.images import ImageProblemError, decode_image, read_header
-    from pocketaffect.data.release.places import Place, read_place
-
     count = len(chunk.places)
     found = _Found({}, [], np.zeros((count, 2), dtype=np.int32), np.zeros((count, 4), dtype=np.uint64))
     for position, (place, numbers) in enumerate(zip(chunk.places, chunk.boxes, strict=True)):

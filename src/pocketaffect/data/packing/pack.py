@@ -16,8 +16,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from pocketaffect.data.faces.images import ImageProblemError
-from pocketaffect.data.packing.parts import Part, write_part
+from pocketaffect.data.packing.parts import Part, PartWriter
 from pocketaffect.data.packing.source import LeftOut, PackSource, has_changed, list_source
 from pocketaffect.data.packing.table import PACK_FILE, PACK_PROGRESS, PACK_TABLE
 from pocketaffect.data.progress import Progress, show_progress
@@ -129,10 +132,7 @@ def pack(
     folder = DataFolder.open(source)
     files = list_source(folder)
     if (target / PACK_FILE).is_file() and not (target / PACK_PROGRESS).exists():
-        from pocketaffect.data.packing.check import check_pack
-
-        parts, unreadable = check_pack(files, target, part_bytes)
-        return _summarise(files, parts, len(parts), unreadable)
+        return _check_finished(files, target, part_bytes)
     state = _begin(files, target, part_bytes)
     kept = len(state.parts)
     with progress("files", len(files.rows)) as advance:
@@ -206,21 +206,70 @@ def _begin(files: PackSource, target: Path, part_bytes: int) -> _State:
 
 def _add_part(files: PackSource, state: _State, target: Path, advance: Progress) -> _State:
     """Writes the next part, which is empty where all that is left cannot be read."""
-    row, unreadable = state.rows, list(state.unreadable)
     file = target / f"images-{len(state.parts):05d}.tar"
-    with write_part(file, state.part_bytes) as writer:
-        for place in files.places(row):
-            try:
-                if not writer.add(place.path, read_place(files.root, place)):
-                    break
-            except ImageProblemError as error:
-                unreadable.append((row, f"{place.path}: {error}"))
-            row += 1
-            advance(1)
-    part = writer.part()
-    if not part.members:
+    with write_atomically(file) as draft, draft.open("wb") as stream:
+        state = _fill(files, state, PartWriter(file.name, stream, state.part_bytes), advance)
+        stream.flush()
+        os.fsync(stream.fileno())
+    if not state.parts[-1].members:
         file.unlink()
-    return replace(state, parts=(*state.parts, part), ends=(*state.ends, row), unreadable=tuple(unreadable))
+    return state
+
+
+def _fill(files: PackSource, state: _State, writer: PartWriter, advance: Progress) -> _State:
+    row, unreadable = state.rows, list(state.unreadable)
+    for place in files.places(row):
+        try:
+            if not writer.add(place.path, read_place(files.root, place)):
+                break
+        except ImageProblemError as error:
+            unreadable.append((row, f"{place.path}: {error}"))
+        row += 1
+        advance(1)
+    return replace(state, parts=(*state.parts, writer.close()), ends=(*state.ends, row), unreadable=tuple(unreadable))
+
+
+def _check_finished(files: PackSource, target: Path, part_bytes: int) -> PackSummary:
+    """Holds a finished pack against its source, whose tars are made again without being written.
+
+    Raises:
+        PocketAffectError: A part is damaged, or the source or the settings are not the pack's.
+    """
+    todo = f"remove {target} and pack anew"
+    members = DataFolder.open(target).members["path"].to_pylist()
+    try:
+        content = json.loads((target / PACK_FILE).read_text(encoding="utf-8"))
+        parts = tuple(Part(**part) for part in content["parts"])
+        lists = {item["name"]: item["sha256"] for item in content["lists"]}
+        length = int(content["part_bytes"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise PocketAffectError(f"{target / PACK_FILE}: not as it was written", found=repr(error), todo=todo) from None
+    if length != part_bytes:
+        raise PocketAffectError(
+            f"{target}: packed with other settings",
+            found=f"parts of {length:,} bytes",
+            allowed=f"{part_bytes:,} bytes",
+            todo=todo,
+        )
+    for part in parts:
+        if not part.is_intact(target):
+            raise PocketAffectError(f"{target / part.name}: changed since it was packed", todo=todo)
+    state = _State("", part_bytes)
+    with Path(os.devnull).open("wb") as nowhere:
+        while state.rows < len(files.rows):
+            name = f"images-{len(state.parts):05d}.tar"
+            state = _fill(files, state, PartWriter(name, nowhere, part_bytes), lambda _: None)
+    unreadable = [why for _, why in state.unreadable]
+    readable = set(files.rows["path"]) - {files.rows["path"].iloc[row] for row, _ in state.unreadable}
+    changed = sorted({name for name, _ in lists.items() ^ files.lists.items()} | (readable ^ set(members)))
+    changed = changed or [part.name for part in parts if part not in state.parts]
+    if changed:
+        raise PocketAffectError(
+            f"{files.root}: not what {target} was packed from",
+            found=f"{len(changed):,} file(s) new, gone or changed: {', '.join(changed[:5])}",
+            todo=todo,
+        )
+    return _summarise(files, parts, len(parts), unreadable)
 
 
 def _finish(folder: DataFolder, files: PackSource, parts: tuple[Part, ...], target: Path, part_bytes: int) -> None:
@@ -255,9 +304,6 @@ def _copy_list(folder: DataFolder, name: str, digest: str, target: Path) -> dict
 
 def _write_table(parts: tuple[Part, ...], target: Path) -> dict[str, Any]:
     """Lists the parts as any reader would, so that the table says what is in them."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     tables = []
     for part in parts:
         table = scan_archive(target / part.name).drop_columns("deflated")

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import tarfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from pocketaffect.data.release.archives import BLOCK
-from pocketaffect.files import hash_file, write_atomically
+from pocketaffect.data.release.places import BLOCK
+from pocketaffect.files import hash_file
 from pocketaffect.names import restore_name
 
 RECORD: Final = tarfile.RECORDSIZE
@@ -32,21 +29,6 @@ class Part:
         """Whether it lies in `target` as it was written; reads all of it."""
         file = target / self.name
         return file.is_file() and file.stat().st_size == self.bytes and hash_file(file) == self.sha256
-
-
-@contextmanager
-def write_part(file: Path, limit: int) -> Iterator[PartWriter]:
-    """Gives a writer of a new tar, which is in place, and on the disk, when the block ends well.
-
-    Raises:
-        PocketAffectError: The disk is full, or the place cannot be written to.
-    """
-    with write_atomically(file) as draft, draft.open("wb") as stream:
-        writer = PartWriter(file.name, stream, limit)
-        yield writer
-        writer.close()
-        stream.flush()
-        os.fsync(stream.fileno())
 
 
 class PartWriter:
@@ -76,12 +58,9 @@ class PartWriter:
         self._digest.update(piece)
         self._length += len(piece)
 
-    def close(self) -> None:
-        """Writes the end mark."""
+    def close(self) -> Part:
+        """Writes the end mark, and says what was written."""
         self._write(bytes(_round_up(self._length) - self._length))
-
-    def part(self) -> Part:
-        """What was written, once closed."""
         return Part(self._name, self._length, self._digest.hexdigest(), self._members)
 
 

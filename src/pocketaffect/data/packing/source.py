@@ -10,21 +10,23 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from pocketaffect.data.release.csv_release import find_lists
+from pocketaffect.data.release.folder import DataFolder
+from pocketaffect.data.release.layouts import CSV, read_annotations, recognise
+from pocketaffect.data.release.npy_release import SETS
 from pocketaffect.data.release.places import Place, describe_path_problem
+from pocketaffect.data.release.votes import VOTES_FILE
+from pocketaffect.labels import PLACE_COLUMNS
 from pocketaffect.names import SYSTEM_FILE, find_on_disk
-
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-    import pandas as pd
-
-    from pocketaffect.data.release.folder import DataFolder
 
 EXAMPLES: Final = 5
 CHUNK: Final = 8192
-PLACE_COLUMNS: Final = ("archive", "offset", "length", "deflated")
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,9 @@ class PackSource:
     def places(self, start: int) -> Iterator[Place]:
         """Where the files are, from row `start` on."""
         for first in range(start, len(self.rows), CHUNK):
-            yield from iterate_places(self.rows.iloc[first : first + CHUNK])
+            chunk = self.rows.iloc[first : first + CHUNK]
+            for place in zip(*(chunk[name].tolist() for name in PLACE_COLUMNS), strict=True):
+                yield Place(*place)
 
     def digest(self) -> str:
         """Of all that shows from outside whether the files are still the same: their places, lengths and times."""
@@ -70,23 +74,12 @@ class PackSource:
         return found.hexdigest()
 
 
-def iterate_places(rows: pd.DataFrame) -> Iterator[Place]:
-    """A place for each row of a table with `path` and PLACE_COLUMNS."""
-    columns = (rows[name].tolist() for name in ("path", *PLACE_COLUMNS))
-    for path, archive, offset, length, deflated in zip(*columns, strict=True):
-        yield Place(path, archive, offset, length, deflated)
-
-
 def list_source(folder: DataFolder) -> PackSource:
     """Lists what is to be packed, without reading it.
 
     Raises:
         PocketAffectError: No known layout, or lists that are not readable.
     """
-    import pandas as pd
-
-    from pocketaffect.data.release.layouts import CSV, recognise
-
     layout = recognise(folder)
     if layout == CSV:
         paths, lists, folders = _list_csv(folder)
@@ -110,10 +103,6 @@ def has_changed(folder: DataFolder, files: PackSource) -> bool:
 
 def _list_csv(folder: DataFolder) -> tuple[pd.Series[str], tuple[str, ...], list[str]]:
     """Paths, lists and image folders of the CSV release."""
-    from pocketaffect.data.release.csv_release import find_lists
-    from pocketaffect.data.release.layouts import read_annotations
-    from pocketaffect.data.release.votes import VOTES_FILE
-
     files = find_lists(folder)
     beside = ["", *(file.path.removesuffix(file.kind.name) for file in files)]
     votes = next((place + VOTES_FILE for place in beside if folder.has(place + VOTES_FILE)), None)
@@ -124,10 +113,6 @@ def _list_csv(folder: DataFolder) -> tuple[pd.Series[str], tuple[str, ...], list
 
 def _list_npy(folder: DataFolder) -> tuple[pd.Series[str], tuple[str, ...], list[str]]:
     """Paths and folders of the 8-label release, which has no lists."""
-    import pandas as pd
-
-    from pocketaffect.data.release.npy_release import SETS
-
     names = sorted(name for split in SETS for name in folder.names(f"{split}/") if not re.search(SYSTEM_FILE, name))
     return pd.Series(names, dtype="str"), (), [f"{split}/" for split in SETS]
 
@@ -136,8 +121,6 @@ def _look_up(
     folder: DataFolder, rows: pd.DataFrame
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Which files there are (or may not be opened: the reason comes later), their lengths, when they last changed."""
-    import numpy as np
-
     found: npt.NDArray[np.bool_] = np.ones(len(rows), bool)
     length: npt.NDArray[np.int64] = rows["length"].to_numpy(np.int64).copy()
     changed: npt.NDArray[np.int64] = np.zeros(len(rows), np.int64)

@@ -7,12 +7,14 @@ import io
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from pocketaffect.errors import PocketAffectError
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 PACK_FILE: Final = "pack.json"
 PACK_TABLE: Final = "pack.parquet"
@@ -28,11 +30,6 @@ def read_pack(folder: Path) -> dict[str, pa.Table]:
     Raises:
         PocketAffectError: A part is missing or of another length, or the pack's own files changed.
     """
-    import numpy as np
-    import pyarrow as pa
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-
     file = folder / PACK_FILE
     try:
         content = json.loads(file.read_text(encoding="utf-8"))

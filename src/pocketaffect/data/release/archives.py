@@ -8,14 +8,14 @@ import tarfile
 import zipfile
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import BinaryIO, Final
 
-from pocketaffect.data.release.members import NO_FILE, Members
-from pocketaffect.data.release.zip_directory import ENCRYPTED, LOCAL_HEADER, SplitZipError, ZipMember, read_directory
+import pyarrow as pa
+
+from pocketaffect.data.release.members import Members
+from pocketaffect.data.release.places import BLOCK, LOCAL_HEADER, NO_FILE
+from pocketaffect.data.release.zip_directory import ENCRYPTED, SplitZipError, ZipMember, read_directory
 from pocketaffect.errors import PocketAffectError
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 COMPRESSED: Final = {
     b"\x1f\x8b": "gunzip",
@@ -25,7 +25,6 @@ COMPRESSED: Final = {
 }
 """How compressed files start, and what takes the compression off."""
 
-BLOCK: Final = tarfile.BLOCKSIZE
 MAX_HEADER_BYTES: Final = 1 << 20
 """A longer extended header of a tar is no name: it would be read into memory whole."""
 

@@ -9,7 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from pocketaffect.data.release.delimited import (
     Lines,
@@ -20,10 +26,9 @@ from pocketaffect.data.release.delimited import (
     split_columns,
     tidy_paths,
 )
+from pocketaffect.data.release.folder import DataFolder
 from pocketaffect.data.release.headers import check_header, match_header
 from pocketaffect.data.release.rows import (
-    BOX_COLUMNS,
-    EYE_COLUMNS,
     MAX_SHOWN,
     NUMBER_COLUMNS,
     ListSummary,
@@ -32,14 +37,7 @@ from pocketaffect.data.release.rows import (
     reduce_landmarks,
 )
 from pocketaffect.errors import PocketAffectError
-
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-    import pandas as pd
-    import pyarrow as pa
-
-    from pocketaffect.data.release.folder import DataFolder
+from pocketaffect.labels import BOX_COLUMNS, EYE_COLUMNS
 
 CSV_COLUMNS: Final = (
     "subDirectory_filePath",
@@ -114,8 +112,6 @@ def read_csv_release(
     Raises:
         PocketAffectError: A list without its columns or without rows.
     """
-    import pandas as pd
-
     summaries, unsplit = [], []
     for file in lists:
         summary, broken = _read_list(folder, file, table)
@@ -192,10 +188,6 @@ def _find_columns(lines: Lines, name: str) -> tuple[_Columns, Lines]:
 
 
 def _read_block(block: Rows, columns: _Columns, image_folder: str) -> dict[str, object]:
-    import numpy as np
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     text = block.columns
     numbers = {name: parse_numbers(text[name]) for name in NUMBER_COLUMNS}
     box_given = np.zeros(len(block.numbers), dtype=bool)
@@ -223,10 +215,6 @@ def _read_block(block: Rows, columns: _Columns, image_folder: str) -> dict[str, 
 
 
 def _read_landmarks(text: pa.StringArray) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
-    import numpy as np
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     absent = pc.equal(text, "")
     if absent.true_count:
         text = pc.if_else(absent, pa.scalar(None, pa.string()), text)

@@ -9,14 +9,14 @@ from __future__ import annotations
 import codecs
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import BinaryIO, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from pocketaffect.errors import PocketAffectError
-
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-    import pyarrow as pa
 
 BLOCK_BYTES: Final = 8 << 20
 MAX_LINE_BYTES: Final = 64 << 20
@@ -82,9 +82,6 @@ def _read_start(stream: BinaryIO, name: str) -> bytes:
 
 
 def _split_lines(content: bytes, above: int) -> tuple[Lines, int]:
-    import numpy as np
-    import pyarrow.compute as pc
-
     if b"\r" in content:
         content = content.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     text = pc.split_pattern(_as_text(content.removesuffix(b"\n")), "\n").flatten()
@@ -95,9 +92,6 @@ def _split_lines(content: bytes, above: int) -> tuple[Lines, int]:
 
 def _as_text(content: bytes) -> pa.StringArray:
     """One string, without copying where the bytes are UTF-8."""
-    import numpy as np
-    import pyarrow as pa
-
     offsets = pa.py_buffer(np.array([0, len(content)], dtype=np.int32))
     binary = pa.Array.from_buffers(pa.binary(), 1, [None, offsets, pa.py_buffer(content)])
     try:
@@ -122,10 +116,6 @@ class Rows:
 
 def split_columns(lines: Lines, names: Sequence[str], wanted: Sequence[str]) -> Rows:
     """Splits lines into the columns `names` and gives those that are `wanted`."""
-    import numpy as np
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     parts = pc.split_pattern(lines.text, ",")
     whole = pc.equal(pc.list_value_length(parts), len(names))
     mask = whole.to_numpy(zero_copy_only=False)
@@ -140,17 +130,11 @@ def split_columns(lines: Lines, names: Sequence[str], wanted: Sequence[str]) -> 
 
 
 def _clean(text: pa.StringArray) -> pa.StringArray:
-    import pyarrow.compute as pc
-
     return pc.ascii_trim(text, BLANKS)
 
 
 def parse_numbers(text: pa.StringArray) -> npt.NDArray[np.float64]:
     """float64 of the same length; NaN where the text is no finite number."""
-    import numpy as np
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     try:
         values = text.cast(pa.float64())
     except pa.ArrowInvalid:
@@ -164,8 +148,6 @@ def parse_numbers(text: pa.StringArray) -> npt.NDArray[np.float64]:
 
 def tidy_paths(listed: pa.StringArray) -> pa.StringArray:
     """One spelling for each path: two must not pass as two images."""
-    import pyarrow.compute as pc
-
     tidy = listed
     if pc.any(pc.match_substring_regex(listed, r"//|/\./|^\./")).as_py():
         tidy = pc.replace_substring_regex(listed, r"/(\.?/)+", "/")

@@ -4,31 +4,33 @@ from __future__ import annotations
 
 import os
 import re
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from io import BufferedReader
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from pocketaffect.data.faces.images import ImageProblemError
 from pocketaffect.data.packing.table import PACK_FILE, PACK_PROGRESS, read_pack
 from pocketaffect.data.release.archives import scan_archive
-from pocketaffect.data.release.members import REFUSALS, RELEASE_NAMES, merge_members, see_through
+from pocketaffect.data.release.members import RELEASE_NAMES, merge_members, see_through
 from pocketaffect.data.release.places import (
     MAX_IMAGE_BYTES,
+    REFUSALS,
     Place,
     check_inside,
     describe_path_problem,
-    open_place,
     read_place,
 )
+from pocketaffect.data.release.streams import open_place
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.names import find_on_disk, show_name
-
-if TYPE_CHECKING:
-    from io import BufferedReader
-
-    import pandas as pd
-    import pyarrow as pa
 
 __all__ = ["MAX_IMAGE_BYTES", "DataFolder", "Place", "describe_path_problem", "read_place"]
 
@@ -112,7 +114,7 @@ class DataFolder:
             PocketAffectError: Missing or not readable; reading may find it damaged, or over MAX_LIST_BYTES.
         """
         try:
-            return open_place(self.root, self._find(name) or Place(name, self.top), limit=MAX_LIST_BYTES)
+            return open_place(self.root, self._find(name) or Place(name, self.top), MAX_LIST_BYTES)
         except ImageProblemError as error:
             raise PocketAffectError(f"{self.root / self.top / name}: not readable", found=error) from None
 
@@ -121,13 +123,8 @@ class DataFolder:
 
         Returns:
             archive (str), offset, length (int64), deflated (bool), indexed as `paths`. What is in no archive gets
-            (`top`, 0, 0, False) and is read as a loose file; a negative offset is a reason (`members.REFUSALS`).
+            (`top`, 0, 0, False) and is read as a loose file; a negative offset is a reason (`places.REFUSALS`).
         """
-        import numpy as np
-        import pandas as pd
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
         wanted = pa.array(paths, pa.large_string(), from_pandas=True)
         wanted = wanted.combine_chunks() if isinstance(wanted, pa.ChunkedArray) else wanted
         found = pc.index_in(wanted, value_set=self._paths)
@@ -148,8 +145,6 @@ class DataFolder:
 
     def count_refused(self) -> dict[str, int]:
         """How many archive members are not opened, by the reason."""
-        import numpy as np
-
         offsets = self.members["offset"].to_numpy()
         codes, counts = np.unique(offsets[offsets < 0], return_counts=True)
         return {REFUSALS[int(code)]: int(count) for code, count in zip(codes, counts, strict=True)}
@@ -159,8 +154,6 @@ class DataFolder:
         return self.members["path"].chunk(0)
 
     def _bisect(self, name: str) -> int:
-        from bisect import bisect_left
-
         paths = self._paths
         return bisect_left(range(len(paths)), name, key=lambda row: str(paths[row].as_py()))
 

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
 
 from pocketaffect.data.release.csv_release import LISTS, find_lists, read_csv_release
 from pocketaffect.data.release.delimited import tidy_paths
+from pocketaffect.data.release.folder import DataFolder
 from pocketaffect.data.release.npy_release import SETS, read_npy_release
 from pocketaffect.data.release.rows import ListSummary, RowTable
 from pocketaffect.data.release.votes import VOTES_FILE, VoteCounts, find_soft_labels, read_votes
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.labels import SOFT_COLUMNS
-
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-    import pandas as pd
-
-    from pocketaffect.data.release.folder import DataFolder
 
 CSV: Final = "csv"
 NPY8: Final = "npy8"
@@ -90,8 +89,6 @@ def read_annotations(folder: DataFolder) -> Annotations:
     Raises:
         PocketAffectError: As `recognise`; a list without its columns or without rows; bad votes.
     """
-    import pandas as pd
-
     layout = recognise(folder)
     table = RowTable()
     if layout == CSV:
@@ -123,9 +120,6 @@ def read_annotations(folder: DataFolder) -> Annotations:
 def _find_soft(
     folder: DataFolder, votes_path: str | None, listed: pd.api.extensions.ExtensionArray
 ) -> tuple[npt.NDArray[np.float32], VoteCounts | None]:
-    import numpy as np
-    import pyarrow as pa
-
     if votes_path is None:
         return np.full((len(listed), len(SOFT_COLUMNS)), np.nan, dtype=np.float32), None
     paths = tidy_paths(pa.chunked_array([pa.array(listed, pa.large_string())]))

@@ -1,8 +1,7 @@
 """The table of what archives hold: each path once, with the place of its bytes.
 
 Only plain members under plain names are given out. One that could harm a careless reader stays in the table with a
-negative offset, whose meaning `REFUSALS` has: a row that points to it is then refused for that reason, and not for
-"no such file".
+negative offset (`places.REFUSALS`): a row that points to it is refused for that reason, and not for "no such file".
 """
 
 from __future__ import annotations
@@ -12,24 +11,14 @@ import re
 from array import array
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pocketaffect.data.release.places import ALSO_LOOSE, ODD_NAME, REPEATED
 from pocketaffect.names import find_on_disk, show_name
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-NO_FILE: Final = -1
-ODD_NAME: Final = -2
-REPEATED: Final = -3
-ALSO_LOOSE: Final = -4
-REFUSALS: Final = {
-    NO_FILE: "archive member is no plain file (a link, a device or a sparse file)",
-    ODD_NAME: "archive member's name is not a plain path below the data folder",
-    REPEATED: "more than one archive member of this name",
-    ALSO_LOOSE: "both in an archive and as a loose file",
-}
-"""What a negative offset says."""
 
 ODD: Final = r"^/|^.:|\\|\x00|(^|/)\.\.?(/|$)|//|/$|^$"
 FINDER_NOTES: Final = r"^__MACOSX/|(^|/)\._[^/]*$"
@@ -70,10 +59,6 @@ class Members:
             self._convert()
 
     def _convert(self) -> None:
-        import numpy as np
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
         start = r"^(\./+)+"
         try:
             names = plain = pc.replace_substring_regex(pa.array(self._names, pa.large_string()), start, "")
@@ -92,8 +77,6 @@ class Members:
 
     def finish(self) -> pa.Table:
         """All members, in the archive's order."""
-        import pyarrow as pa
-
         self._convert()
         return pa.concat_tables(self._pieces)
 
@@ -109,9 +92,6 @@ def see_through(table: pa.Table, stem: str) -> pa.Table:
 
     Puts `stem` before the names where an image folder was archived from inside (train_set.zip with `images/0.jpg`).
     """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     table = table.filter(pc.invert(pc.match_substring_regex(table["path"], FINDER_NOTES)))
     sound = table.filter(pc.not_equal(table["offset"], ODD_NAME))["path"]
     if len(sound) == 0:
@@ -142,9 +122,6 @@ def merge_members(tables: Sequence[pa.Table], folder: Path) -> pa.Table:
     Returns:
         path, archive (position in `tables`), offset, length, deflated; each column in one piece.
     """
-    import numpy as np
-    import pyarrow as pa
-
     numbered = [
         table.append_column("archive", pa.array(np.full(len(table), number, np.int32)))
         for number, table in enumerate(tables)
@@ -155,8 +132,6 @@ def merge_members(tables: Sequence[pa.Table], folder: Path) -> pa.Table:
 
 
 def _sort(table: pa.Table) -> pa.Table:
-    import pyarrow.compute as pc
-
     path = table["path"]
     if pc.all(pc.less_equal(path.slice(0, max(len(path) - 1, 0)), path.slice(1))).as_py() in (True, None):
         return table
@@ -165,10 +140,6 @@ def _sort(table: pa.Table) -> pa.Table:
 
 def _settle_repeated(table: pa.Table) -> pa.Table:
     """Leaves one row of each path in a sorted table; two sound ones become one refused."""
-    import numpy as np
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     path = table["path"]
     same = pc.equal(path.slice(0, max(len(path) - 1, 0)), path.slice(1))
     if not pc.any(same).as_py():
@@ -186,10 +157,6 @@ def _settle_repeated(table: pa.Table) -> pa.Table:
 
 def _mark_loose(table: pa.Table, folder: Path) -> pa.Table:
     """Refuses what is in an archive and loose, too: only one of the two can be what the lists mean."""
-    import numpy as np
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     parents = pc.unique(pc.replace_substring_regex(table["path"], r"[^/]*$", "")).to_pylist()
     loose: list[str] = []
     for parent in parents:

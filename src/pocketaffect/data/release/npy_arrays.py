@@ -1,6 +1,6 @@
 """Small npy files decoded by the thousand, from bytes and without ever unpickling one.
 
-Files of one form (the same header) are decoded together. What stands where a number should be is told, not raised.
+What stands where a number should be is told, not raised.
 """
 
 from __future__ import annotations
@@ -10,18 +10,19 @@ import io
 import math
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from collections.abc import Sequence
+from typing import Any, Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 
 from pocketaffect.data.release.delimited import parse_numbers
-from pocketaffect.data.release.rows import EYE_COLUMNS, MAX_SHOWN, reduce_landmarks
-from pocketaffect.data.release.small_files import MAX_BYTES
-
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
+from pocketaffect.data.release.rows import MAX_SHOWN, reduce_landmarks
 
 NO_FILE: Final = "no file"
+MAX_BYTES: Final = 1 << 16
+"""A larger annotation file is none: the landmarks take about a kilobyte."""
 
 
 def decode_values(contents: Sequence[bytes | str | None]) -> tuple[npt.NDArray[np.float64], list[tuple[int, str]]]:
@@ -33,92 +34,54 @@ def decode_values(contents: Sequence[bytes | str | None]) -> tuple[npt.NDArray[n
     Returns:
         float64 [n], NaN where there is no finite number; and, for these rows, what there is instead.
     """
-    import numpy as np
-
-    numbers = np.full(len(contents), np.nan)
-    said: list[tuple[int, str]] = []
-    for rows, found in _decode(contents):
-        if isinstance(found, str):
-            said += [(row, found) for row in rows]
-            continue
-        if found.shape[1] != 1:
-            said += [(row, f"an array of {found.shape[1]} values") for row in rows]
-            continue
-        values, written = _to_numbers(found)
-        numbers[rows] = values[:, 0]
-        said += [(rows[place], written(place)) for place in np.flatnonzero(np.isnan(values[:, 0])).tolist()]
-    return numbers, sorted(said)
+    numbers, said = np.full(len(contents), np.nan), []
+    arrays = [_decode(content) for content in contents]
+    single = {row: array for row, array in enumerate(arrays) if not isinstance(array, str) and array.size == 1}
+    numbers[list(single)] = _to_numbers([*single.values()])
+    for row in np.flatnonzero(np.isnan(numbers)).tolist():
+        array = arrays[row]
+        if isinstance(array, str):
+            said.append((row, array))
+        elif array.size != 1:
+            said.append((row, f"an array of {array.size} values"))
+        else:
+            value = array.reshape(-1)[0]
+            said.append((row, str(value)[:MAX_SHOWN] if array.dtype.kind in "iuf" else repr(str(value)[:MAX_SHOWN])))
+    return numbers, said
 
 
 def decode_landmarks(contents: Sequence[bytes | str | None]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
     """Decodes landmark files: counts [n] and eyes [n, 4] as `rows.reduce_landmarks` gives them."""
-    import numpy as np
-
-    counts = np.zeros(len(contents), dtype=np.int32)
-    eyes = np.full((len(contents), len(EYE_COLUMNS)), np.nan, dtype=np.float32)
-    for rows, found in _decode(contents):
-        if isinstance(found, str):
-            counts[rows] = 0 if found == NO_FILE else -1
-            continue
-        values, _ = _to_numbers(found)
-        offsets = np.arange(len(rows) + 1, dtype=np.int64) * found.shape[1]
-        counts[rows], eyes[rows] = reduce_landmarks(values.reshape(-1), offsets)
+    arrays = [_decode(content) for content in contents]
+    values = _to_numbers([array for array in arrays if not isinstance(array, str)])
+    sizes = [0 if isinstance(array, str) else array.size for array in arrays]
+    counts, eyes = reduce_landmarks(values, np.cumsum([0, *sizes]))
+    counts[[row for row, array in enumerate(arrays) if isinstance(array, str) and array != NO_FILE]] = -1
     return counts, eyes
 
 
-def _decode(contents: Sequence[bytes | str | None]) -> Iterator[tuple[list[int], npt.NDArray[Any] | str]]:
-    """Groups files of one form: their places, and their values [n, values] or why there are none.
-
-    Nothing is unpickled: an array of objects is refused by its header.
-    """
-    import numpy as np
-
-    groups: dict[bytes, tuple[list[int], list[bytes]]] = {}
-    refused: dict[str, list[int]] = {}
-    for place, content in enumerate(contents):
-        if content is None or isinstance(content, str):
-            refused.setdefault(content or NO_FILE, []).append(place)
-            continue
-        end = 10 + int.from_bytes(content[8:10], "little") if content[6:7] == b"\x01" else 0
-        header = content[:end]
-        form = _read_form(header) if end else _describe_start(content)
-        if isinstance(form, str):
-            refused.setdefault(form, []).append(place)
-            continue
-        payload = content[end : end + form.length]
-        if len(payload) < form.length:
-            refused.setdefault("cut short", []).append(place)
-            continue
-        rows, payloads = groups.setdefault(header, ([], []))
-        rows.append(place)
-        payloads.append(payload)
-    yield from ((rows, reason) for reason, rows in refused.items())
-    for header, (rows, payloads) in groups.items():
-        form = _read_form(header)
-        assert not isinstance(form, str)
-        count = len(rows) * math.prod(form.shape)
-        flat = np.frombuffer(b"".join(payloads), form.kind) if form.length else np.zeros(count, form.kind)
-        if form.fortran_order:
-            backwards = flat.reshape(len(rows), *form.shape[::-1])
-            flat = backwards.transpose(0, *range(backwards.ndim - 1, 0, -1))
-        yield rows, flat.reshape(len(rows), math.prod(form.shape))
-
-
-class _Form(NamedTuple):
-    """What a header says."""
-
-    kind: np.dtype[Any]
-    shape: tuple[int, ...]
-    fortran_order: bool
-    length: int
-    """Bytes after the header."""
+def _decode(content: bytes | str | None) -> npt.NDArray[Any] | str:
+    """A file's array, or why there is none. Nothing is unpickled: an array of objects is refused by its header."""
+    if content is None or isinstance(content, str):
+        return content or NO_FILE
+    end = 10 + int.from_bytes(content[8:10], "little") if content[6:7] == b"\x01" else 0
+    form = _read_form(content[:end]) if end else _describe_start(content)
+    if isinstance(form, str):
+        return form
+    kind, shape, order = form
+    if len(content) - end < kind.itemsize * math.prod(shape):
+        return "cut short"
+    array = np.ndarray(shape, kind, content, end, order=order)
+    if kind.kind == "S":
+        return np.array(
+            [value.decode("utf-8", "backslashreplace") for value in array.reshape(-1).tolist()], dtype=object
+        )
+    return array if kind.kind != "U" else np.array(_to_text(array), dtype=object)
 
 
 @functools.lru_cache(maxsize=4096)
-def _read_form(header: bytes) -> _Form | str:
-    """The array's form, or why it is none that holds numbers."""
-    import numpy as np
-
+def _read_form(header: bytes) -> tuple[np.dtype[Any], tuple[int, ...], Literal["C", "F"]] | str:
+    """The array's type, shape and order, or why it is none that holds numbers."""
     if not header.startswith(b"\x93NUMPY\x01\x00"):
         return _describe_start(header)
     try:
@@ -133,7 +96,7 @@ def _read_form(header: bytes) -> _Form | str:
         return f"an array of {str(kind)[:MAX_SHOWN]}"
     if math.prod(shape) > MAX_BYTES or min(shape, default=0) < 0:
         return f"an array of shape {str(shape)[:MAX_SHOWN]}"
-    return _Form(kind, shape, bool(fortran_order), kind.itemsize * math.prod(shape))
+    return kind, shape, "F" if fortran_order else "C"
 
 
 def _describe_start(content: bytes) -> str:
@@ -144,28 +107,26 @@ def _describe_start(content: bytes) -> str:
     return f"no npy file (starts with {content[:12]!r})"
 
 
-def _to_numbers(array: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float64], Callable[[int], str]]:
-    """The values as float64, NaN where they are none; and a function that says what a row's first value is."""
-    import numpy as np
-    import pyarrow as pa
-
-    if array.dtype.kind in "iuf":
-        with np.errstate(all="ignore"):
-            values = array.astype(np.float64)
-        return np.where(np.isfinite(values), values, np.nan), lambda row: str(array[row, 0])[:MAX_SHOWN]
-    texts = _to_text(array)
-    values = parse_numbers(pa.array(texts, pa.string())).reshape(array.shape)
-    return values, lambda row: repr(texts[row * array.shape[1]][:MAX_SHOWN])
-
-
 def _to_text(array: npt.NDArray[Any]) -> list[str]:
-    import numpy as np
-
-    if array.dtype.kind == "S":
-        return [value.decode("utf-8", "replace") for value in array.reshape(-1).tolist()]
-    if array.dtype.itemsize:
-        codes = np.ascontiguousarray(array).view(np.dtype("u4").newbyteorder(array.dtype.byteorder))
+    """The values of an array of text, with U+FFFD for what is no letter: numpy's own way raises on them."""
+    flat = np.ascontiguousarray(array.reshape(-1))
+    if flat.dtype.itemsize:
+        codes = flat.view(np.dtype("u4").newbyteorder(flat.dtype.byteorder))
         unknown = (codes > sys.maxunicode) | ((codes >= 0xD800) & (codes < 0xE000))
-        if unknown.any():
-            array = np.where(unknown, 0xFFFD, codes).astype("=u4").view(f"=U{codes.shape[-1] // array.shape[-1]}")
-    return [str(value) for value in array.reshape(-1).tolist()]
+        flat = np.where(unknown, 0xFFFD, codes).astype("=u4").view(f"=U{flat.dtype.itemsize // 4}")
+    return [str(value) for value in flat.tolist()]
+
+
+def _to_numbers(arrays: Sequence[npt.NDArray[Any]]) -> npt.NDArray[np.float64]:
+    """All arrays' values one after the other as float64, NaN where they are no finite number."""
+    if not arrays:
+        return np.empty(0)
+    with np.errstate(all="ignore"):
+        values = [
+            parse_numbers(pa.array(array, pa.string()))
+            if array.dtype == object
+            else array.reshape(-1).astype(np.float64)
+            for array in arrays
+        ]
+    flat = np.concatenate(values)
+    return np.where(np.isfinite(flat), flat, np.nan)

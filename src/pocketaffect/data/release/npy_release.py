@@ -7,28 +7,22 @@ order in which they lie in their archive; arrays of one form are decoded togethe
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
-from pocketaffect.data.release.npy_arrays import decode_landmarks, decode_values
-from pocketaffect.data.release.rows import (
-    BOX_COLUMNS,
-    EYE_COLUMNS,
-    LABEL_COLUMNS,
-    ListSummary,
-    RowTable,
-    describe_unread,
-)
-from pocketaffect.data.release.small_files import FileReader
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pocketaffect.data.faces.images import ImageProblemError
+from pocketaffect.data.release.folder import DataFolder
+from pocketaffect.data.release.npy_arrays import MAX_BYTES, decode_landmarks, decode_values
+from pocketaffect.data.release.places import Place, read_place
+from pocketaffect.data.release.rows import LABEL_COLUMNS, ListSummary, RowTable, describe_unread
 from pocketaffect.errors import PocketAffectError
+from pocketaffect.labels import BOX_COLUMNS, EYE_COLUMNS
 from pocketaffect.names import SYSTEM_FILE
-
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-    import pandas as pd
-    import pyarrow as pa
-
-    from pocketaffect.data.release.folder import DataFolder
 
 SETS: Final = {"train_set": "train", "val_set": "validation"}
 KINDS: Final = dict(zip(LABEL_COLUMNS, ("exp", "val", "aro"), strict=True))
@@ -54,9 +48,6 @@ def read_npy_release(folder: DataFolder, table: RowTable) -> tuple[list[ListSumm
     Raises:
         PocketAffectError: A set without pictures and annotations.
     """
-    import numpy as np
-    import pandas as pd
-
     summaries: list[ListSummary] = []
     unsplit: list[tuple[str, int, str]] = []
     for name, split in SETS.items():
@@ -67,17 +58,12 @@ def read_npy_release(folder: DataFolder, table: RowTable) -> tuple[list[ListSumm
                 found=f"{len(other):,} file(s), none of them named so" if other else "no files",
                 allowed="images/<number>.jpg and annotations/<number>_exp.npy, _val.npy, _aro.npy, _lnd.npy",
             )
-        places = folder.locate(pd.Series(found.annotations, dtype="str"))
-        with FileReader(folder, found.annotations, places) as reader:
-            for start in range(0, len(found.lines), BLOCK_ROWS):
-                block = slice(start, start + BLOCK_ROWS)
-                files = found.files[block]
-                present = np.flatnonzero(files.reshape(-1) >= 0)
-                contents: npt.NDArray[np.object_] = np.full(files.size, None, dtype=object)
-                contents[present] = reader.read(files.reshape(-1)[present])
-                table.add(
-                    name, split, _decode_block(found.lines[block], found.paths[block], contents.reshape(files.shape))
-                )
+        located = folder.locate(pd.Series(found.annotations, dtype="str"))
+        for start in range(0, len(found.lines), BLOCK_ROWS):
+            block = slice(start, start + BLOCK_ROWS)
+            contents = _read_files(folder, found, located, found.files[block].reshape(-1))
+            columns = _decode_block(found.lines[block], found.paths[block], contents.reshape(-1, len(ANNOTATIONS)))
+            table.add(name, split, columns)
         unsplit += [(name, 0, text) for text in other]
         summaries.append(ListSummary(name, header=False, rows=len(found.lines), unsplit=len(other), identity=""))
     frame = pd.DataFrame(unsplit, columns=["list", "line", "text"])
@@ -98,10 +84,6 @@ class _Set(NamedTuple):
 
 def _list_set(folder: DataFolder, name: str) -> tuple[_Set, list[str]]:
     """The set's rows, and the files that are none of them (without the set's name)."""
-    import numpy as np
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     files = pc.utf8_slice_codeunits(pa.array(folder.names(f"{name}/"), pa.string()), len(name) + 1)
     annotations, images = pc.extract_regex(files, ANNOTATION_FILE), pc.extract_regex(files, IMAGE_FILE)
     used = pc.or_(annotations.is_valid(), images.is_valid())
@@ -127,12 +109,27 @@ def _list_set(folder: DataFolder, name: str) -> tuple[_Set, list[str]]:
     return _Set(lines, paths, matrix[places[order]], listed), other
 
 
+def _read_files(
+    folder: DataFolder, found: _Set, located: pd.DataFrame, files: npt.NDArray[np.int64]
+) -> npt.NDArray[np.object_]:
+    """The bytes of annotation files, or why there are none; None for no file. Read in the order of the disk."""
+    contents = np.full(len(files), None, dtype=object)
+    present = np.flatnonzero(files >= 0)
+    chosen = located.iloc[files[present]]
+    order = np.lexsort((chosen["offset"], pd.factorize(chosen["archive"])[0]))
+    paths = found.annotations.take(pa.array(files[present[order]])).to_pylist()
+    places = chosen.iloc[order].itertuples(index=False, name=None)
+    for target, path, place in zip(present[order].tolist(), paths, places, strict=True):
+        try:
+            contents[target] = read_place(folder.root, Place(path, *place), limit=MAX_BYTES)
+        except ImageProblemError as error:
+            contents[target] = str(error)
+    return contents
+
+
 def _decode_block(
     lines: npt.NDArray[np.int64], paths: pa.StringArray, contents: npt.NDArray[np.object_]
 ) -> dict[str, object]:
-    import numpy as np
-    import pyarrow as pa
-
     numbers, unread = {}, []
     for place, column in enumerate(LABEL_COLUMNS):
         numbers[column], said = decode_values(contents[:, place].tolist())

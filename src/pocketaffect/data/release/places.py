@@ -6,22 +6,18 @@ import errno
 import os
 import re
 import stat
+import struct
+import tarfile
 import threading
 import zlib
 from collections import OrderedDict
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from pocketaffect.data.faces.images import ImageProblemError
-from pocketaffect.data.release.archives import BLOCK
-from pocketaffect.data.release.members import REFUSALS
-from pocketaffect.data.release.zip_directory import LOCAL_HEADER
 from pocketaffect.names import find_on_disk, restore_name
-
-if TYPE_CHECKING:
-    from io import BufferedReader
 
 DVC_CACHE_FILE: Final = re.compile(r"/files/md5/[0-9a-f]{2}/[0-9a-f]{30}$")
 """Where links in the data folder may lead out of it: `cache.type = symlink` makes DVC fill the folder with them."""
@@ -29,6 +25,22 @@ DVC_CACHE_FILE: Final = re.compile(r"/files/md5/[0-9a-f]{2}/[0-9a-f]{30}$")
 MAX_IMAGE_BYTES: Final = 1 << 28
 """A larger file is no photograph of a face; an archive's member of a few kilobytes may claim to be one."""
 
+NO_FILE: Final = -1
+ODD_NAME: Final = -2
+REPEATED: Final = -3
+ALSO_LOOSE: Final = -4
+REFUSALS: Final = {
+    NO_FILE: "archive member is no plain file (a link, a device or a sparse file)",
+    ODD_NAME: "archive member's name is not a plain path below the data folder",
+    REPEATED: "more than one archive member of this name",
+    ALSO_LOOSE: "both in an archive and as a loose file",
+}
+"""What a negative offset says."""
+
+LOCAL_HEADER: Final = struct.Struct("<4s2xH6xL8xHH")
+"""In front of a member: signature, flags, CRC-32, lengths of the name and of what else follows."""
+
+BLOCK: Final = tarfile.BLOCKSIZE
 MAX_OPEN_ARCHIVES: Final = 128
 CHANGED: Final = "archive changed since it was scanned"
 
@@ -43,7 +55,7 @@ class Place:
     """The archive's path below the data folder; empty for a loose file. Where one folder stands around a whole loose
     data set: that folder, with its slash."""
     offset: int = 0
-    """Where the member's data starts in the archive; negative: a member that is not opened (`members.REFUSALS`)."""
+    """Where the member's data starts in the archive; negative: a member that is not opened (`REFUSALS`)."""
     length: int = 0
     """Bytes in the archive."""
     deflated: bool = False
@@ -268,14 +280,3 @@ def _ends_alike(name: bytes, path: str) -> bool:
         return True  # archives spell other letters in several ways
     short, long = sorted((b"/" + name.removeprefix(b"./"), b"/" + path.encode()), key=len)
     return long.endswith(short)
-
-
-def open_place(root: Path, place: Place, *, limit: int) -> BufferedReader:
-    """A stream over one file that need not be held whole, such as a list.
-
-    Raises:
-        ImageProblemError: As `read_place`; what only shows while reading is raised by the stream's methods.
-    """
-    from pocketaffect.data.release.streams import stream_place
-
-    return stream_place(open_holder(root, place), place, limit)

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from pocketaffect.labels import VALENCE_AROUSAL
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
 
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-    import pandas as pd
-    import pyarrow as pa
+from pocketaffect.labels import BOX_COLUMNS, EYE_COLUMNS, VALENCE_AROUSAL
 
-BOX_COLUMNS: Final = ("face_x", "face_y", "face_width", "face_height")
 LABEL_COLUMNS: Final = ("expression", *VALENCE_AROUSAL)
 NUMBER_COLUMNS: Final = (*BOX_COLUMNS, *LABEL_COLUMNS)
-EYE_COLUMNS: Final = ("eye_left_x", "eye_left_y", "eye_right_x", "eye_right_y")
-"""Centres of the eyes as seen in the image."""
-
 LANDMARK_NUMBERS: Final = 136
 """x and y of the 68 points of the iBUG scheme, in turn."""
 
@@ -69,8 +64,6 @@ class RowTable:
 
     def add(self, list_name: str, split: str, columns: Mapping[str, object]) -> None:
         """Adds a block: arrays of one length for all ROW_COLUMNS but `list` and `split`."""
-        import pyarrow as pa
-
         arrays = {
             name: values if isinstance(values, pa.Array) else pa.array(values) for name, values in columns.items()
         }
@@ -86,10 +79,6 @@ class RowTable:
 
     def to_columns(self) -> dict[str, Any]:
         """All rows as ROW_COLUMNS for a data frame. The blocks are given up as their columns are joined."""
-        import numpy as np
-        import pandas as pd
-        import pyarrow as pa
-
         lengths = [length for _, _, length in self._blocks]
         columns: dict[str, Any] = {}
         for name in ROW_COLUMNS:
@@ -109,8 +98,6 @@ class RowTable:
 
 def join_strings(blocks: Sequence[pa.Array]) -> pd.api.extensions.ExtensionArray:
     """Arrow strings as one pandas array of dtype `str`."""
-    import pyarrow as pa
-
     joined = pa.chunked_array([block.cast(pa.large_string()) for block in blocks], pa.large_string())
     text: pd.Series[str] = joined.combine_chunks().to_pandas().astype("str")
     return text.array
@@ -126,8 +113,6 @@ def describe_unread(length: int, cells: Sequence[tuple[str, npt.NDArray[np.int64
     Returns:
         Strings, "" for a row that is all numbers, else as `valence 'abc', arousal ''`.
     """
-    import pyarrow as pa
-
     if not any(len(found) for _, _, found in cells):
         return pa.repeat("", length)
     said: dict[int, list[str]] = {}
@@ -150,8 +135,6 @@ def reduce_landmarks(
         Counts [n] (0 none, -1 where one is no finite number) and EYE_COLUMNS [n, 4] in pixels, NaN unless there
         are exactly LANDMARK_NUMBERS.
     """
-    import numpy as np
-
     counts = np.diff(offsets).astype(np.int32)
     unread = np.flatnonzero(~np.isfinite(values))
     counts[np.searchsorted(offsets, unread, side="right") - 1] = -1

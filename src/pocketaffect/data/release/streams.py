@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import io
 import zlib
+from pathlib import Path
 from typing import Any, Final
 
-from pocketaffect.data.release.places import OpenFile, Place, check_header, measure_header
+from pocketaffect.data.release.places import OpenFile, Place, check_header, measure_header, open_holder
 from pocketaffect.errors import PocketAffectError
 
 BLOCK_BYTES: Final = 1 << 20
 
 
-def stream_place(file: OpenFile, place: Place, limit: int) -> io.BufferedReader:
-    """A stream over the file, or over the archive's member, that `file` holds.
+def open_place(root: Path, place: Place, limit: int) -> io.BufferedReader:
+    """Opens one listed file as a stream.
 
     Raises:
-        ImageProblemError: The archive's member is not there any more.
+        ImageProblemError: As `read_place`.
         PocketAffectError: By the stream's methods: it is damaged, or has more than `limit` bytes.
     """
-    checksum = None
+    file, checksum = open_holder(root, place), None
     if not place.is_loose:
         room = measure_header(place)
         checksum = check_header(file.read(place.offset - room, room), place)

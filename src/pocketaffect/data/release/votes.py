@@ -8,19 +8,18 @@ for facial expression recognition with crowd-sourced label distribution".
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from pocketaffect.data.release.delimited import Lines, parse_numbers, read_lines, split_cells, split_columns, tidy_paths
+from pocketaffect.data.release.folder import DataFolder
 from pocketaffect.data.release.headers import check_header, match_header
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.labels import EXPRESSIONS
-
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-    import pyarrow as pa
-
-    from pocketaffect.data.release.folder import DataFolder
 
 VOTES_FILE: Final = "ferplus_votes.csv"
 PATH_COLUMN: Final = "subDirectory_filePath"
@@ -69,9 +68,6 @@ def read_votes(folder: DataFolder, path: str = VOTES_FILE) -> Votes:
         PocketAffectError: Columns missing, unknown or given twice, a line without them, a vote that is no number from
             0 up, a path given twice; each with its line.
     """
-    import numpy as np
-    import pyarrow as pa
-
     name = f"{folder.root / path}"
     names: list[str] | None = None
     paths: list[pa.Array] = []
@@ -111,9 +107,6 @@ def find_soft_labels(
     Returns:
         float32 [len(listed), 8], NaN where there is none; and how the votes fit.
     """
-    import numpy as np
-    import pyarrow.compute as pc
-
     place = pc.index_in(listed, value_set=votes.paths.cast(listed.type)).to_numpy(zero_copy_only=False)
     found = np.flatnonzero(~np.isnan(place))
     chosen = place[found].astype(np.int64)
@@ -141,8 +134,6 @@ def _read_names(lines: Lines, name: str) -> list[str]:
 
 
 def _read_column(text: pa.StringArray, column: str, lines: npt.NDArray[np.int64], name: str) -> npt.NDArray[np.float64]:
-    import numpy as np
-
     values = parse_numbers(text)
     wrong = np.flatnonzero(~(values >= 0))
     if len(wrong):
@@ -155,9 +146,6 @@ def _read_column(text: pa.StringArray, column: str, lines: npt.NDArray[np.int64]
 
 
 def _refuse_repeated(paths: pa.StringArray, lines: npt.NDArray[np.int64], name: str) -> None:
-    import numpy as np
-    import pyarrow.compute as pc
-
     first = np.asarray(pc.index_in(paths, value_set=pc.unique(paths)).to_numpy(), dtype=np.int64)
     _, starts, counts = np.unique(first, return_index=True, return_counts=True)
     if (counts > 1).any():
@@ -173,8 +161,6 @@ def _refuse_repeated(paths: pa.StringArray, lines: npt.NDArray[np.int64], name: 
 
 def _share(votes: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
     """float64 [n, 10] votes in FER+'s order to float32 [n, 8] shares in EXPRESSIONS' order."""
-    import numpy as np
-
     chosen = votes[:, [VOTE_COLUMNS.index(expression) for expression in EXPRESSIONS]]
     largest = chosen.max(axis=1, keepdims=True)
     chosen = chosen / np.where(largest > 0, largest, np.nan)  # so that no sum overflows

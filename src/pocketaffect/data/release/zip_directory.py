@@ -12,9 +12,6 @@ from collections.abc import Iterator
 from typing import BinaryIO, Final, NamedTuple
 from zipfile import BadZipFile
 
-LOCAL_HEADER: Final = struct.Struct("<4s2xH6xL8xHH")
-"""In front of a member: signature, flags, CRC-32, lengths of the name and of what else follows."""
-
 _RECORD: Final = struct.Struct("<4s4xHH8xLLHHH4xLL")
 _END: Final = struct.Struct("<4sHHHHLLH")
 _END64_LOCATOR: Final = struct.Struct("<4sLQL")

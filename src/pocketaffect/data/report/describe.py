@@ -9,7 +9,13 @@ import os
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from pocketaffect.data.faces.images import IMAGE_SUFFIXES
 from pocketaffect.data.release.folder import DataFolder
@@ -20,12 +26,6 @@ from pocketaffect.data.release.rows import ListSummary
 from pocketaffect.data.release.votes import VoteCounts
 from pocketaffect.labels import EXPRESSIONS, NO_VA_CODE, OTHER_EXPRESSIONS, VALENCE_AROUSAL
 from pocketaffect.names import SYSTEM_FILE, find_on_disk, show_name
-
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-    import pandas as pd
-    import pyarrow as pa
 
 CLASSES: Final = (*EXPRESSIONS, *OTHER_EXPRESSIONS)
 TRAINING_COUNTS: Final = (74874, 134415, 25459, 14090, 6378, 3803, 24882, 3750, 33088, 11645, 82414)
@@ -130,10 +130,6 @@ def describe(root: Path) -> Description:
     Raises:
         PocketAffectError: As `DataFolder.open` and `layouts.read_annotations`.
     """
-    import numpy as np
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     folder = DataFolder.open(root)
     annotations = read_annotations(folder)
     rows = annotations.rows
@@ -170,10 +166,6 @@ def describe(root: Path) -> Description:
 
 def _measure_files(folder: DataFolder) -> tuple[pa.LargeStringArray, npt.NDArray[np.int64], int]:
     """All files with their bytes (in the archive, for members; negative: not to be read), and the loose ones' bytes."""
-    import numpy as np
-    import pandas as pd
-    import pyarrow as pa
-
     names = pa.array(folder.names(""), pa.large_string())
     places = folder.locate(names.to_pandas().astype("str"))
     codes, archives = pd.factorize(places["archive"])
@@ -194,8 +186,6 @@ def _measure(path: str) -> int:
 
 
 def _describe_list(summary: ListSummary, rows: pd.DataFrame, there: npt.NDArray[np.bool_]) -> ListDescription:
-    import numpy as np
-
     chosen = (rows["list"] == summary.name).to_numpy()
     mine = rows.loc[chosen, ["split", "box_given", "expression", "valence", "arousal", "landmark_count"]]
     expression = mine["expression"].to_numpy()

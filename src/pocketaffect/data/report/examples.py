@@ -5,17 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
+import pandas as pd
 
+from pocketaffect.data.faces.images import RGB, ImageProblemError, decode_image
+from pocketaffect.data.release.folder import Place, read_place
 from pocketaffect.data.report.sheets import Box, Section, Tile, draw_reason, draw_sheet, fit_picture, spread_evenly
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-    import pandas as pd
-
-    from pocketaffect.data.faces.images import RGB
 
 MAX_QUARANTINED: Final = 24
 MAX_PAIRS: Final = 12
@@ -87,9 +85,6 @@ def _draw_pair(pair: Mapping[Any, Any], root: Path) -> Tile:
 
 def _read_picture(root: Path, row: Mapping[Any, Any], side: int, box: Box | None = None) -> RGB:
     """The picture in a square with the box on it, or a grey square with the reason why there is none."""
-    from pocketaffect.data.faces.images import ImageProblemError, decode_image
-    from pocketaffect.data.release.folder import Place, read_place
-
     if not row["path"]:
         return draw_reason("no path", side)
     place = Place(str(row["path"]), str(row["archive"]), int(row["offset"]), int(row["length"]), bool(row["deflated"]))

@@ -6,22 +6,20 @@ import base64
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
+import pandas as pd
 
 from pocketaffect import paths
+from pocketaffect.data.contract.check import ContractResult, RuleCount
+from pocketaffect.data.contract.rules import describe_region
 from pocketaffect.data.report.examples import draw_duplicates, draw_quarantine
 from pocketaffect.data.report.pictures import SPLITS, draw_class_balance, draw_split_drift, draw_va_density
 from pocketaffect.data.report.sheets import show_text, spread_evenly
 from pocketaffect.figures import inline_svg, page_template, render_png, render_svg
 from pocketaffect.files import write_atomically
 from pocketaffect.labels import EXPRESSIONS
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from pocketaffect.data.contract.check import ContractResult, RuleCount
 
 PAGE: Final = "contract.html"
 QUARANTINE_LIST: Final = "quarantine.csv"
@@ -226,8 +224,6 @@ def _find_examples(result: ContractResult, count: RuleCount) -> tuple[int, tuple
 def _describe_doubt(rule: str, row: dict[Any, Any]) -> str:
     """What is doubtful about a row that was kept."""
     if rule == "va_plausible":
-        from pocketaffect.data.contract.rules import describe_region
-
         name = EXPRESSIONS[int(row["expression"])]
         region = describe_region(name)
         return f"{name}: valence {row['valence']:.2f}, arousal {row['arousal']:.2f}; plausible {region}"

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
-from pocketaffect.data.contract.profile import profile_of
+from pocketaffect.data.contract.profile import Drift, Profile, profile_of
+from pocketaffect.data.contract.rules import VA_REGIONS
 from pocketaffect.figures import BLUE, GREY, GRID, INK, ORANGE, PAPER, make_axes, styled
 from pocketaffect.labels import EXPRESSIONS, VALENCE_AROUSAL
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from pocketaffect.data.contract.profile import Drift, Profile
 
 SPLITS: Final = {"train": "training", "validation": "validation"}
 SPLIT_COLOURS: Final = {"train": ORANGE, "validation": BLUE}
@@ -155,8 +155,6 @@ def count_va_cells(kept: pd.DataFrame) -> npt.NDArray[np.int64]:
 def _draw_va_frame(axis: Axes, name: str, across: float, down: float) -> None:
     """Around the panel's middle: the square, the unit circle and a class's plausible region."""
     from matplotlib.patches import Circle, Rectangle
-
-    from pocketaffect.data.contract.rules import VA_REGIONS
 
     axis.add_patch(Rectangle((across - 1, down - 1), 2, 2, fill=False, edgecolor=GRID, linewidth=0.6, zorder=1))
     axis.add_patch(Circle((across, down), 1, fill=False, edgecolor=GREY, linewidth=0.7, zorder=3))

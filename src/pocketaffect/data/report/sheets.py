@@ -15,14 +15,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from pocketaffect.data.faces.images import RGB
+from pocketaffect.data.shards.split import open_split
 from pocketaffect.figures import GREY, INK, ORANGE, PAPER
 from pocketaffect.files import write_atomically
 from pocketaffect.labels import EXPRESSIONS
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
     from PIL.Image import Image
     from PIL.ImageDraw import ImageDraw
     from PIL.ImageFont import FreeTypeFont
@@ -175,8 +176,6 @@ def write_contact_sheets(shards: Path, target: Path) -> None:
     Raises:
         PocketAffectError: There are no shards, or the sheets cannot be written.
     """
-    from pocketaffect.data.shards.split import open_split
-
     splits = {name: open_split(shards, name) for name in CONTACT_ROWS}
     for code, expression in enumerate(EXPRESSIONS):
         sections, total = [], 0

@@ -19,8 +19,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from pocketaffect.config import AugmentParams
-from pocketaffect.data.shards.appearance import change_tones, cut_out
-from pocketaffect.data.shards.mixup import Faces, Partners, draw_partners, mix_faces
+from pocketaffect.data.shards.augment import Faces, Partners, change_tones, cut_out, draw_partners, mix_faces
 from pocketaffect.data.shards.split import Split
 from pocketaffect.labels import EXPRESSIONS
 

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
-from pocketaffect.data.release.rows import BOX_COLUMNS, EYE_COLUMNS
 from pocketaffect.data.shards.manifest import LABEL_COLUMNS, SIZE_COLUMNS, Manifest, join_columns
 from pocketaffect.files import write_atomically
-from pocketaffect.labels import EXPRESSIONS, NO_EXPRESSION, SOFT_COLUMNS, SPLITS, VALENCE_AROUSAL
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
+from pocketaffect.labels import (
+    BOX_COLUMNS,
+    EXPRESSIONS,
+    EYE_COLUMNS,
+    NO_EXPRESSION,
+    SOFT_COLUMNS,
+    SPLITS,
+    VALENCE_AROUSAL,
+)
 
 INDEX_COLUMNS: Final = (
     "split",
@@ -48,8 +53,6 @@ def write_index(manifest: Manifest, file: Path, *, shard_images: int) -> dict[st
         Of each split how many images there are, of each expression ("none": without one), and with valence and
         arousal, soft label, face box, eyes and warnings.
     """
-    import pyarrow.parquet as pq
-
     columns = ("path", "list", *LABEL_COLUMNS, "warnings", *BOX_COLUMNS, *EYE_COLUMNS, *SIZE_COLUMNS)
     counts = {split: Counter[str]() for split in SPLITS}
     with write_atomically(file) as draft, draft.open("wb") as stream:
@@ -69,8 +72,6 @@ def write_index(manifest: Manifest, file: Path, *, shard_images: int) -> dict[st
 
 
 def _index_block(rows: pa.Table, split: str, start: int, shard_images: int) -> pa.Table:
-    import pyarrow as pa
-
     places = start + np.arange(len(rows), dtype=np.int64)
     sides = np.fmin.reduce(join_columns(rows, BOX_COLUMNS)[:, 2:], axis=1)
     whole = join_columns(rows, SIZE_COLUMNS).min(axis=1)

@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-from pocketaffect.data.release.rows import BOX_COLUMNS, EYE_COLUMNS
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.labels import SOFT_COLUMNS, VALENCE_AROUSAL
+from pocketaffect.labels import BOX_COLUMNS, EYE_COLUMNS, PLACE_COLUMNS, SOFT_COLUMNS, VALENCE_AROUSAL
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-PLACE_COLUMNS: Final = ("path", "archive", "offset", "length", "deflated")
 SIZE_COLUMNS: Final = ("image_width", "image_height")
 LABEL_COLUMNS: Final = ("expression", *VALENCE_AROUSAL, *SOFT_COLUMNS)
 NEEDED_COLUMNS: Final = (
@@ -50,9 +48,6 @@ class Manifest:
         Raises:
             PocketAffectError: No such file, or it lacks columns.
         """
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
         try:
             known = pq.read_schema(file).names
         except FileNotFoundError:
@@ -66,16 +61,10 @@ class Manifest:
         return cls(file)
 
     def __len__(self) -> int:
-        import pyarrow.parquet as pq
-
         return int(pq.read_metadata(self.file).num_rows)
 
     def read_batches(self, columns: tuple[str, ...], *, split: str | None = None) -> Iterator[pa.RecordBatch]:
         """Some columns of all rows, or of one split's, in their order, a few thousand rows at a time."""
-        import pyarrow as pa
-        import pyarrow.compute as pc
-        import pyarrow.parquet as pq
-
         names = list(dict.fromkeys((*columns, "split")))
         with pq.ParquetFile(self.file, buffer_size=BUFFER_BYTES, pre_buffer=False) as parquet:
             for batch in parquet.iter_batches(BATCH_ROWS, columns=names, use_threads=False):
@@ -91,8 +80,6 @@ class Manifest:
 
     def read_tables(self, columns: tuple[str, ...], *, split: str, rows: int) -> Iterator[pa.Table]:
         """As `read_batches`, but exactly `rows` rows at a time, fewer in the last table."""
-        import pyarrow as pa
-
         waiting: list[pa.RecordBatch] = []
         held = 0
         for batch in self.read_batches(columns, split=split):
@@ -108,20 +95,6 @@ class Manifest:
             yield pa.Table.from_batches(waiting)
 
 
-def count_rows(file: Path) -> int:
-    """Rows of both splits together.
-
-    Raises:
-        PocketAffectError: As `Manifest.open`.
-    """
-    import pyarrow.parquet as pq
-
-    rows: int = pq.read_metadata(Manifest.open(file).file).num_rows
-    return rows
-
-
 def join_columns(rows: pa.RecordBatch | pa.Table, names: tuple[str, ...]) -> npt.NDArray[np.float64]:
     """Number columns side by side: float64 [rows, names], NaN for a missing value."""
-    import pyarrow as pa
-
     return np.stack([rows[name].cast(pa.float64()).to_numpy(zero_copy_only=False) for name in names], axis=1)

@@ -20,15 +20,14 @@ import resource
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
+from pocketaffect.data.faces.crop import EYE_DISTANCE, LEAST_DETAIL, MAX_SIDE, Align
+from pocketaffect.data.faces.images import JPEG_EIGHTHS
 from pocketaffect.errors import PocketAffectError
-
-if TYPE_CHECKING:
-    from pocketaffect.data.faces.crop import Align
 
 MEGABYTE: Final = 1 << 20
 STREAM_BYTES: Final = 96 * MEGABYTE
@@ -163,8 +162,6 @@ def find_sides(
         margin: Share added at each end.
         align: "none" leaves the eyes out.
     """
-    from pocketaffect.data.faces.crop import EYE_DISTANCE
-
     box = boxes[:, 2:].max(axis=1)
     distance = np.hypot(eyes[:, 2] - eyes[:, 0], eyes[:, 3] - eyes[:, 1])
     distance = np.where((align == "eyes") & np.isfinite(distance), distance, np.nan)
@@ -186,9 +183,6 @@ def estimate_picture_bytes(
 
     A JPEG counts as one of a single scan; `estimate_file_bytes` adds what only the file tells.
     """
-    from pocketaffect.data.faces.crop import LEAST_DETAIL, MAX_SIDE
-    from pocketaffect.data.faces.images import JPEG_EIGHTHS
-
     scale = np.ones(len(widths))
     for eighths in sorted(JPEG_EIGHTHS, reverse=True):
         scale[is_jpeg & (sides.least * eighths / 8 >= math.ceil(LEAST_DETAIL * size))] = eighths / 8

@@ -14,6 +14,8 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.labels import SOFT_COLUMNS, VALENCE_AROUSAL
@@ -66,8 +68,6 @@ def read_summary(folder: Path) -> dict[str, Any]:
 
 def open_split(folder: Path, split: str) -> Split:
     """Memory-maps one split of the shards in `folder`."""
-    import pyarrow.parquet as pq
-
     read_summary(folder)
     known = set(pq.read_schema(folder / INDEX_FILE).names)
     columns = [name for name in ("shard", "path", "expression", *VALENCE_AROUSAL, *SOFT_COLUMNS) if name in known]
@@ -95,8 +95,6 @@ def _map_shard(file: Path) -> npt.NDArray[np.uint8]:
     numpy's own memory map keeps its file open, and the shards of a million images are more files than a process may
     have open on many systems.
     """
-    import pyarrow as pa
-
     with file.open("rb") as stream:
         np.lib.format.read_magic(stream)
         shape, _, dtype = np.lib.format.read_array_header_1_0(stream)

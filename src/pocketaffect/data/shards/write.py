@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from pocketaffect.data.faces.crop import Align
 from pocketaffect.data.pool import map_in_order
 from pocketaffect.data.progress import Progress
-from pocketaffect.data.release.rows import BOX_COLUMNS, EYE_COLUMNS
 from pocketaffect.data.shards.index import name_shard, write_index
-from pocketaffect.data.shards.manifest import PLACE_COLUMNS, SIZE_COLUMNS, Manifest, join_columns
+from pocketaffect.data.shards.manifest import SIZE_COLUMNS, Manifest, join_columns
 from pocketaffect.data.shards.memory import (
     MEGABYTE,
     LargestImage,
@@ -38,11 +38,10 @@ from pocketaffect.data.shards.split import INDEX_FILE, SUMMARY_FILE
 from pocketaffect.data.shards.writer import SHARDS, ShardJob, ShardSettings, ShardSums, write_shard
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.files import hash_file, write_atomically, write_json
-from pocketaffect.labels import SPLITS
+from pocketaffect.labels import BOX_COLUMNS, EYE_COLUMNS, PLACE_COLUMNS, SPLITS
 from pocketaffect.provenance.code import hash_code
 
 if TYPE_CHECKING:
-    from pocketaffect.data.faces.crop import Align
     from pocketaffect.executor.interface import Executor
 
 FINGERPRINT: Final = re.compile(r"[0-9a-f]{16}")
@@ -173,11 +172,7 @@ def _plan_jobs(manifest: Manifest, shard_images: int) -> Iterator[ShardJob]:
         for number, rows in enumerate(tables):
             yield ShardJob(
                 name_shard(split, number),
-                tuple(rows["path"].to_pylist()),
-                tuple(rows["archive"].to_pylist()),
-                rows["offset"].to_numpy(),
-                rows["length"].to_numpy(),
-                rows["deflated"].to_numpy(),
+                list(zip(*(rows[name].to_pylist() for name in PLACE_COLUMNS), strict=True)),
                 join_columns(rows, BOX_COLUMNS),
                 join_columns(rows, EYE_COLUMNS),
             )

@@ -11,14 +11,17 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import Any, Final
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
+from pocketaffect.data.faces.crop import MAX_SIDE, Align, Eyes, FaceBox, decode_face
+from pocketaffect.data.faces.images import ImageProblemError, read_header
+from pocketaffect.data.release.places import MAX_IMAGE_BYTES, Place, read_place
 from pocketaffect.data.shards.memory import (
     COEFFICIENT_BYTES,
     CROP_PIXEL_BYTES,
@@ -33,15 +36,8 @@ from pocketaffect.errors import PocketAffectError
 from pocketaffect.files import write_atomically, write_json
 from pocketaffect.names import find_on_disk
 
-if TYPE_CHECKING:
-    from pocketaffect.data.faces.crop import Align, Eyes, FaceBox
-    from pocketaffect.data.release.places import Place
-
-    Face: TypeAlias = tuple[Place, FaceBox | None, Eyes | None]
-
 SHARDS: Final = "shards"
 NOTES: Final = "notes"
-CHUNK_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -59,14 +55,11 @@ class ShardSettings:
 
 @dataclass(frozen=True)
 class ShardJob:
-    """The images of one shard, in its order, each by its place (`places.Place`), face box and eyes."""
+    """The images of one shard, in its order."""
 
     name: str
-    paths: tuple[str, ...]
-    archives: tuple[str, ...]
-    offsets: npt.NDArray[np.int64]
-    lengths: npt.NDArray[np.int64]
-    deflated: npt.NDArray[np.bool_]
+    places: list[tuple[str, str, int, int, bool]]
+    """The fields of `places.Place`."""
     boxes: npt.NDArray[np.float64]
     """[images, 4], NaN where there is none."""
     eyes: npt.NDArray[np.float64]
@@ -91,9 +84,7 @@ def write_shard(settings: ShardSettings, job: ShardJob) -> ShardSums:
         PocketAffectError: An image that cannot be read any more or is too large for a worker's share of the memory,
             or a full disk.
     """
-    from pocketaffect.data.faces.images import ImageProblemError
-
-    header = _make_header(len(job.paths), settings.size)
+    header = _make_header(len(job.places), settings.size)
     file, note = settings.work / SHARDS / job.name, settings.work / NOTES / f"{job.name}.json"
     sources = _identify_sources(settings.source, job)
     if (finished := _read_finished(file, note, header, sources)) is not None:
@@ -101,21 +92,15 @@ def write_shard(settings: ShardSettings, job: ShardJob) -> ShardSums:
     digest, total, squares = hashlib.sha256(), [0, 0, 0], [0, 0, 0]
     with write_atomically(file) as draft, draft.open("wb") as stream:
         stream.write(header)
-        for row, face in enumerate(_list_faces(job)):
-            try:
-                pixels = _cut_face(settings, job, row, face)
-            except (ImageProblemError, ValueError) as error:  # ValueError: the box lies beside the image
-                raise PocketAffectError(
-                    f"{_name_source(settings.source, job, row)}: {error}",
-                    todo="the data changed after validation; repeat `dvc repro`",
-                ) from None
+        for place, box, eyes in zip(job.places, job.boxes, job.eyes, strict=True):
+            pixels = _cut_face(settings, Place(*place), box, eyes)
             stream.write(pixels.data)
             digest.update(pixels.data)
             _add_pixels(pixels, total, squares)
     sums = ShardSums(
         job.name,
         digest.hexdigest(),
-        len(job.paths),
+        len(job.places),
         (total[0], total[1], total[2]),
         (squares[0], squares[1], squares[2]),
     )
@@ -123,57 +108,59 @@ def write_shard(settings: ShardSettings, job: ShardJob) -> ShardSums:
     return sums
 
 
-def _list_faces(job: ShardJob) -> Iterator[Face]:
-    from pocketaffect.data.faces.crop import Eyes, FaceBox
-    from pocketaffect.data.release.places import Place
-
-    places = map(Place, job.paths, job.archives, job.offsets.tolist(), job.lengths.tolist(), job.deflated.tolist())
-    has_box, has_eyes = (np.isfinite(values).min(axis=1).tolist() for values in (job.boxes, job.eyes))
-    boxes = (FaceBox(*box) if given else None for given, box in zip(has_box, job.boxes.tolist(), strict=True))
-    eyes = (Eyes(*pair) if given else None for given, pair in zip(has_eyes, job.eyes.tolist(), strict=True))
-    return zip(places, boxes, eyes, strict=True)
-
-
-def _cut_face(settings: ShardSettings, job: ShardJob, row: int, face: Face) -> npt.NDArray[np.uint8]:
-    from pocketaffect.data.faces.crop import decode_face
-    from pocketaffect.data.release.places import MAX_IMAGE_BYTES, read_place
-
-    place, box, eyes = face
-    content = read_place(settings.source, place, limit=min(MAX_IMAGE_BYTES, settings.plan.image_bytes))
-    _check_fits(settings, job, row, content)
+def _cut_face(
+    settings: ShardSettings, place: Place, box: npt.NDArray[np.float64], eyes: npt.NDArray[np.float64]
+) -> npt.NDArray[np.uint8]:
+    source = place.path
+    source = (
+        str(settings.source / place.archive / source)
+        if place.is_loose
+        else f"{settings.source / place.archive}: {source}"
+    )
     try:
-        pixels = decode_face(content, box, eyes, margin=settings.margin, size=settings.size, align=settings.align)
+        content = read_place(settings.source, place, limit=min(MAX_IMAGE_BYTES, settings.plan.image_bytes))
+        _check_fits(settings, source, content, box, eyes)
+        pixels = decode_face(
+            content,
+            FaceBox(*box.tolist()) if np.isfinite(box).all() else None,
+            Eyes(*eyes.tolist()) if np.isfinite(eyes).all() else None,
+            margin=settings.margin,
+            size=settings.size,
+            align=settings.align,
+        )
     except MemoryError:
         raise PocketAffectError(
-            f"{_name_source(settings.source, job, row)}: out of memory while it was decoded",
+            f"{source}: out of memory while it was decoded",
             todo="lower preprocess.workers in params.yaml, or give the machine or container more memory",
+        ) from None
+    except (ImageProblemError, ValueError) as error:  # ValueError: the box lies beside the image
+        raise PocketAffectError(
+            f"{source}: {error}", todo="the data changed after validation; repeat `dvc repro`"
         ) from None
     return np.ascontiguousarray(pixels)
 
 
-def _check_fits(settings: ShardSettings, job: ShardJob, row: int, content: bytes) -> None:
+def _check_fits(
+    settings: ShardSettings,
+    source: str,
+    content: bytes,
+    box: npt.NDArray[np.float64],
+    eyes: npt.NDArray[np.float64],
+) -> None:
     """Refuses an image that would take more than this worker's share; the manifest does not tell all about it."""
-    from pocketaffect.data.faces.crop import MAX_SIDE
-    from pocketaffect.data.faces.images import read_header
-
     width, height, scales = read_header(content)
     at_most = (OTHER_PIXEL_BYTES + COEFFICIENT_BYTES) * width * height + CROP_PIXEL_BYTES * MAX_SIDE**2
     if at_most + 2 * len(content) <= settings.plan.image_bytes:
         return
-    one = slice(row, row + 1)
     widths, heights = np.array([width], dtype=np.float64), np.array([height], dtype=np.float64)
-    sides = find_sides(job.boxes[one], job.eyes[one], widths, heights, margin=settings.margin, align=settings.align)
+    sides = find_sides(box[None], eyes[None], widths, heights, margin=settings.margin, align=settings.align)
     picture = estimate_picture_bytes(widths, heights, sides, np.array([scales]), size=settings.size)
     need = int(picture[0]) + estimate_file_bytes(content, width, height)
     if need > settings.plan.image_bytes:
-        raise refuse_image(
-            _name_source(settings.source, job, row), width, height, need, settings.plan, memory_mb=settings.memory_mb
-        )
+        raise refuse_image(source, width, height, need, settings.plan, memory_mb=settings.memory_mb)
 
 
 def _add_pixels(face: npt.NDArray[np.uint8], total: list[int], squares: list[int]) -> None:
-    import cv2
-
     # OpenCV sums whole numbers and divides at the end, so that rounding gives the sums back: they stay below 2**36,
     # and a double has 53 bits.
     mean, deviation = cv2.meanStdDev(face)
@@ -195,17 +182,14 @@ def _make_header(images: int, size: int) -> bytes:
 def _identify_sources(source: Path, job: ShardJob) -> str:
     """One digest of which files the shard is cut from, without reading them."""
     digest = hashlib.sha256()
-    identities: dict[str, bytes] = {}
-    for path, archive in zip(job.paths, job.archives, strict=True):
-        is_loose = archive == "" or archive.endswith("/")
-        name = archive + path if is_loose else archive
-        if is_loose or name not in identities:
-            identity = _identify(find_on_disk(source, name))
-            if is_loose:
-                digest.update(identity)
-                continue
-            identities[name] = identity
-        digest.update(identities[name])
+    archives: dict[str, bytes] = {}
+    for path, archive, *_ in job.places:
+        if archive == "" or archive.endswith("/"):
+            digest.update(_identify(find_on_disk(source, archive + path)))
+            continue
+        if archive not in archives:
+            archives[archive] = _identify(find_on_disk(source, archive))
+        digest.update(archives[archive])
     return digest.hexdigest()
 
 
@@ -226,14 +210,7 @@ def _read_finished(file: Path, note: Path, header: bytes, sources: str) -> Shard
         with file.open("rb") as stream:
             if stream.read(len(header)) != header:
                 return None
-            digest = hashlib.sha256()
-            while chunk := stream.read(CHUNK_BYTES):
-                digest.update(chunk)
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
     except (OSError, ValueError, KeyError, TypeError):  # absent, or not whole
         return None
-    return sums if digest.hexdigest() == sums.digest else None
-
-
-def _name_source(source: Path, job: ShardJob, row: int) -> str:
-    archive, path = job.archives[row], job.paths[row]
-    return f"{source / archive}: {path}" if archive and not archive.endswith("/") else str(source / (archive + path))
+    return sums if digest == sums.digest else None
