@@ -26,6 +26,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from pocketaffect.config import PreprocessParams
 from pocketaffect.data.faces.probe import probe_images
 from pocketaffect.data.shards.batches import train_batches
 from pocketaffect.data.shards.write import write_shards
@@ -121,18 +122,10 @@ def make_rows(folder: Folder) -> pd.DataFrame:
 
 def cut_faces(manifest: Path, source: Path, root: Path, size: int) -> None:
     """As the stage does, with one process."""
-    write_shards(
-        manifest,
-        source,
-        root / "shards",
-        size=size,
-        margin=0.0,
-        align="none",
-        shard_images=2048,
-        workers=1,
-        memory_mb=8192,
-        work=root / "work",
+    settings = PreprocessParams(
+        image_size=size, margin=0.0, align="none", workers=1, executor="local", shard_images=2048, memory_mb=8192
     )
+    write_shards(manifest, source, root / "shards", root / "work", settings)
 
 
 def make_steps(network: AffectNetwork, size: int, count: int) -> Callable[[], None]:

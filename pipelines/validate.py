@@ -34,18 +34,12 @@ def main(params: Params) -> None:
     annotations = read_annotations(DataFolder.open(paths.DATA))
     with show_progress("images", len(annotations.rows)) as progress:
         probes = probe_images(paths.DATA, annotations.rows, workers=params.preprocess.workers, progress=progress)
-    result = check_contract(
-        annotations,
-        probes,
-        near_duplicate_distance=settings.near_duplicate_distance,
-        profile=profile,
-        max_drift=settings.max_drift,
-    )
+    result = check_contract(annotations, probes, settings, profile)
     log.info(result.describe())
     # Written before the limits are enforced: whoever has to fix the data needs it most.
     limit = settings.max_quarantine_fraction
     report_contract(result, paths.DATA, paths.REFUSED_DATA, max_quarantine_fraction=limit)
-    enforce_limits(result, max_quarantine_fraction=limit, min_validation_per_class=settings.min_validation_per_class)
+    enforce_limits(result, settings)
     write_result(result, paths.MANIFEST)
     with write_atomically(paths.DATA_REPORT) as draft:
         shutil.move(paths.REFUSED_DATA, draft)

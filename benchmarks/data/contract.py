@@ -155,7 +155,16 @@ def measure_ours(folder: Path) -> dict[str, Any]:
     probes = make_probes(len(annotations.rows))
     _time(result, "import", _import_great_expectations)
 
+    from pocketaffect.config import ValidateParams
     from pocketaffect.data.contract import check as contract
+
+    limits = ValidateParams(
+        max_quarantine_fraction=1,
+        min_validation_per_class=0,
+        near_duplicate_distance=4,
+        profile="none",
+        max_drift=0.05,
+    )
 
     def find(*arguments: Any, **settings: Any) -> Any:
         return _time(result, "near_duplicates", lambda: search(*arguments, **settings))
@@ -165,7 +174,7 @@ def measure_ours(folder: Path) -> dict[str, Any]:
     outcome = _time(
         result,
         "checking",
-        lambda: contract.check_contract(annotations, probes, near_duplicate_distance=4, profile=None, max_drift=0.05),
+        lambda: contract.check_contract(annotations, probes, limits, None),
     )
     result["peak"] = _peak()
     result["found"] = {

@@ -27,13 +27,15 @@ SAMPLE_SECONDS = 0.05
 PROGRAM = """
 import sys
 from pathlib import Path
+from pocketaffect.config import PreprocessParams
 from pocketaffect.data.shards.write import write_shards
 if __name__ == "__main__":
     root, workers, memory_mb, size = Path(sys.argv[1]), *map(int, sys.argv[2:])
-    write_shards(
-        root / "manifest.parquet", root / "data", root / "out", size=size, margin=0.0, align="none",
-        shard_images=2048, workers=workers, memory_mb=memory_mb, work=root / "work",
+    settings = PreprocessParams(
+        image_size=size, margin=0.0, align="none", workers=workers, executor="local", shard_images=2048,
+        memory_mb=memory_mb,
     )
+    write_shards(root / "manifest.parquet", root / "data", root / "out", root / "work", settings)
 """
 
 

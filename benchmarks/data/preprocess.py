@@ -46,6 +46,7 @@ def main() -> None:
     """Prints the table."""
     from affectnet_like import describe_machine, make_folder
 
+    from pocketaffect.config import PreprocessParams
     from pocketaffect.data.shards.write import write_shards
 
     arguments = _parse()
@@ -72,13 +73,16 @@ def main() -> None:
                 folder.manifest,
                 folder.source,
                 root / "out",
-                size=arguments.size,
-                margin=0.0,
-                align="none",
-                shard_images=shard_images,
-                workers=workers,
-                memory_mb=4096,
-                work=root / "work",
+                root / "work",
+                PreprocessParams(
+                    image_size=arguments.size,
+                    margin=0.0,
+                    align="none",
+                    workers=workers,
+                    executor="local",
+                    shard_images=shard_images,
+                    memory_mb=4096,
+                ),
             )
 
         ways: dict[str, Callable[[], None]] = {

@@ -91,7 +91,8 @@ def prepare_data(params: Params) -> None:
     generate_sample(paths.DATA, params.sample)
     annotations = read_annotations(DataFolder.open(paths.DATA))
     probes = probe_images(paths.DATA, annotations.rows, workers=1)
-    result = check_contract(annotations, probes, near_duplicate_distance=-1, profile=None, max_drift=1.0)
+    limits = params.validate_.model_copy(update={"near_duplicate_distance": -1})
+    result = check_contract(annotations, probes, limits, None)
     write_result(result, paths.MANIFEST)
 
 
@@ -100,7 +101,6 @@ def cut(params: Params, executor: str) -> list[str]:
     from pocketaffect.data.shards.write import write_shards
 
     target = paths.SHARDS if executor == "local" else paths.OUTPUTS / "shards-again"
-    settings = params.preprocess
     place = find_executor(executor)
     place.require_shared_folder("preprocess")
     with timed(f"preprocess, {executor}"):
@@ -108,13 +108,8 @@ def cut(params: Params, executor: str) -> list[str]:
             paths.MANIFEST_TABLE,
             paths.DATA,
             target,
-            size=settings.image_size,
-            margin=settings.margin,
-            align=settings.align,
-            shard_images=settings.shard_images,
-            workers=settings.workers,
-            memory_mb=settings.memory_mb,
-            work=paths.SHARD_DRAFTS,
+            paths.SHARD_DRAFTS,
+            params.preprocess,
             executor=place,
         )
     here, there = hash_files(paths.SHARDS), hash_files(target)

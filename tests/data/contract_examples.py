@@ -8,13 +8,8 @@ import numpy as np
 import pandas as pd
 from affectnet_copies import IMAGES, save_picture
 
-from pocketaffect.data.contract.check import (
-    DROPPED_COLUMNS,
-    DUPLICATES_COLUMNS,
-    QUARANTINE_COLUMNS,
-    ContractResult,
-    RuleCount,
-)
+from pocketaffect.data.contract.check import ContractResult, RuleCount
+from pocketaffect.data.contract.ledger import DROPPED_COLUMNS, DUPLICATES_COLUMNS, QUARANTINE_COLUMNS
 from pocketaffect.data.contract.profile import Drift
 from pocketaffect.data.contract.rules import RULES
 

@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pocketaffect.config import ValidateParams
 from pocketaffect.data.contract.check import ContractResult, check_contract
+from pocketaffect.data.contract.profile import Profile
 from pocketaffect.data.faces.probe import Probes
 from pocketaffect.data.release.layouts import Annotations
 from pocketaffect.labels import BOX_COLUMNS, EYE_COLUMNS, SOFT_COLUMNS
@@ -99,13 +101,18 @@ def make_probes(count: int, **faults: dict[int, Any]) -> Probes:
     return Probes(problem, sides["width"], sides["height"], face_hash)
 
 
-def check(annotations: Annotations, probes: Probes | None = None, **settings: Any) -> ContractResult:
+LIMITS = ValidateParams(
+    max_quarantine_fraction=0.1, min_validation_per_class=1, near_duplicate_distance=4, profile="none", max_drift=0.05
+)
+
+
+def check(
+    annotations: Annotations, probes: Probes | None = None, *, profile: Profile | None = None, **settings: Any
+) -> ContractResult:
     """Checks, and holds the outcome to what must always be so."""
     probes = probes if probes is not None else make_probes(len(annotations.rows))
     before = annotations.rows.copy(deep=True)
-    result = check_contract(
-        annotations, probes, **({"near_duplicate_distance": 4, "profile": None, "max_drift": 0.05} | settings)
-    )
+    result = check_contract(annotations, probes, LIMITS.model_copy(update=settings), profile)
     pd.testing.assert_frame_equal(annotations.rows, before)
     assert_balanced(result, annotations)
     return result

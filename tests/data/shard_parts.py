@@ -14,20 +14,19 @@ import pyarrow.parquet as pq
 from affectnet_copies import picture
 from PIL import Image
 
+from pocketaffect.config import PreprocessParams
 from pocketaffect.data.shards.manifest import NEEDED_COLUMNS
 from pocketaffect.data.shards.write import write_shards
 from pocketaffect.labels import BOX_COLUMNS, EXPRESSIONS, EYE_COLUMNS
 
 SIZE = 32
 SOFT = tuple(f"soft_{name}" for name in EXPRESSIONS)
-SETTINGS: dict[str, Any] = {
-    "size": SIZE,
-    "margin": 0.1,
-    "align": "none",
-    "shard_images": 5,
-    "workers": 1,
-    "memory_mb": 4096,
-}
+
+
+def make_settings(**changed: Any) -> PreprocessParams:
+    """Of small shards, in one process."""
+    usual = {"image_size": SIZE, "margin": 0.1, "align": "none", "shard_images": 5, "workers": 1, "memory_mb": 4096}
+    return PreprocessParams(executor="local", **usual | changed)
 
 
 class Copy:
@@ -92,12 +91,14 @@ class Copy:
 
     def write(self, **settings: Any) -> dict[str, Any]:
         target = settings.pop("target", self.target)
-        return write_shards(self.manifest, self.source, target, work=self.work, **{**SETTINGS, **settings})
+        progress = settings.pop("progress", None)
+        settings = make_settings(**settings)
+        return write_shards(self.manifest, self.source, target, self.work, settings, progress=progress)
 
     def start(self, program: str, *arguments: str) -> subprocess.Popen[str]:
-        """Runs `program` in a process of its own; `folder`, `write_shards` and SETTINGS are there for it."""
+        """Runs `program` in a process of its own; `folder`, `write_shards` and `make_settings` are there for it."""
         head = (
-            "from pathlib import Path\nfrom shard_parts import SETTINGS\n"
+            "from pathlib import Path\nfrom shard_parts import make_settings\n"
             "from pocketaffect.data.shards.write import write_shards\n"
             f"folder = Path({str(self.folder)!r})\n"
         )

@@ -10,6 +10,7 @@ import pytest
 from affectnet_copies import row, save_picture, write_copy
 from contract_rows import (
     IMAGES,
+    LIMITS,
     PLAUSIBLE,
     VALIDATION,
     assert_balanced,
@@ -23,14 +24,8 @@ from contract_rows import (
 )
 
 from pocketaffect.data.contract import check as contract
-from pocketaffect.data.contract.check import (
-    DROPPED_COLUMNS,
-    DUPLICATES_COLUMNS,
-    KEPT_COLUMNS,
-    QUARANTINE_COLUMNS,
-    check_contract,
-    write_result,
-)
+from pocketaffect.data.contract.check import check_contract, write_result
+from pocketaffect.data.contract.ledger import DROPPED_COLUMNS, DUPLICATES_COLUMNS, KEPT_COLUMNS, QUARANTINE_COLUMNS
 from pocketaffect.data.contract.profile import profile_of
 from pocketaffect.data.contract.rules import RULES
 from pocketaffect.data.faces.probe import probe_images
@@ -332,7 +327,7 @@ def test_a_data_folder_goes_through_reading_probing_and_checking(tmp_path):
     write_copy(tmp_path, lines, validation)
     annotations = read_annotations(DataFolder.open(tmp_path))
     probes = probe_images(tmp_path, annotations.rows, workers=1)
-    result = check_contract(annotations, probes, near_duplicate_distance=4, profile=None, max_drift=0.05)
+    result = check_contract(annotations, probes, LIMITS, None)
     assert_balanced(result, annotations)
     assert result.rows == 32
     assert result.quarantine[["line", "rule"]].to_numpy().tolist() == [

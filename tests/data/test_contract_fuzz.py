@@ -10,7 +10,7 @@ import pytest
 from affectnet_copies import lines as csv_lines
 from affectnet_copies import row as csv_row
 from affectnet_copies import save_picture, spoilt, write_copy
-from contract_rows import assert_balanced, check, make_annotations, make_probes
+from contract_rows import LIMITS, assert_balanced, check, make_annotations, make_probes
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -203,7 +203,7 @@ def test_of_a_spoilt_list_nothing_is_lost_and_nothing_broken_is_kept(tmp_path, c
     except PocketAffectError:
         return
     probes = probe_images(tmp_path, annotations.rows, workers=1)
-    result = check_contract(annotations, probes, near_duplicate_distance=4, profile=None, max_drift=0.05)
+    result = check_contract(annotations, probes, LIMITS, None)
     assert_balanced(result, annotations)
     assert_sound(result)
     assert all((tmp_path / path).resolve().is_relative_to(tmp_path) for path in result.kept["path"])

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 from contract_rows import (
+    LIMITS,
     VALIDATION,
     check,
     make_annotations,
@@ -9,15 +10,13 @@ from contract_rows import (
     sound,
 )
 
-from pocketaffect.data.contract.check import (
-    ContractResult,
-    enforce_limits,
-)
+from pocketaffect.data.contract.check import ContractResult, enforce_limits
 from pocketaffect.errors import PocketAffectError
 
 
 def limits(result: ContractResult, fraction: float = 0.1, support: int = 1) -> None:
-    enforce_limits(result, max_quarantine_fraction=fraction, min_validation_per_class=support)
+    settings = {"max_quarantine_fraction": fraction, "min_validation_per_class": support}
+    enforce_limits(result, LIMITS.model_copy(update=settings))
 
 
 def test_too_many_broken_rows_stop_with_rule_count_and_examples():

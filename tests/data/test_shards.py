@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from shard_parts import SETTINGS, SIZE, SOFT, Copy, contents
+from shard_parts import SIZE, SOFT, Copy, contents
 
 from pocketaffect.data.faces.crop import Eyes, FaceBox, decode_face
 from pocketaffect.data.shards.index import INDEX_COLUMNS
@@ -301,6 +301,8 @@ def test_the_summary_is_plain_json_and_names_no_place(copy):
     summary = json.loads(text)
     assert len(summary["sha256"]) == 5
     assert {name: summary[name] for name in ("size", "margin", "align")} == {
-        name: SETTINGS[name] for name in ("size", "margin", "align")
+        "size": SIZE,
+        "margin": 0.1,
+        "align": "none",
     }
     assert not re.search(r"memory|workers|/", text)

@@ -20,8 +20,8 @@ from pocketaffect.errors import PocketAffectError
 
 WRITE = """
 write_shards(
-    folder / "manifest.parquet", folder / "data", folder / "out" / "shards", work=folder / "work",
-    **SETTINGS | {settings},
+    folder / "manifest.parquet", folder / "data", folder / "out" / "shards", folder / "work",
+    make_settings(**{settings}),
 )
 """
 
@@ -75,7 +75,7 @@ def test_a_failed_run_goes_on_from_its_finished_shards(stopped, undisturbed):
     assert contents(stopped.work) == {}
 
 
-@pytest.mark.parametrize("settings", [{"size": 48}, {"margin": 0.2}, {"align": "eyes"}, {"shard_images": 4}])
+@pytest.mark.parametrize("settings", [{"image_size": 48}, {"margin": 0.2}, {"align": "eyes"}, {"shard_images": 4}])
 def test_another_setting_starts_afresh_and_removes_what_the_old_one_left(stopped, settings):
     old = next(stopped.work.iterdir())
     content = break_image(stopped, "train/0000.png")
@@ -166,7 +166,7 @@ def test_unfinished_files_of_a_killed_process_do_not_come_along(stopped, undistu
 
 def test_other_things_in_the_work_folder_stay(stopped):
     (stopped.work / "notes of mine").mkdir()
-    stopped.write(size=48)
+    stopped.write(image_size=48)
     assert [entry.name for entry in stopped.work.iterdir()] == ["notes of mine"]
 
 

@@ -42,19 +42,8 @@ def ensure_shards(params: Params, pipeline_size: int, root: Path = Path()) -> Pa
     with FileLock(target.with_suffix(".lock")):
         if not (target / SUMMARY_FILE).is_file():
             logger.info("cutting the faces at %d px", size)
-            settings = params.preprocess
-            write_shards(
-                root / paths.MANIFEST_TABLE,
-                root / paths.DATA,
-                target,
-                size=size,
-                margin=settings.margin,
-                align=settings.align,
-                shard_images=settings.shard_images,
-                workers=settings.workers,
-                memory_mb=settings.memory_mb,
-                work=target.with_name(f"draft-{target.name}"),  # another sweep may cut other faces of this size
-            )
+            work = target.with_name(f"draft-{target.name}")  # another sweep may cut other faces of this size
+            write_shards(root / paths.MANIFEST_TABLE, root / paths.DATA, target, work, params.preprocess)
     return target
 
 

@@ -13,17 +13,14 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from pocketaffect import paths
+from pocketaffect.config import ValidateParams
 from pocketaffect.data.contract.duplicates import find_near_duplicates, group_duplicates
-from pocketaffect.data.contract.evidence import Evidence, Positions
+from pocketaffect.data.contract.evidence import Evidence
 from pocketaffect.data.contract.ledger import (
     DROPPED_COLUMNS,
-    DUPLICATES_COLUMNS,
-    KEPT_COLUMNS,
-    QUARANTINE_COLUMNS,
     Ledger,
     make_duplicates,
     make_kept,
@@ -39,17 +36,6 @@ from pocketaffect.errors import PocketAffectError
 from pocketaffect.files import write_atomically, write_json
 from pocketaffect.labels import EXPRESSIONS
 
-__all__ = [
-    "DROPPED_COLUMNS",
-    "DUPLICATES_COLUMNS",
-    "KEPT_COLUMNS",
-    "QUARANTINE_COLUMNS",
-    "ContractResult",
-    "RuleCount",
-    "check_contract",
-    "enforce_limits",
-    "write_result",
-]
 MAX_DRIFT_LINES: Final = 8
 """More figures that drifted are one sentence: the data is another than the profile's."""
 
@@ -136,21 +122,15 @@ class ContractResult:
 
 
 def check_contract(
-    annotations: Annotations,
-    probes: Probes,
-    *,
-    near_duplicate_distance: int | None,
-    profile: Profile | None,
-    max_drift: float,
+    annotations: Annotations, probes: Probes, settings: ValidateParams, profile: Profile | None
 ) -> ContractResult:
     """Holds every row to every rule.
 
     Args:
         annotations: What `layouts.read_annotations` gives; left as it is.
         probes: One for each of its rows, in their order.
-        near_duplicate_distance: Bits of 256 in which two faces' hashes may differ; None or less than 0 looks for none.
-        profile: What drift is measured from; None measures none.
-        max_drift: Class share or VA mean further than this from the profile is a warning.
+        settings: Of the stage.
+        profile: What drift is measured from, as `profile.choose_profile` finds it; None measures none.
     """
     rows, unsplit = annotations.rows, annotations.unsplit
     evidence = Evidence(rows, probes, has_votes=annotations.has_votes)
@@ -165,15 +145,19 @@ def check_contract(
         evidence.enter_identity(ledger.alive)
         ledger.apply("identity", table)
     faces = ledger.alive
-    look = near_duplicate_distance is not None and near_duplicate_distance >= 0
-    pairs, distances = _find_pairs(
-        probes, faces, evidence.is_validation[faces], near_duplicate_distance if look else None
-    )
+    look = settings.near_duplicate_distance >= 0
+    pairs, distances = np.empty((0, 2), dtype=np.int64), np.empty(0, dtype=np.int64)
+    if look:
+        pairs, distances = find_near_duplicates(
+            probes.face_hash if len(faces) == len(rows) else probes.face_hash[faces],
+            max_distance=settings.near_duplicate_distance,
+            preferred=evidence.is_validation[faces],
+        )
     if look:
         evidence.enter_leak(faces, pairs, distances)
         ledger.apply("leak", table)
     pairs, distances, leaked = sort_pairs(faces[pairs], distances, evidence.is_validation, ledger.alive)
-    groups = _group(ledger.alive, pairs[~leaked])
+    groups = group_duplicates(len(ledger.alive), np.searchsorted(ledger.alive, pairs[~leaked]))
     evidence.enter("doubt", ledger.alive)
     ledger.apply("doubt", table)
     if look:
@@ -187,7 +171,7 @@ def check_contract(
         dropped=make_sent_away(evidence, ledger, "drop")[list(DROPPED_COLUMNS)],
         duplicates=make_duplicates(rows, pairs, distances, leaked),
         counts=_count(ledger, len(unsplit)),
-        drift=() if profile is None else compare_profiles(profile, profile_of(kept), max_drift=max_drift),
+        drift=() if profile is None else compare_profiles(profile, profile_of(kept), max_drift=settings.max_drift),
         evidence=table,
         suite=ledger.suite.to_dict(),
         validation=ledger.suite.results_to_dict(),
@@ -207,22 +191,6 @@ def _count(ledger: Ledger, unsplit: int) -> tuple[RuleCount, ...]:
         RuleCount(rule.name, rule.severity, rule.demand, checked.get(rule.name, 0), broken.get(rule.name, 0))
         for rule in RULES
     )
-
-
-def _find_pairs(
-    probes: Probes, faces: Positions, is_validation: npt.NDArray[np.bool_], distance: int | None
-) -> tuple[Positions, Positions]:
-    """Finds near-duplicates as places in `faces` [m, 2], and their distances [m]."""
-    if distance is None:
-        return np.empty((0, 2), dtype=np.int64), np.empty(0, dtype=np.int64)
-    hashes = probes.face_hash if len(faces) == len(probes.face_hash) else probes.face_hash[faces]
-    return find_near_duplicates(hashes, max_distance=distance, preferred=is_validation)
-
-
-def _group(alive: Positions, pairs: Positions) -> Positions:
-    """Numbers the groups of near-duplicates of the rows that are left; -1 for a row in none."""
-    groups: Positions = group_duplicates(len(alive), np.searchsorted(alive, pairs))
-    return groups
 
 
 def write_result(result: ContractResult, target: Path) -> None:
@@ -248,14 +216,14 @@ def write_result(result: ContractResult, target: Path) -> None:
         write_profile(draft / paths.DATA_PROFILE.name, profile_of(result.kept))
 
 
-def enforce_limits(result: ContractResult, *, max_quarantine_fraction: float, min_validation_per_class: int) -> None:
+def enforce_limits(result: ContractResult, settings: ValidateParams) -> None:
     """Stops on a data set that is too dirty, or too small to judge a model by.
 
     Raises:
         PocketAffectError: Names the rule that most rows broke, the count, and three examples; or the classes.
     """
     fraction = len(result.quarantine) / max(1, result.rows)
-    if fraction > max_quarantine_fraction:
+    if fraction > settings.max_quarantine_fraction:
         rules = result.quarantine["rule"].value_counts()
         worst = max(result.counts, key=lambda count: int(rules.get(count.name, 0)))
         examples = result.quarantine[result.quarantine["rule"] == worst.name].head(3)
@@ -264,17 +232,18 @@ def enforce_limits(result: ContractResult, *, max_quarantine_fraction: float, mi
             f"data contract: {len(result.quarantine):,} of {result.rows:,} rows ({fraction:.1%}) break it, "
             f"most of them {worst.name} ({rules[worst.name]:,} rows: {worst.demand})",
             found=shown,
-            allowed=f"{max_quarantine_fraction:.1%} (params.yaml: validate.max_quarantine_fraction)",
+            allowed=f"{settings.max_quarantine_fraction:.1%} (params.yaml: validate.max_quarantine_fraction)",
             todo="fix the rows that .work/validate/quarantine.csv lists, or raise the limit",
         )
     validation = result.kept["expression"][(result.kept["split"] == "validation").to_numpy()]
     support = {name: int((validation == code).sum()) for code, name in enumerate(EXPRESSIONS)}
-    poor = {name: count for name, count in support.items() if count < min_validation_per_class}
+    least = settings.min_validation_per_class
+    poor = {name: count for name, count in support.items() if count < least}
     if poor:
         raise PocketAffectError(
             "validation split: too few images of " + ", ".join(f"{name} ({count})" for name, count in poor.items()),
             found=", ".join(f"{name} {count}" for name, count in support.items()),
-            allowed=f"at least {min_validation_per_class} each (params.yaml: validate.min_validation_per_class)",
+            allowed=f"at least {least} each (params.yaml: validate.min_validation_per_class)",
             todo="add validation images of these classes, or lower the limit",
         )
     if not (result.kept["split"] == "train").any():

@@ -95,14 +95,7 @@ def plan_memory(memory_mb: int, *, workers: int, shard_images: int, largest: Lar
         )
     wanted = max(LEAST_IMAGE_BYTES, largest.image_bytes)
     if need(1, wanted) > total:
-        raise refuse_image(
-            largest.path,
-            largest.width,
-            largest.height,
-            largest.image_bytes,
-            MemoryPlan(1, total - need(1, 0)),
-            memory_mb=memory_mb,
-        )
+        raise refuse_image(largest, MemoryPlan(1, total - need(1, 0)), memory_mb)
     running = next(count for count in range(workers, 0, -1) if need(count, wanted) <= total)
     return MemoryPlan(running, (total - need(running, 0)) // running)
 
@@ -119,15 +112,13 @@ def describe_lack(memory_mb: int, plan: MemoryPlan, *, workers: int, largest: La
     )
 
 
-def refuse_image(
-    path: str, width: int, height: int, image_bytes: int, plan: MemoryPlan, *, memory_mb: int
-) -> PocketAffectError:
+def refuse_image(image: LargestImage, plan: MemoryPlan, memory_mb: int) -> PocketAffectError:
     """The error for an image whose decoding does not fit into a worker's share."""
-    missing = plan.workers * (image_bytes - plan.image_bytes)
+    missing = plan.workers * (image.image_bytes - plan.image_bytes)
     fewer = " or lower preprocess.workers" if plan.workers > 1 else ""
     return PocketAffectError(
-        f"{path}: too large to decode within preprocess.memory_mb",
-        found=f"{width} x {height} pixels, up to {_megabytes(image_bytes)} MB",
+        f"{image.path}: too large to decode within preprocess.memory_mb",
+        found=f"{image.width} x {image.height} pixels, up to {_megabytes(image.image_bytes)} MB",
         allowed=f"{plan.image_bytes // MEGABYTE} MB for an image ({memory_mb} MB, workers: {plan.workers})",
         todo=f"raise preprocess.memory_mb in params.yaml to {memory_mb + _megabytes(missing)}{fewer}, "
         "or leave the image out of the list",

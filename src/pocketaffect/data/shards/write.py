@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from pocketaffect.data.faces.crop import Align
+from pocketaffect.config import PreprocessParams
 from pocketaffect.data.pool import map_in_order
 from pocketaffect.data.progress import Progress
 from pocketaffect.data.shards.index import name_shard, write_index
@@ -53,14 +53,9 @@ def write_shards(
     manifest_file: Path,
     source: Path,
     target: Path,
-    *,
-    size: int,
-    margin: float,
-    align: Align,
-    shard_images: int,
-    workers: int,
-    memory_mb: int,
     work: Path,
+    settings: PreprocessParams,
+    *,
     progress: Progress | None = None,
     executor: Executor | None = None,
 ) -> dict[str, Any]:
@@ -72,13 +67,8 @@ def write_shards(
         manifest_file: The rows to cut, `manifest.NEEDED_COLUMNS`; training rows come first, whatever its order.
         source: The data folder.
         target: A folder, replaced when all is done.
-        size: Pixels a side of a face.
-        margin: Share of the face box's side added at each end.
-        align: "none" or "eyes", as `crop.decode_face`.
-        shard_images: Images in a shard, but the last one of a split.
-        workers: Processes, at most: fewer where `memory_mb` does not allow them (see `memory`).
-        memory_mb: What this process and its workers may take together.
         work: A folder for finished shards until all are; what other settings left in it is removed.
+        settings: Of the stage. Fewer workers run where `memory_mb` does not allow them all.
         progress: Called with the number of images of each finished shard.
         executor: Where the workers are; this machine where none is given. On a cluster `memory_mb` is of all nodes.
 
@@ -90,30 +80,31 @@ def write_shards(
             disk. Finished shards stay, and the next call goes on from them.
     """
     manifest = Manifest.open(manifest_file)
-    largest = _look_over(manifest, size=size, margin=margin, align=align)
-    plan = plan_memory(memory_mb, workers=workers, shard_images=shard_images, largest=largest)
+    size, workers = settings.image_size, settings.workers
+    largest = _look_over(manifest, settings)
+    plan = plan_memory(settings.memory_mb, workers=workers, shard_images=settings.shard_images, largest=largest)
     log = logging.getLogger(__name__)
     if plan.workers < workers:
-        log.warning(describe_lack(memory_mb, plan, workers=workers, largest=largest))
+        log.warning(describe_lack(settings.memory_mb, plan, workers=workers, largest=largest))
     log.info("workers: %d, each with %d MB for an image", plan.workers, plan.image_bytes // MEGABYTE)
-    decisive = {"size": size, "margin": margin, "align": align, "shard_images": shard_images}
+    decisive = {"size": size, **settings.model_dump(include={"margin", "align", "shard_images"})}
     place = work / _fingerprint(manifest_file, decisive)
     _remove_others(place)
-    settings = ShardSettings(source, place, size, margin, align, memory_mb, plan)
+    cut = ShardSettings(source, place, size, settings.margin, settings.align, settings.memory_mb, plan)
     parts: list[ShardSums] = []
-    jobs = _plan_jobs(manifest, shard_images)
+    jobs = _plan_jobs(manifest, settings.shard_images)
     spread = map_in_order if executor is None else executor.map_in_order
-    with closing(spread(partial(write_shard, settings), jobs, workers=plan.workers)) as finished:
+    with closing(spread(partial(write_shard, cut), jobs, workers=plan.workers)) as finished:
         for part in finished:
             parts.append(part)
             if progress is not None:
                 progress(part.images)
-    counts = write_index(manifest, place / SHARDS / INDEX_FILE, shard_images=shard_images)
+    counts = write_index(manifest, place / SHARDS / INDEX_FILE, shard_images=settings.shard_images)
     mean, deviation = _pixel_statistics([part for part in parts if part.name.startswith("train")], size)
     summary = {
         "size": size,
-        "margin": margin,
-        "align": align,
+        "margin": settings.margin,
+        "align": settings.align,
         "images": {split: counts[split]["images"] for split in SPLITS},
         "counts": counts,
         "sha256": {part.name: part.digest for part in parts},
@@ -126,17 +117,17 @@ def write_shards(
     return summary
 
 
-def _look_over(manifest: Manifest, *, size: int, margin: float, align: Align) -> LargestImage:
+def _look_over(manifest: Manifest, settings: PreprocessParams) -> LargestImage:
     """Finds the image that takes the most memory, and that both splits have images at all."""
     largest = LargestImage("", 0, 0, 0)
     rows = dict.fromkeys(SPLITS, 0)
     for batch in manifest.read_batches(("split", "path", *BOX_COLUMNS, *EYE_COLUMNS, *SIZE_COLUMNS)):
         widths, heights = join_columns(batch, SIZE_COLUMNS).T
         boxes, eyes = join_columns(batch, BOX_COLUMNS), join_columns(batch, EYE_COLUMNS)
-        sides = find_sides(boxes, eyes, widths, heights, margin=margin, align=align)
+        sides = find_sides(boxes, eyes, widths, heights, margin=settings.margin, align=settings.align)
         paths, splits = batch["path"].to_pylist(), batch["split"].to_pylist()
         jpeg = np.array([path.lower().endswith((".jpg", ".jpeg")) for path in paths])
-        need = estimate_picture_bytes(widths, heights, sides, jpeg, size=size)
+        need = estimate_picture_bytes(widths, heights, sides, jpeg, size=settings.image_size)
         most = int(need.argmax())
         if need[most] > largest.image_bytes:
             largest = LargestImage(paths[most], int(widths[most]), int(heights[most]), int(need[most]))

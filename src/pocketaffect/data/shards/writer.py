@@ -26,6 +26,7 @@ from pocketaffect.data.shards.memory import (
     COEFFICIENT_BYTES,
     CROP_PIXEL_BYTES,
     OTHER_PIXEL_BYTES,
+    LargestImage,
     MemoryPlan,
     estimate_file_bytes,
     estimate_picture_bytes,
@@ -157,7 +158,7 @@ def _check_fits(
     picture = estimate_picture_bytes(widths, heights, sides, np.array([scales]), size=settings.size)
     need = int(picture[0]) + estimate_file_bytes(content, width, height)
     if need > settings.plan.image_bytes:
-        raise refuse_image(source, width, height, need, settings.plan, memory_mb=settings.memory_mb)
+        raise refuse_image(LargestImage(source, width, height, need), settings.plan, settings.memory_mb)
 
 
 def _add_pixels(face: npt.NDArray[np.uint8], total: list[int], squares: list[int]) -> None:
