@@ -282,6 +282,14 @@ def test_any_text_is_read_or_refused_with_its_file(tmp_path, text):
         assert "a.yaml" in error.problem  # noqa: PT017  both ends are allowed
 
 
+def test_a_place_under_a_file_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    for place in ("file/target", "file/deeper/target"):
+        with pytest.raises(PocketAffectError, match="target: cannot be written"):
+            write_json(tmp_path / place, {})
+    assert names(tmp_path) == ["file"]
+
+
 def test_what_is_written_as_json_has_numbers_of_a_fixed_length_and_no_number_that_json_lacks():
     @dataclass
     class Row:

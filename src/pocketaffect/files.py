@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -26,6 +26,8 @@ _FULL: Final = re.compile(
 )
 _TOO_LARGE: Final = re.compile("File too large|disk I/O error")
 """What writers say that pass no error number on: those in Rust, SQLite, NumPy, PyTorch."""
+
+_NO_PLACE: Final = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
 
 
 @contextmanager
@@ -52,7 +54,7 @@ def write_atomically(target: Path) -> Iterator[Path]:
     except Exception as error:
         if refused := explain_failed_write(error, target):
             raise refused from error
-        if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        if isinstance(error, OSError) and error.errno in _NO_PLACE:
             raise PocketAffectError(f"{target}: cannot be written", found=error) from error
         raise
     finally:
@@ -128,7 +130,8 @@ def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
-        path.unlink(missing_ok=True)
+        with suppress(FileNotFoundError, NotADirectoryError):
+            path.unlink()
 
 
 def write_json(target: Path, content: Any) -> None:
@@ -166,6 +169,11 @@ def hash_file(file: Path, algorithm: str = "sha256") -> str:
     """Computes the hexadecimal digest of a file's content."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, algorithm).hexdigest()
+
+
+def hash_json(content: Any) -> str:
+    """Computes the SHA-256 of JSON content, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def hash_text(file: Path) -> str:

@@ -159,7 +159,7 @@ def test_an_image_that_cannot_be_drawn_to_disk_leaves_the_old_sample(tmp_path, m
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(tarfile.TarFile, "addfile", refuse)
-    with pytest.raises(PocketAffectError, match="No space left"):
+    with pytest.raises(PocketAffectError, match="disk full"):
         generate_sample(root, PARAMS, workers=1)
     monkeypatch.undo()
     assert digest(root) == before

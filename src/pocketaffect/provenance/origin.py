@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
 from typing import Final
 
 from pocketaffect import paths
 from pocketaffect.config import Params
-from pocketaffect.files import read_yaml
+from pocketaffect.files import hash_json, read_yaml
 from pocketaffect.provenance.code import hash_code
 
 DECIDING_STAGES: Final = ("validate", "preprocess", "train", "export")
@@ -32,8 +30,7 @@ def describe_origin(params: Params, root: Path = Path()) -> dict[str, str]:
 def hash_settings(params: Params) -> str:
     """sha256 over the settings that decide a package's bytes."""
     settings = params.model_dump(by_alias=True, mode="json")
-    chosen = json.dumps({name: settings[name] for name in DECIDING_PARAMS}, sort_keys=True)
-    return hashlib.sha256(chosen.encode()).hexdigest()
+    return hash_json({name: settings[name] for name in DECIDING_PARAMS})
 
 
 def read_data_hash(root: Path) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +13,7 @@ from pocketaffect.config import Params
 from pocketaffect.data.shards.split import SUMMARY_FILE, read_summary
 from pocketaffect.data.shards.write import write_shards
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.files import hash_file
+from pocketaffect.files import hash_file, hash_json
 from pocketaffect.provenance.code import hash_code
 
 logger = logging.getLogger(__name__)
@@ -77,4 +75,4 @@ def _fingerprint(params: Params, root: Path) -> str:
         "preprocess": params.preprocess.model_dump(include={"image_size", "margin", "align", "shard_images"}),
         "sources": hash_code(write_shards.__module__),
     }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+    return hash_json(content)[:12]

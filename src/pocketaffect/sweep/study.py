@@ -5,8 +5,6 @@ The same settings go on with the same study; changed ones are refused with the d
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +15,7 @@ from pocketaffect import paths
 from pocketaffect.config import Params
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.export.size_table import FORMS
-from pocketaffect.files import hash_file
+from pocketaffect.files import hash_file, hash_json
 from pocketaffect.provenance.code import hash_code
 from pocketaffect.registry.lineage.model_file import digest_file
 from pocketaffect.registry.store.runs import flatten
@@ -64,8 +62,7 @@ class Question:
     @property
     def name(self) -> str:
         """The study's name, unless another study had to be begun for the same question."""
-        text = json.dumps(self.settings, sort_keys=True)
-        return f"{self.prefix}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+        return f"{self.prefix}-{hash_json(self.settings)[:12]}"
 
 
 def ask_question(params: Params, root: Path = Path()) -> Question:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import shutil
 import time
@@ -20,7 +18,7 @@ from pytorch_lightning.strategies import Strategy
 
 from pocketaffect.config import ModelParams, TrainParams
 from pocketaffect.data.shards.split import Split, open_split, read_summary
-from pocketaffect.files import hash_file, write_atomically, write_json
+from pocketaffect.files import hash_file, hash_json, write_atomically, write_json
 from pocketaffect.models.network import WEIGHTS_FILE, AffectNetwork, NetworkSpec, count_parameters, save_network
 from pocketaffect.models.pretrained import PretrainedWeights, load_pretrained
 from pocketaffect.paths import TRAINING_TIME
@@ -184,7 +182,7 @@ def fingerprint_run(
         "sources": hash_code(__name__, "pocketaffect.arithmetic"),
         "torch": torch.__version__,
     }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+    return hash_json(content)[:16]
 
 
 def write_history(history: list[dict[str, float]], target: Path) -> None:

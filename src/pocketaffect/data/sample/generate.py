@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import multiprocessing
-import shutil
 import tarfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -20,6 +19,7 @@ from pocketaffect.data.sample.bitmap import encode_bitmap
 from pocketaffect.data.sample.draws import Draws
 from pocketaffect.data.sample.portrait import Picture, draw_portrait, draw_scene
 from pocketaffect.errors import PocketAffectError
+from pocketaffect.files import write_atomically
 
 if TYPE_CHECKING:
     from pocketaffect.config import SampleParams
@@ -67,28 +67,11 @@ def generate_sample(root: Path, params: SampleParams, workers: int = 2) -> None:
         PocketAffectError: `root` holds something else than a sample, or cannot be written.
     """
     _refuse_foreign_folder(root)
-    partial_folder = root.with_name(f".{root.name}.partial")
-    replaced = root.with_name(f".{root.name}.replaced")
-    try:
-        for left_over in (partial_folder, replaced):
-            shutil.rmtree(left_over, ignore_errors=True)
-        partial_folder.mkdir(parents=True)
-        note = _NOTE.format(train=params.train_images, validation=params.validation_images, seed=params.seed)
-        (partial_folder / MARK).write_text(note, encoding="utf-8", newline="\n")
-        _write_splits(partial_folder, params, workers)
-        if root.exists():
-            root.replace(replaced)
-        partial_folder.replace(root)
-        shutil.rmtree(replaced, ignore_errors=True)
-    except OSError as error:
-        raise PocketAffectError(
-            f"{root}: the sample cannot be written",
-            found=error.strerror or str(error),
-            allowed=f"a writable folder with about 30 kB a picture free ({_count(params) * 30 // 1000} MB)",
-            todo="free space or fix permissions, then run again",
-        ) from error
-    finally:
-        shutil.rmtree(partial_folder, ignore_errors=True)
+    note = _NOTE.format(train=params.train_images, validation=params.validation_images, seed=params.seed)
+    with write_atomically(root) as draft:
+        draft.mkdir()
+        (draft / MARK).write_text(note, encoding="utf-8", newline="\n")
+        _write_splits(draft, params, workers)
 
 
 def draw_row(seed: int, row: Row) -> tuple[Picture, Annotation]:
@@ -141,10 +124,6 @@ def _encode_row(seed: int, row: Row) -> tuple[str, bytes, str]:
 def _number(value: float) -> str:
     """AffectNet writes missing values as -2 and others with decimals."""
     return "-2" if value == -2 else f"{value:.4f}"
-
-
-def _count(params: SampleParams) -> int:
-    return params.train_images + params.validation_images
 
 
 def _refuse_foreign_folder(root: Path) -> None:

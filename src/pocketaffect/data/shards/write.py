@@ -7,8 +7,6 @@ setting has another folder and starts afresh. When all are there, the folder mov
 from __future__ import annotations
 
 import errno
-import hashlib
-import json
 import logging
 import re
 import shutil
@@ -37,7 +35,7 @@ from pocketaffect.data.shards.memory import (
 from pocketaffect.data.shards.split import INDEX_FILE, SUMMARY_FILE
 from pocketaffect.data.shards.writer import SHARDS, ShardJob, ShardSettings, ShardSums, write_shard
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.files import hash_file, write_atomically, write_json
+from pocketaffect.files import hash_file, hash_json, write_atomically, write_json
 from pocketaffect.labels import BOX_COLUMNS, EYE_COLUMNS, PLACE_COLUMNS, SPLITS
 from pocketaffect.provenance.code import hash_code
 
@@ -147,7 +145,7 @@ def _fingerprint(manifest_file: Path, decisive: dict[str, Any]) -> str:
     """Names everything that decides the shards' bytes but the images, which each shard's note names."""
     packages = {name: version(name) for name in DECIDING_PACKAGES}
     named = [decisive, hash_file(manifest_file), hash_code(__name__), packages]
-    return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:16]
+    return hash_json(named)[:16]
 
 
 def _remove_others(place: Path) -> None:

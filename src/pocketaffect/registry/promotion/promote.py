@@ -7,8 +7,6 @@ next command completes the move.
 from __future__ import annotations
 
 import getpass
-import hashlib
-import json
 import socket
 import tempfile
 from collections.abc import Sequence
@@ -20,7 +18,7 @@ from typing import Any, Final, Literal
 from pocketaffect import paths
 from pocketaffect.config import Params
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.files import hash_file, write_json
+from pocketaffect.files import hash_file, hash_json, write_json
 from pocketaffect.mlpackage.package import package_digest
 from pocketaffect.registry.promotion.evidence import gather_evidence
 from pocketaffect.registry.promotion.log import (
@@ -291,7 +289,7 @@ def _verdict(
 def _write_verdict(store: Store, version: RegisteredVersion, verdict: dict[str, Any]) -> str:
     """Keeps the verdict with the version's run; its SHA-256."""
     with tempfile.TemporaryDirectory(prefix="pocketaffect-") as folder:
-        content = hashlib.sha256(json.dumps(verdict, sort_keys=True).encode()).hexdigest()
+        content = hash_json(verdict)
         file = Path(folder) / f"{verdict['when'].replace(':', '')}-{content[:8]}.json"
         write_json(file, verdict)
         store.client().log_artifact(version.run_id, str(file), VERDICTS)
