@@ -22,7 +22,7 @@ PLAIN: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 
 
 def choose_trial(rows: Sequence[TrialRow], number: int | None, unfit: Collection[int] = ()) -> TrialRow:
-    """The trial to adopt: the one of that number, or the best.
+    """Chooses the trial to adopt: the one of that number, or the best.
 
     Args:
         rows: All trials.
@@ -49,7 +49,7 @@ def choose_trial(rows: Sequence[TrialRow], number: int | None, unfit: Collection
 
 
 def list_changes(row: TrialRow, asked: Mapping[str, Any]) -> dict[str, Value]:
-    """What params.yaml must say for `dvc repro` to train the trial: its settings, the sweep's epochs and budget.
+    """Lists what params.yaml must say for `dvc repro` to train the trial: its settings, the sweep's epochs and budget.
 
     Args:
         row: The trial.
@@ -66,7 +66,7 @@ def write_settings(settings: Mapping[str, Value], file: Path = PARAMS_FILE) -> s
     """Puts values in place of those that the settings file has.
 
     Args:
-        settings: By dotted name.
+        settings: Settings by dotted name.
         file: params.yaml.
 
     Returns:
@@ -102,7 +102,7 @@ def _says(file: Path, wanted: Params) -> bool:
 
 
 def _replace_values(text: str, settings: Mapping[str, Value], file: Path) -> str:
-    """Back to front, so that places before a change stay where they are."""
+    """Replaces values back to front, so that places before a change stay where they are."""
     from ruamel.yaml import YAML
 
     root = YAML(pure=True).compose(text)
@@ -136,7 +136,7 @@ def _write(value: Value) -> str:
 
 
 def _same(written: str, value: Value) -> bool:
-    """Whether the text says the value already, in whatever form (`1e-3`, quotes)."""
+    """Tells whether the text says the value already, in whatever form (`1e-3`, quotes)."""
     from ruamel.yaml import YAML
 
     present = YAML(typ="safe", pure=True).load(written)
@@ -144,7 +144,7 @@ def _same(written: str, value: Value) -> bool:
 
 
 def _keep_column(rest: str, grown: int) -> str:
-    """What follows a value, with the comment on its line where it was, as far as the spaces before it allow."""
+    """Keeps what follows a value where it was, with the comment on its line, as far as the spaces before it allow."""
     spaces = re.match(r" +(?=#)", rest)
     if spaces is None:
         return rest

@@ -26,7 +26,7 @@ class Smallest(NamedTuple):
 
 
 def describe_network(params: Params) -> NetworkSpec:
-    """What `params` would train."""
+    """Describes the network that `params` would train."""
     model = params.model
     return NetworkSpec(
         model.architecture,
@@ -39,7 +39,7 @@ def describe_network(params: Params) -> NetworkSpec:
 
 
 def predict_bytes(params: Params) -> int:
-    """The bytes of the package that `params` would ship (see `export.size`).
+    """Predicts the bytes of the package that `params` would ship (see `export.size`).
 
     Raises:
         PocketAffectError: A network that cannot be built, or a precision whose size is not known before training.
@@ -49,7 +49,7 @@ def predict_bytes(params: Params) -> int:
 
 
 def find_smallest(params: Params, space: Space) -> Smallest:
-    """The smallest package of the space: every choice, each range at its low end. Takes 0.2 s for each network.
+    """Finds the smallest package of the space: every choice, each range at its low end. Takes 0.2 s for each network.
 
     Raises:
         PocketAffectError: No network of the space can be built.
@@ -76,7 +76,7 @@ def require_fit(params: Params, space: Space) -> Smallest:
     """Refuses a budget that nothing in the space fits.
 
     Raises:
-        PocketAffectError: With the smallest package there could be.
+        PocketAffectError: Even the smallest package is too large; its size is named.
     """
     smallest = find_smallest(params, space)
     if smallest.bytes > params.sweep.budget_bytes:

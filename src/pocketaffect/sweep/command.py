@@ -30,11 +30,11 @@ class Seen:
     """A study to look at.
 
     Attributes:
-        study: Of the present settings, or the last one.
+        study: The study of the present settings, or the last one.
         rows: Its trials.
         asked: The settings that it was begun with.
         unfit: Trials whose packages were not fit to ship, and why.
-        changes: What settings, data and code say now where it differs.
+        changes: Differences between the study's settings, data and code and those now.
     """
 
     study: Study
@@ -49,7 +49,7 @@ def run_sweep(params: Params, root: Path = Path(), *, new: bool = False) -> Winn
 
     Args:
         params: All settings.
-        root: Of the repository.
+        root: The repository.
         new: Begin another study.
 
     Raises:
@@ -84,7 +84,7 @@ def _find_winner(sweep: Sweep, runs: TrialRuns, root: Path) -> Winner:
 
 
 def look_at_sweep(params: Params, root: Path = Path()) -> Seen:
-    """The study of the present settings, or the last one, without touching it.
+    """Looks up the study of the present settings, or the last one, without touching it.
 
     Raises:
         PocketAffectError: There is none, or the storage cannot be reached.

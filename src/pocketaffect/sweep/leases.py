@@ -31,7 +31,7 @@ DEATHS: Final = "deaths"
 """Attribute of a trial: how many workers died of it, or during it."""
 
 MAX_DEATHS: Final = 3
-"""After as many, a trial is not given to another worker: it is what kills them."""
+"""Deaths of workers after which a trial is not given to another: it is what kills them."""
 
 HISTORY: Final = "retry_history"
 """Optuna's own attribute for the numbers of the trials that a trial repeats."""
@@ -39,7 +39,7 @@ HISTORY: Final = "retry_history"
 
 @contextlib.contextmanager
 def hold_lease(folder: Path) -> Iterator[str]:
-    """A name for this worker, held until the block or the process ends."""
+    """Holds a name for this worker until the block or the process ends."""
     folder.mkdir(parents=True, exist_ok=True)
     name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
     file = folder / f"{name}.lock"
@@ -51,7 +51,7 @@ def hold_lease(folder: Path) -> Iterator[str]:
 
 
 def is_alive(folder: Path, worker: str | None) -> bool:
-    """Whether the worker still holds its lease."""
+    """Tells whether the worker still holds its lease."""
     file = folder / f"{worker}.lock"
     if worker is None or not file.exists():
         return False
@@ -107,8 +107,8 @@ def requeue(study: Study, trial: FrozenTrial, *, died: bool) -> None:
     """Queues a trial again under a new number, with the settings that it had.
 
     Args:
-        study: Of the trial.
-        trial: As it was when it failed.
+        study: The trial's study.
+        trial: The trial when it failed.
         died: Whether its worker died, which may happen `MAX_DEATHS` times; or was stopped, which may happen always.
     """
     deaths = int(trial.user_attrs.get(DEATHS, 0)) + died
@@ -127,17 +127,17 @@ def requeue(study: Study, trial: FrozenTrial, *, died: bool) -> None:
 
 
 def requeue_silent(study: Study, trial: FrozenTrial) -> None:
-    """What a database does with a trial whose heartbeat stopped."""
+    """Queues a trial again whose heartbeat stopped, as a database does."""
     requeue(study, trial, died=True)
 
 
 def first_number(trial: FrozenTrial) -> int:
-    """The number that the trial had before any repetition."""
+    """Finds the number that the trial had before any repetition."""
     return int(trial.system_attrs.get("failed_trial", trial.number))
 
 
 def count_trials(study: Study) -> tuple[int, int]:
-    """Trials that count, and those of them that wait for a worker. What was queued again counts once."""
+    """Counts the trials that count, and those of them that wait for a worker. What was queued again counts once."""
     trials = study.get_trials(deepcopy=False)
     repeated = {number for trial in trials for number in trial.system_attrs.get(HISTORY, [])}
     waiting = sum(trial.state == TrialState.WAITING for trial in trials)
@@ -145,7 +145,7 @@ def count_trials(study: Study) -> tuple[int, int]:
 
 
 def find_place(study: Study) -> int:
-    """How many trials came before the one that `ask` gives next: the first that waits, else a new one.
+    """Counts the trials that came before the one that `ask` gives next: the first that waits, else a new one.
 
     A trial that lost its worker before it had settings has the place that it had, and so the same suggestion.
     """

@@ -28,7 +28,7 @@ ERROR: Final = "error"
 """Attributes of a trial."""
 
 WORST_SCORE: Final = -0.5
-"""Of `training.scores.SCORE`, half balanced accuracy (from 0) and half CCC (from -1)."""
+"""Worst value of `training.scores.SCORE`, half balanced accuracy (from 0) and half CCC (from -1)."""
 
 MODEL_FOLDER: Final = "model"
 
@@ -39,10 +39,10 @@ class Plan:
 
     Attributes:
         params: Settings as they were when the sweep began.
-        space: What is searched.
-        study_name: Of the study.
-        root: Of the repository, absolute.
-        train: What trains; another for a look at the machinery alone.
+        space: The search space.
+        study_name: Name of the study.
+        root: The repository, an absolute path.
+        train: The function that trains; another one for a look at the machinery alone.
     """
 
     params: Params
@@ -53,11 +53,11 @@ class Plan:
 
     @property
     def folder(self) -> Path:
-        """What the workers of this study need."""
+        """Folder with what the workers of this study need."""
         return self.root / paths.SWEEP / self.study_name
 
     def trial_folder(self, number: int) -> Path:
-        """Checkpoint and network of a trial, by the number that it had first."""
+        """Names the folder of a trial's checkpoint and network, by the number that it had first."""
         return self.folder / "trials" / f"{number:05d}"
 
 
@@ -66,7 +66,7 @@ Train = Callable[[Plan, Params, "Trial", Path], float]
 
 
 def run_trial(plan: Plan, study: Study, trial: Trial) -> tuple[float, ...]:
-    """One trial.
+    """Runs one trial.
 
     Returns:
         The study's values: the score, and with two objectives the bytes.
@@ -100,7 +100,7 @@ def run_trial(plan: Plan, study: Study, trial: Trial) -> tuple[float, ...]:
 
 
 def prepare_params(params: Params, settings: dict[str, Value]) -> Params:
-    """The pipeline's settings as a trial trains with them; what `adopt` writes to params.yaml gives the same."""
+    """Makes the pipeline's settings as a trial trains with them; what `adopt` writes to params.yaml gives the same."""
     return apply_settings(
         params,
         {**settings, "train.epochs": params.sweep.epochs, "export.budget_bytes": params.sweep.budget_bytes},
@@ -148,7 +148,7 @@ def _values(plan: Plan, score: float, size: int) -> tuple[float, ...]:
 
 
 def _find_same(study: Study, settings: dict[str, Value]) -> FrozenTrial | None:
-    """A trained and finished trial of the same settings."""
+    """Finds a trained and finished trial of the same settings."""
     from optuna.trial import TrialState
 
     done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))

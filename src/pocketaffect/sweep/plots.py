@@ -21,7 +21,7 @@ SCORE_LABEL: Final = "score (balanced accuracy and CCC, half each)"
 
 @styled
 def draw_history(rows: Sequence[TrialRow]) -> Figure:
-    """Score by trial, and the best so far."""
+    """Draws score by trial, and the best so far."""
     figure, (axis,) = make_axes(1, 1, (8.2, 3.6), margins=(0.65, 0.15, 0.5, 0.5))
     done, stopped = _with(rows, "done"), _with(rows, "stopped early")
     axis.scatter(*_points(stopped), s=16, facecolors="none", edgecolors=GREY, label="stopped early: its last epoch")
@@ -42,7 +42,7 @@ def draw_history(rows: Sequence[TrialRow]) -> Figure:
 
 @styled
 def draw_front(rows: Sequence[TrialRow], budget: int) -> Figure:
-    """Score against predicted bytes, the Pareto front, and the budget."""
+    """Draws score against predicted bytes, the Pareto front, and the budget."""
     figure, (axis,) = make_axes(1, 1, (8.2, 4.0), margins=(0.65, 0.15, 0.5, 0.5))
     done, front = _with(rows, "done"), find_front(rows)
     axis.scatter([_kilobytes(row) for row in done], _points(done)[1], s=20, color=GREY, label="trial")
@@ -64,7 +64,7 @@ def draw_front(rows: Sequence[TrialRow], budget: int) -> Figure:
 
 @styled
 def draw_importance(importance: Mapping[str, float]) -> Figure:
-    """A bar for each setting; empty where there are too few trials to say."""
+    """Draws a bar for each setting; empty where there are too few trials to say."""
     height = 1.0 + 0.3 * max(1, len(importance))
     figure, (axis,) = make_axes(1, 1, (8.2, height), margins=(2.3, 0.5, 0.35, 0.5))
     names = sorted(importance, key=lambda name: importance[name])
@@ -82,7 +82,7 @@ def draw_importance(importance: Mapping[str, float]) -> Figure:
 
 @styled
 def draw_parallel(rows: Sequence[TrialRow], space: Space) -> Figure:
-    """A line for each trained trial through all its settings, bytes and score; the darker, the better."""
+    """Draws a line for each trained trial through all its settings, bytes and score; the darker, the better."""
     from matplotlib import colormaps
 
     done = sorted(_with(rows, "done"), key=lambda row: row.score or 0.0)

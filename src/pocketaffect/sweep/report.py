@@ -30,10 +30,10 @@ def write_sweep_report(
     """Writes the page and its figures into folder `target`, which is replaced.
 
     Args:
-        plan: Of the sweep.
+        plan: The sweep's plan.
         study: The trials, for the settings' importance.
         rows: The same trials.
-        winner: What was measured of the best trial that is fit to ship, if one is.
+        winner: Measurements of the best trial that is fit to ship, if one is.
         unfit: Better trials whose packages were not fit to ship, and why.
         target: A folder.
 
@@ -69,7 +69,7 @@ def write_sweep_report(
 
 
 def measure_importance(study: Study) -> dict[str, float]:
-    """How much each setting tells the best tenth of the trained trials from the rest, summing to 1.
+    """Measures how much each setting tells the best tenth of the trained trials from the rest, summing to 1.
 
     PED-ANOVA (Watanabe et al., IJCAI 2023). Trials that trained nothing are left out: their worst value says what is
     large, not what is bad. Empty for fewer than `FEWEST_TRIALS`, or where all scores are equal.
@@ -95,7 +95,7 @@ def measure_importance(study: Study) -> dict[str, float]:
 
 
 def describe_dimension(raw: object) -> str:
-    """A dimension of the space in words."""
+    """Describes a dimension of the space in words."""
     if isinstance(raw, Mapping):
         further = ", logarithmic" if raw.get("log") else f" by {raw['step']}" if "step" in raw else ""
         return f"{raw['low']} to {raw['high']}{further}"

@@ -26,15 +26,15 @@ class TrialRow:
     """One trial; a repetition stands for all that it repeats.
 
     Attributes:
-        number: As Optuna counts.
-        first: What the folder is called by that its network lies in: the number before any repetition.
-        outcome: What became of it.
+        number: Optuna's number of the trial.
+        first: Name of the folder that its network lies in: the number before any repetition.
+        outcome: The trial's end.
         score: The highest of an epoch (`training.scores.SCORE`); of one stopped early, the last. None where nothing
             was trained.
         bytes: Predicted; None before the suggestion.
-        settings: By dotted names of params.yaml.
+        settings: Settings by dotted names of params.yaml.
         epochs: That were trained.
-        seconds: Of training.
+        seconds: Duration of training.
         remark: Why it failed, or whose score it repeats.
         curve: Score by epoch.
     """
@@ -52,7 +52,7 @@ class TrialRow:
 
 
 def read_rows(study: Study) -> list[TrialRow]:
-    """All trials by number, those left out that another one repeats."""
+    """Reads all trials by number, those left out that another one repeats."""
     trials = study.get_trials(deepcopy=False)
     repeated = {number for trial in trials for number in trial.system_attrs.get(HISTORY, [])}
     firsts = {trial.number: first_number(trial) for trial in trials}
@@ -72,7 +72,7 @@ def best_first(rows: Sequence[TrialRow], unfit: Collection[int] = ()) -> list[Tr
 
 
 def find_front(rows: Sequence[TrialRow]) -> list[TrialRow]:
-    """The Pareto front, fewest bytes first: each has a higher score than all that are smaller."""
+    """Finds the Pareto front, fewest bytes first: each has a higher score than all that are smaller."""
     front: list[TrialRow] = []
     for row in sorted(best_first(rows), key=lambda row: (row.bytes or 0, -(row.score or 0.0), row.number)):
         if not front or (row.score or 0.0) > (front[-1].score or 0.0):

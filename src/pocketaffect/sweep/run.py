@@ -59,7 +59,7 @@ class Sweep:
     executor: Executor
 
     def rows(self) -> list[TrialRow]:
-        """All trials as they are now.
+        """Lists all trials as they are now.
 
         Raises:
             PocketAffectError: The storage does not answer any more.
@@ -81,9 +81,9 @@ def prepare_sweep(params: Params, root: Path = Path(), *, new: bool = False, tra
 
     Args:
         params: All settings.
-        root: Of the repository.
+        root: The repository.
         new: Begin another study, whatever there is.
-        train: What trains.
+        train: The function that trains.
 
     Raises:
         PocketAffectError: Anything that would keep the sweep from its end and can be known now.
@@ -109,8 +109,8 @@ def run_trials(sweep: Sweep, watchers: Sequence[Watcher] = ()) -> list[TrialRow]
     """Works until as many trials as wanted have come to an end; what an earlier call did counts.
 
     Args:
-        sweep: From `prepare_sweep`.
-        watchers: Of the trials.
+        sweep: The sweep that `prepare_sweep` made.
+        watchers: Watchers of the trials.
 
     Returns:
         The rows of all trials.
@@ -161,7 +161,7 @@ def _work(sweep: Sweep, count: int, watchers: Sequence[Watcher]) -> None:
 
 
 def _start_worker(sweep: Sweep) -> Worker:
-    """One more process, which counts with as many threads as a trial may have, whatever script this one runs."""
+    """Starts one more process, which counts with as many threads as a trial may have, whatever script this one runs."""
     train = sweep.plan.params.train
     with pinned_children(threads=train.threads, instructions=train.instructions):
         return sweep.executor.start(partial(run_worker, sweep.plan), gpu=train.accelerator == "gpu")
@@ -191,10 +191,10 @@ def _end(workers: Sequence[Worker]) -> None:
 
 @contextlib.contextmanager
 def hold_driver(folder: Path) -> Iterator[None]:
-    """One command a study and machine: two would show everything twice, and remove each other's networks.
+    """Lets one command a study and machine run: two would show everything twice, and remove each other's networks.
 
     Args:
-        folder: Of the study.
+        folder: Folder of the study.
 
     Raises:
         PocketAffectError: Another command holds it; its process is named.
@@ -219,7 +219,7 @@ def hold_driver(folder: Path) -> Iterator[None]:
 
 
 def _cut_shards(sweep: Sweep) -> None:
-    """The shards of every input size that a trial may ask for, before any worker needs them.
+    """Cuts the shards of every input size that a trial may ask for, before any worker needs them.
 
     In a process of its own: what this one has loaded would count against `preprocess.memory_mb`.
     """

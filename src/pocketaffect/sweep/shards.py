@@ -20,12 +20,12 @@ logger = logging.getLogger(__name__)
 
 
 def ensure_shards(params: Params, pipeline_size: int, root: Path = Path()) -> Path:
-    """The shards at `params.preprocess.image_size`; cuts them where there are none yet, one process at a time.
+    """Finds the shards at `params.preprocess.image_size`; cuts them where there are none yet, one process at a time.
 
     Args:
-        params: Of the trial.
+        params: The trial's settings.
         pipeline_size: The size that out/shards should have, from params.yaml itself.
-        root: Of the repository.
+        root: The repository.
 
     Raises:
         PocketAffectError: out/shards is missing or of another size, or the faces cannot be cut.
@@ -46,10 +46,10 @@ def ensure_shards(params: Params, pipeline_size: int, root: Path = Path()) -> Pa
 
 
 def ensure_all_shards(wanted: Sequence[Params], pipeline_size: int, root: Path) -> None:
-    """`ensure_shards` for each of several sizes.
+    """Calls `ensure_shards` for each of several sizes.
 
     Raises:
-        PocketAffectError: As there.
+        PocketAffectError: As for `ensure_shards`.
     """
     for params in wanted:
         ensure_shards(params, pipeline_size, root)

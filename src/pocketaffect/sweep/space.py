@@ -29,13 +29,13 @@ FIXED: Final = frozenset(
     f"train.{name}"
     for name in ("seed", "threads", "instructions", "accelerator", "devices", "nodes", "executor", "epochs")
 )
-"""What makes trials comparable and repeatable; `sweep.epochs` takes the place of `train.epochs`."""
+"""Settings that make trials comparable and repeatable; `sweep.epochs` takes the place of `train.epochs`."""
 
 DIGITS: Final = 4
 MANY: Final = 64
 
 TOLERANCE: Final = 1e-9
-"""Of a step: how far short of the range's end a sum of floats may fall."""
+"""Share of a step by which a sum of floats may fall short of the range's end."""
 
 
 @dataclass(frozen=True)
@@ -50,15 +50,15 @@ class Choice:
         return value
 
     def corners(self) -> tuple[Value, ...]:
-        """The values that decide whether the whole is allowed."""
+        """Lists the values that decide whether the whole is allowed."""
         return self.values
 
     def nearest(self, value: Value) -> Value:
-        """That value if it is in the list, else the first one of the list."""
+        """Gives that value if it is in the list, else the first one of the list."""
         return value if value in self.values else self.values[0]
 
     def all_values(self) -> Sequence[Value]:
-        """The list."""
+        """Lists all values."""
         return self.values
 
 
@@ -80,20 +80,20 @@ class Range:
         return self._hold(round_number(value))
 
     def corners(self) -> tuple[Value, ...]:
-        """Both ends; of whole numbers all of them, or where these are many the first two and the last."""
+        """Lists both ends; of whole numbers all of them, or where these are many the first two and the last."""
         if not self.whole:
             return self.low, self.high
         values = self.all_values()
         return tuple(values) if len(values) <= MANY else (*values[:2], values[-1])
 
     def nearest(self, value: Value) -> Value:
-        """The number of the range that is nearest to another."""
+        """Finds the number of the range that is nearest to another."""
         if self.whole or self.step:
             return min(self.all_values(), key=lambda one: abs(float(one) - float(value)))
         return self._hold(float(value))
 
     def all_values(self) -> Sequence[Value]:
-        """The numbers of a range of steps, rising; both ends of one without."""
+        """Lists the numbers of a range of steps, rising; both ends of one without."""
         if self.whole:
             return range(int(self.low), int(self.high) + 1, int(self.step or 1))
         if not self.step:
@@ -102,7 +102,7 @@ class Range:
         return [self._hold(round_number(self.low + self.step * number)) for number in range(count)]
 
     def _hold(self, value: float) -> float:
-        """Rounding may not leave the range: its ends are what was checked."""
+        """Keeps a number in the range: rounding may not leave it, since its ends are what was checked."""
         return min(max(value, self.low), self.high)
 
 
@@ -110,7 +110,7 @@ Dimension = Choice | Range
 
 
 def round_number(value: float) -> float:
-    """To the digits that a trial's settings have."""
+    """Rounds to the digits that a trial's settings have."""
     return float(f"{value:.{DIGITS}g}")
 
 
@@ -121,12 +121,12 @@ class Space:
     dimensions: Mapping[str, Dimension]
 
     def suggest(self, trial: Trial) -> dict[str, Value]:
-        """One point of the space."""
+        """Suggests one point of the space."""
         return {name: dimension.suggest(trial, name) for name, dimension in self.dimensions.items()}
 
 
 def read_space(params: Params) -> Space:
-    """The space of `sweep.space`, every value of it held to what the setting itself allows.
+    """Reads the space of `sweep.space`, every value of it held to what the setting itself allows.
 
     Raises:
         PocketAffectError: An unknown setting, one that no trial may change, a value that it does not allow, an empty
@@ -148,7 +148,7 @@ def read_space(params: Params) -> Space:
 
 
 def apply_settings(params: Params, settings: Mapping[str, Value]) -> Params:
-    """`params` with the settings of a trial in place.
+    """Gives `params` with the settings of a trial in place.
 
     Raises:
         ValueError: A value that the setting does not allow.
@@ -167,7 +167,7 @@ def apply_settings(params: Params, settings: Mapping[str, Value]) -> Params:
 
 
 def read_present(params: Params) -> dict[str, Value]:
-    """Dotted names that a space may have, with their present values."""
+    """Reads the dotted names that a space may have, with their present values."""
     known: dict[str, Value] = {}
 
     def add(prefix: str, section: Section) -> None:

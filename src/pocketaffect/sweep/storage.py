@@ -83,12 +83,12 @@ class Journal(JournalFileBackend):
 def open_storage(
     address: str, folder: Path, on_stale: Callable[[Study, FrozenTrial], None] | None = None
 ) -> BaseStorage:
-    """The storage of `sweep.storage`.
+    """Opens the storage of `sweep.storage`.
 
     Args:
         address: "journal", or a database's address; `${NAME}` in it is the environment's.
-        folder: Of the journal; made if it is missing.
-        on_stale: What to do with a trial whose worker fell silent, where the storage itself notices.
+        folder: Folder of the journal; made if it is missing.
+        on_stale: Called with a trial whose worker fell silent, where the storage itself notices.
 
     Raises:
         PocketAffectError: It cannot be reached or written, is of another version, or is of a kind that loses trials.
@@ -99,7 +99,7 @@ def open_storage(
 
 
 def is_journal(address: str) -> bool:
-    """Whether trials are kept on this machine's disk."""
+    """Tells whether trials are kept on this machine's disk."""
     return address == JOURNAL
 
 
@@ -198,7 +198,7 @@ def read_address(address: str) -> str:
     """Puts the environment's values into a database's address; a password among them needs no escaping.
 
     Args:
-        address: As in `sweep.storage`, with `${NAME}` or `$NAME`.
+        address: The value of `sweep.storage`, with `${NAME}` or `$NAME`.
 
     Raises:
         PocketAffectError: No PostgreSQL address, or a variable that is not set.

@@ -35,7 +35,7 @@ TRIAL: Final = ("pocketaffect.arithmetic", "pocketaffect.sweep.objective", "pock
 """Modules that a trial's suggestion, bytes and score come from."""
 
 ASIDE: Final = frozenset({"trials", "workers", "executor", "storage"})
-"""Of `sweep`: may change while a study goes on."""
+"""Keys of `sweep` that may change while a study goes on."""
 
 ADOPTED: Final = frozenset({"train.epochs", "export.budget_bytes"})
 """Settings that `adopt` writes beside the searched ones."""
@@ -44,7 +44,7 @@ PLACES: Final = frozenset({"train.executor"})
 """Settings that no trial looks at."""
 
 REDUCTION: Final = 3
-"""Of Hyperband and ASHA: of this many trials that reach an epoch, one goes on."""
+"""Reduction factor of Hyperband and ASHA: of this many trials that reach an epoch, one goes on."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ class Question:
     """What a study asks.
 
     Attributes:
-        settings: By dotted name, everything that decides which trials there can be and how they are scored.
-        prefix: Of the study's name.
+        settings: Settings by dotted name: everything that decides which trials there can be and how they are scored.
+        prefix: Beginning of the study's name.
     """
 
     settings: Mapping[str, Any]
@@ -66,7 +66,7 @@ class Question:
 
 
 def ask_question(params: Params, root: Path = Path()) -> Question:
-    """The question that params.yaml, the data and this code ask.
+    """Reads the question that params.yaml, the data and this code ask.
 
     Raises:
         PocketAffectError: There is no validated data yet.
@@ -96,12 +96,12 @@ def ask_question(params: Params, root: Path = Path()) -> Question:
 
 
 def open_study(storage: BaseStorage, question: Question, params: Params, *, new: bool = False) -> Study:
-    """The study of the question: the one there is, or a new one.
+    """Opens the study of the question: the one there is, or a new one.
 
     Args:
-        storage: Of all studies.
-        question: From `ask_question`.
-        params: For sampler and pruner.
+        storage: Storage of all studies.
+        question: The question that `ask_question` returned.
+        params: Settings of sampler and pruner.
         new: Begin a new study whatever there is.
 
     Raises:
@@ -135,13 +135,13 @@ def open_study(storage: BaseStorage, question: Question, params: Params, *, new:
 
 
 def _next_name(name: str, same: Sequence[str]) -> str:
-    """A name that none of the studies of this question has, also where the user deleted some of them."""
+    """Finds a name that none of the studies of this question has, also where the user deleted some of them."""
     numbers = [int(one.removeprefix(name)[1:] or 1) for one in same]
     return f"{name}-{max(numbers) + 1}" if numbers else name
 
 
 def find_study(storage: BaseStorage, question: Question) -> Study:
-    """The study to look at: that of the question, else the last one begun.
+    """Finds the study to look at: that of the question, else the last one begun.
 
     Raises:
         PocketAffectError: There is none.
@@ -156,7 +156,7 @@ def find_study(storage: BaseStorage, question: Question) -> Study:
 
 
 def describe_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """One line for each setting that differs."""
+    """Writes a line for each setting that differs."""
     missing = "nothing"
     return [
         f"{name}: {before.get(name, missing)} -> {now.get(name, missing)}"
@@ -180,7 +180,7 @@ def make_sampler(name: str, seed: int, trial: int) -> BaseSampler:
 
 
 def make_pruner(name: str, epochs: int) -> BasePruner:
-    """The pruner, whose resource is the epoch."""
+    """Makes the pruner, whose resource is the epoch."""
     import optuna
 
     if name == "hyperband":
@@ -222,7 +222,7 @@ def require_consistent(params: Params) -> None:
 
 
 def _studies(storage: BaseStorage, prefix: str) -> dict[str, Mapping[str, Any]]:
-    """Names and settings of this project's studies, oldest first."""
+    """Lists names and settings of this project's studies, oldest first."""
     ours = re.compile(rf"{re.escape(prefix)}-[0-9a-f]{{12}}(-\d+)?")
     studies = sorted(storage.get_all_studies(), key=lambda study: study._study_id)
     return {

@@ -62,13 +62,13 @@ class LiveTable:
 def draw_table(
     rows: Sequence[TrialRow], params: SweepParams, remaining: float | None = None, *, last: int | None = SHOWN_TRIALS
 ) -> Group:
-    """The trials as a table, above a line on the whole.
+    """Draws the trials as a table, above a line on the whole.
 
     Args:
         rows: All of them.
         params: Budget and number of trials.
         remaining: Seconds; None where nobody can tell.
-        last: How many rows are shown; None shows all.
+        last: Number of rows shown; None shows all.
     """
     from rich.console import Group
     from rich.table import Table
@@ -98,7 +98,7 @@ def draw_table(
 
 
 def describe_progress(rows: Sequence[TrialRow], params: SweepParams, remaining: float | None = None) -> str:
-    """One line: how many trials ended, the best, the epochs that were trained, the time that is left."""
+    """Writes one line: how many trials ended, the best, the epochs that were trained, the time that is left."""
     ended = sum(row.outcome in FINISHED for row in rows)
     parts = [f"{ended} of {params.trials} trials, {count_epochs(rows)} epochs"]
     best = next(iter(best_first(rows)), None)
@@ -110,7 +110,7 @@ def describe_progress(rows: Sequence[TrialRow], params: SweepParams, remaining: 
 
 
 def describe_settings(settings: Mapping[str, Value]) -> str:
-    """A trial's settings in few letters: "vgg x0.35 px 64 int8 lr 0.001"."""
+    """Writes a trial's settings in few letters: "vgg x0.35 px 64 int8 lr 0.001"."""
     words = []
     for name, value in settings.items():
         key = name.rsplit(".", 1)[-1]
@@ -124,7 +124,7 @@ def describe_settings(settings: Mapping[str, Value]) -> str:
 
 
 def describe_trial(row: TrialRow, budget: int) -> str:
-    """One line on one trial."""
+    """Writes one line on one trial."""
     parts = [f"trial {row.number} {row.outcome}"]
     if row.score is not None:
         parts.append(f"score {row.score:.4f}")
@@ -135,7 +135,7 @@ def describe_trial(row: TrialRow, budget: int) -> str:
 
 @contextlib.contextmanager
 def watch(params: SweepParams) -> Iterator[Watcher]:
-    """The table in a terminal, lines elsewhere."""
+    """Shows the table in a terminal, lines elsewhere."""
     if not sys.stderr.isatty():
         yield TrialLines(params, lambda line: print(f"sweep: {line}", file=sys.stderr, flush=True))
         return
@@ -154,7 +154,7 @@ class _Pace:
         self._first: tuple[float, int] | None = None
 
     def estimate(self, ended: int) -> float | None:
-        """Seconds; None before a trial has ended."""
+        """Estimates the seconds that are left; None before a trial has ended."""
         now = time.monotonic()
         begun, before = self._first = self._first or (now, ended)
         return (now - begun) / (ended - before) * (self.trials - ended) if ended > before else None

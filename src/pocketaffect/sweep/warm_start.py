@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 ARCHITECTURE: Final = "model.architecture"
 WIDTH: Final = "model.width"
 STEP: Final = 0.8
-"""From one width to the next narrower one that is tried."""
+"""Factor from one width to the next narrower one that is tried."""
 
 HALVINGS: Final = 4
 """Of the step in which networks begin to fit: what is left is 1.5 % of a width, mostly less than eight channels."""
@@ -35,8 +35,8 @@ def enqueue_first_trials(study: Study, params: Params, space: Space, folder: Pat
     Args:
         study: New, or with trials: then nothing happens.
         params: All settings.
-        space: Of the study.
-        folder: Of the study, for the lock that keeps two commands from queueing twice.
+        space: The study's space.
+        folder: Folder of the study, for the lock that keeps two commands from queueing twice.
     """
     if study.get_trials(deepcopy=False):
         return
@@ -49,14 +49,14 @@ def enqueue_first_trials(study: Study, params: Params, space: Space, folder: Pat
 
 
 def list_first_points(params: Params, space: Space) -> list[dict[str, Value]]:
-    """One point for each architecture of the space that has a network within the budget, the present one's first.
+    """Lists one point for each architecture of the space that has a network within the budget, the present one's first.
 
     Settings that do not decide about bytes are what they are now, or the nearest that the space has. Those that do
     (but the width) are so too where any width fits; else the first combination of which one does.
 
     Args:
         params: All settings.
-        space: What is searched.
+        space: The search space.
     """
     present = read_present(params)
     near = {name: dimension.nearest(present[name]) for name, dimension in space.dimensions.items()}
@@ -73,13 +73,13 @@ def list_first_points(params: Params, space: Space) -> list[dict[str, Value]]:
 
 
 def _list_points(space: Space, near: Mapping[str, Value], names: Sequence[str]) -> list[dict[str, Value]]:
-    """All combinations of the named settings, what is near the present ones first."""
+    """Lists all combinations of the named settings, what is near the present ones first."""
     values = [[near[name], *(one for one in space.dimensions[name].corners() if one != near[name])] for name in names]
     return [dict(zip(names, point, strict=True)) for point in itertools.product(*values)]
 
 
 def _widen(params: Params, point: Mapping[str, Value], widths: Dimension | None) -> dict[str, Value] | None:
-    """The point at the widest width that fits; None where none does. Bytes rise with width."""
+    """Finds the point at the widest width that fits; None where none does. Bytes rise with width."""
 
     def fits(width: Value | None) -> bool:
         settings = {**point} if width is None else {**point, WIDTH: width}
@@ -99,7 +99,7 @@ def _widen(params: Params, point: Mapping[str, Value], widths: Dimension | None)
 
 
 def _find_widest(widths: Range, fits: Callable[[float], bool]) -> float | None:
-    """Within 1.5 %. Downwards, for the narrowest networks of a design may be impossible."""
+    """Finds the widest width to 1.5 %. Downwards, since the narrowest networks of a design may be impossible."""
     wider, width = widths.high, widths.high
     while not fits(width):
         if width == widths.low:

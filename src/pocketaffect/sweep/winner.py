@@ -32,9 +32,9 @@ class Winner:
         trial: Its number.
         score: While it trained, in PyTorch.
         predicted_bytes: Before the training.
-        bytes: Of the package.
+        bytes: Bytes of the package.
         agreement: Share of validation faces that the package and PyTorch call the same.
-        balanced_accuracy: Of the package on the validation split.
+        balanced_accuracy: Balanced accuracy of the package on the validation split.
     """
 
     trial: int
@@ -97,7 +97,7 @@ def measure_winner(plan: Plan, rows: Sequence[TrialRow]) -> tuple[Winner | None,
 
 
 def refuse_all(unfit: Mapping[int, str]) -> PocketAffectError:
-    """The error for trials none of whose packages is fit to ship."""
+    """Makes the error for trials none of whose packages is fit to ship."""
     return PocketAffectError(
         f"sweep: the packages of the best {len(unfit)} trials are not fit to ship",
         found="".join(f"\n           trial {number}: {problem}" for number, problem in unfit.items()),

@@ -48,7 +48,7 @@ def run_worker(plan: Plan) -> None:
 
 
 def take_trial(plan: Plan, study: Study, worker: str) -> Trial | None:
-    """The next trial; None when as many as wanted were given out and all of them came to an end.
+    """Takes the next trial; None when as many as wanted were given out and all of them came to an end.
 
     While the last trials run elsewhere this waits: should their worker die, they come back.
     """
@@ -60,7 +60,7 @@ def take_trial(plan: Plan, study: Study, worker: str) -> Trial | None:
 
 
 def _take(plan: Plan, study: Study, worker: str) -> tuple[Trial | None, bool]:
-    """A trial, if there is one to take; and whether any runs."""
+    """Takes a trial, if there is one to take; and whether any runs."""
     from optuna.trial import TrialState
 
     from pocketaffect.sweep.leases import count_trials, find_place, reclaim_stale, sign
