@@ -8,11 +8,11 @@ from pocketaffect.errors import PocketAffectError
 from pocketaffect.executor.interface import Executor
 
 EXECUTORS: Final = ("local", "ray")
-"""What params.yaml may name."""
+"""Names that params.yaml may give."""
 
 
 def find_executor(name: str) -> Executor:
-    """The executor of that name.
+    """Finds the executor of that name.
 
     Raises:
         PocketAffectError: There is none, or what it needs is not there.

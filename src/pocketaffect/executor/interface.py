@@ -18,10 +18,10 @@ class Worker(Protocol):
     """One running call of a function, in a process of its own."""
 
     name: str
-    """For messages: which process, on which machine."""
+    """The process and its machine, for messages."""
 
     def wait(self, seconds: float) -> bool:
-        """Whether the call has ended; waits up to `seconds` for it, 0 only looks."""
+        """Tells whether the call has ended; waits up to `seconds` for it, 0 only looks."""
 
     def failure(self) -> str | None:
         """Why the ended call did not end well: "killed by signal 9", an error's text. None where it did end well."""
@@ -44,7 +44,7 @@ class Executor(Protocol):
         `jobs` is read little further than results are taken. Closing the generator ends what runs.
 
         Args:
-            function: What to call.
+            function: The function to call.
             jobs: Its arguments.
             workers: Processes at work at once, each with one thread.
 
@@ -60,7 +60,7 @@ class Executor(Protocol):
         this one, and ends when this one ends.
 
         Args:
-            function: What to call.
+            function: The function to call.
             gpu: Whether it needs a GPU to itself. A cluster gives it one; on this machine Lightning chooses.
 
         Raises:

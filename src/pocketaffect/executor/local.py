@@ -18,7 +18,7 @@ Result = TypeVar("Result")
 ERROR_EXIT: Final = 1
 INTERRUPTED_EXIT: Final = 130
 ERROR_LETTERS: Final = 10_000
-"""Of an error's text: what a pipe takes that nobody reads before the process has ended."""
+"""Letters of an error's text: what a pipe takes that nobody reads before the process has ended."""
 
 
 class LocalWorker:
@@ -39,12 +39,12 @@ class LocalWorker:
         self.name = f"process {self._process.pid}"
 
     def wait(self, seconds: float) -> bool:
-        """Whether the process has ended."""
+        """Tells whether the process has ended."""
         self._process.join(seconds)
         return self._process.exitcode is not None
 
     def failure(self) -> str | None:
-        """The signal or error that ended it."""
+        """Says which signal or error ended it."""
         code = self._process.exitcode
         if not code:
             return None
@@ -58,12 +58,12 @@ class LocalWorker:
         return self._error
 
     def stop(self) -> None:
-        """A polite end."""
+        """Sends SIGTERM."""
         if self._process.is_alive():
             self._process.terminate()
 
     def kill(self) -> None:
-        """An impolite one."""
+        """Sends SIGKILL."""
         if self._process.is_alive():
             self._process.kill()
 
@@ -80,11 +80,11 @@ class LocalExecutor:
         return map_in_order(function, jobs, workers=workers)
 
     def start(self, function: Callable[[], None], *, gpu: bool = False) -> LocalWorker:  # noqa: ARG002
-        """A spawned process."""
+        """Starts a spawned process."""
         return LocalWorker(function)
 
     def require_shared_folder(self, purpose: str) -> None:
-        """One machine shares its folders with itself."""
+        """Does nothing: one machine shares its folders with itself."""
 
 
 def _call(function: Callable[[], None], errors: multiprocessing.connection.Connection) -> None:

@@ -31,8 +31,8 @@ def run_ranks(executor: Executor, function: Callable[[], None], *, ranks: int, g
     """Calls `function` once in each of `ranks` processes that can find each other, and waits for all.
 
     Args:
-        executor: Where they run; each takes a CPU, or a GPU.
-        function: As for `Executor.start`.
+        executor: The executor that runs them; each takes a CPU, or a GPU.
+        function: The function to call, as in `Executor.start`.
         ranks: Processes.
         gpu: Whether each needs a GPU.
         work: A folder that all of them see; where the first says its address.

@@ -30,7 +30,7 @@ Result = TypeVar("Result")
 
 ADDRESS: Final = "RAY_ADDRESS"
 DEFAULT_ADDRESS: Final = "127.0.0.1:6379"
-"""Where `ray start --head` listens."""
+"""Address that `ray start --head` listens at."""
 
 CONNECT_SECONDS: Final = 5
 GREETING_SECONDS: Final = 120
@@ -38,7 +38,7 @@ GREETING_SECONDS: Final = 120
 
 IN_FLIGHT_PER_WORKER: Final = 2
 JOB_RETRIES: Final = 3
-"""How often a job may lose its node."""
+"""Number of times that a job may lose its node."""
 
 PASSED_ON: Final = ("MLFLOW_", "POCKETAFFECT_", "GLOO_", "NCCL_")
 """Environment variables that workers get from here; the rest is the node's own."""
@@ -138,7 +138,7 @@ class RayExecutor:
         return [node for node in self._ray.nodes() if node["Alive"]]
 
     def _greet_nodes(self) -> list[str]:
-        """Names of the nodes that have a folder of their own here.
+        """Lists the names of the nodes that have a folder of their own here.
 
         Raises:
             PocketAffectError: A node has no such folder or environment, other code, or does not answer.
@@ -179,7 +179,7 @@ class RayExecutor:
 
 
 def _connect() -> Any:
-    """The module `ray`, connected.
+    """Connects, and returns the module `ray`.
 
     A TCP connection is tried first: where nothing answers, Ray itself waits for minutes and may then end the process.
     """

@@ -56,7 +56,7 @@ class RayWorker:
         self.name = f"Ray actor {self._minder._ray_actor_id.hex()[:12]}"
 
     def wait(self, seconds: float) -> bool:
-        """Whether the call has ended, or its node is gone."""
+        """Tells whether the call has ended, or its node is gone."""
         if not self._ended and self._ray.wait([self._end], timeout=seconds)[0]:
             self._failure = self._ask()
             self._ended = True
@@ -64,16 +64,16 @@ class RayWorker:
         return self._ended
 
     def failure(self) -> str | None:
-        """The call's error, or that the node was lost."""
+        """Says the call's error, or that the node was lost."""
         return self._failure
 
     def stop(self) -> None:
-        """A polite end."""
+        """Asks the worker to end the call: it sends SIGTERM."""
         if not self._ended:
             self._minder.stop.remote()
 
     def kill(self) -> None:
-        """An impolite one, also for a worker that still waits for a free CPU."""
+        """Kills the call, also a worker that still waits for a free CPU."""
         self._ray.kill(self._minder)
 
     def _ask(self) -> str | None:
