@@ -63,7 +63,7 @@ class Annotator:
 
 
 def draw(reading: Reading) -> RGB:
-    """The picture with a box, the likeliest expression, and valence and arousal at each face: uint8, as large."""
+    """Draws a box, the likeliest expression, and valence and arousal at each face: uint8, as large as the picture."""
     image = reading.picture.pixels.copy()
     height, width = image.shape[:2]
     scale = max(0.4, min(height, width) / 900)

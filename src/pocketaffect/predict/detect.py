@@ -34,7 +34,7 @@ LONGEST_SIDE: Final = 640
 """Pixels. Larger pictures are searched in a copy of this size; of a larger one where it would lose small faces."""
 
 SMALLEST_FACE: Final = 0.06
-"""Of the picture's shorter side; what a phone is held to is larger. Half as small takes four times as long."""
+"""Share of the picture's shorter side; what a phone is held to is larger. Half as small takes four times as long."""
 
 LEAST_FACE_PIXELS: Final = 20
 """Smaller faces are not looked for: they hold too little to read an expression from."""
@@ -56,7 +56,7 @@ class DetectedFace:
     """A face in a picture.
 
     Attributes:
-        box: In pixels of the picture; it may reach beyond its border.
+        box: Box in pixels of the picture; it may reach beyond its border.
         eyes: Centres of the eyes, in pixels.
         score: Probability that this is a face.
     """
@@ -87,7 +87,7 @@ class FaceDetector:
         self._judge = _Network(*JUDGE, outputs=("dense_5", "dense_6", "softmax_2"), threads=threads)
 
     def detect(self, picture: RGB) -> list[DetectedFace]:
-        """The faces of a picture, largest first.
+        """Detects the faces of a picture, largest first.
 
         Args:
             picture: uint8 [height, width, 3].
@@ -108,7 +108,7 @@ class FaceDetector:
         return sorted(faces, key=lambda face: (-face.area, face.box.x, face.box.y))
 
     def _propose(self, picture: RGB) -> Floats:
-        """Square boxes [n, 4] (left, top, right, bottom) that may hold a face, from a pyramid of sizes."""
+        """Proposes square boxes [n, 4] (left, top, right, bottom) that may hold a face, from a pyramid of sizes."""
         shorter = min(picture.shape[:2])
         scale = FIELD / max(LEAST_FACE_PIXELS, SMALLEST_FACE * shorter)
         found = [np.empty((0, 9), np.float32)]
@@ -126,7 +126,7 @@ class FaceDetector:
         return _square(_shift(rows[:, :4], rows[:, 5:]))
 
     def _refine(self, picture: RGB, boxes: Floats) -> Floats:
-        """Those of the boxes that the second network takes for faces, moved to where it sees them."""
+        """Keeps those of the boxes that the second network takes for faces, moved to where it sees them."""
         if not len(boxes):
             return boxes
         shifts, scores = self._refiner(_cut(picture, boxes, 24))
@@ -168,7 +168,7 @@ class _Network:
         self._outputs = list(outputs)
 
     def __call__(self, pictures: RGB) -> list[Floats]:
-        """Of uint8 [n, height, width, 3]."""
+        """Runs the network on uint8 [n, height, width, 3]."""
         swapped = (pictures.transpose(0, 2, 1, 3).astype(np.float32) - 127.5) / 128
         results: list[Floats] = self._session.run(self._outputs, {self._input: swapped})
         return results
@@ -219,7 +219,7 @@ def _square(boxes: Floats) -> Floats:
 
 
 def _cut(picture: RGB, boxes: Floats, size: int) -> RGB:
-    """What the picture shows in each box, black outside it: uint8 [n, size, size, 3]."""
+    """Cuts what the picture shows in each box, black outside it: uint8 [n, size, size, 3]."""
     height, width = picture.shape[:2]
     faces = np.zeros((len(boxes), size, size, 3), np.uint8)
     for face, (left, top, right, bottom) in zip(faces, np.rint(boxes).astype(int).tolist(), strict=True):
@@ -239,8 +239,8 @@ def suppress(boxes: Floats, scores: Floats, limit: float, *, of_smaller: bool = 
     Args:
         boxes: [n, 4], left, top, right, bottom.
         scores: [n].
-        limit: Of the common area, as a share of both boxes' union.
-        of_smaller: As a share of the smaller box instead, so that a box inside another goes, too.
+        limit: Largest common area, as a share of both boxes' union.
+        of_smaller: Whether the share is one of the smaller box instead, so that a box inside another goes, too.
 
     Returns:
         Positions of the chosen boxes.

@@ -37,7 +37,7 @@ class AffectModel:
     """A model ready to use.
 
     Attributes:
-        title: What it was opened from, for messages.
+        title: The name that it was opened by, for messages.
         size: Pixels a side of its input.
         margin: Added at each end of the face box's longer side, as a share of it.
         predict: Maps face crops, uint8 [n, size, size, 3] in RGB, to probabilities [n, 8] in the order of
@@ -145,7 +145,7 @@ class _Order:
 
 
 def _read_conventions(title: str, metadata: Mapping[str, str], *, ordered: bool) -> tuple[float, _Order]:
-    """Crop margin and order of the outputs, as the file tells them."""
+    """Reads crop margin and order of the outputs, as the file tells them."""
     wanted = ("labels", "crop_margin", "valence_arousal_order")
     missing = [key for key in wanted if key not in metadata]
     if missing:

@@ -56,7 +56,7 @@ class Picture:
         pixels: uint8 [height, width, 3], RGB.
         content: The file's bytes; None for a frame.
         frame: Number in the film, from 0; None for an image.
-        seconds: From the film's start; None for an image.
+        seconds: Seconds from the film's start; None for an image.
     """
 
     source: Path
@@ -71,7 +71,7 @@ class InputProblemError(PocketAffectError):
 
 
 def find_files(inputs: Iterable[Path], report: Callable[[PocketAffectError], object]) -> list[Path]:
-    """The files to read, each once, in the order given; those of a folder by name, with its folders' inside.
+    """Finds the files to read, each once, in the order given; those of a folder by name, with its folders' inside.
 
     Args:
         inputs: Files and folders. A file is taken whatever it is; of folders images and films, known by their content,
@@ -141,7 +141,7 @@ def _read_head(file: Path) -> bytes:
 
 
 def read_pictures(file: Path, *, step: int = 1) -> Iterator[Picture]:
-    """The picture of an image file, or every `step`-th frame of a film.
+    """Reads the picture of an image file, or every `step`-th frame of a film.
 
     Raises:
         InputProblemError: The file cannot be read, holds no picture, or is a film that ends before its time.
@@ -191,7 +191,7 @@ def _read_frames(file: Path, step: int) -> Iterator[Picture]:
 def _find_shortfall(
     file: Path, film: cv2.VideoCapture, head: bytes, read: int, intervals: npt.NDArray[np.float64]
 ) -> str:
-    """How many frames a film should have had, where that is more than were read; else an empty string."""
+    """Says how many frames a film should have had, where that is more than were read; else an empty string."""
     count, rate = round(film.get(cv2.CAP_PROP_FRAME_COUNT)), film.get(cv2.CAP_PROP_FPS)
     if count <= 0:
         return "an unknown number of" if head.startswith(b"0&\xb2u") else ""  # a whole ASF tells its length
@@ -234,7 +234,7 @@ def _open_film(file: Path) -> cv2.VideoCapture:
 
 
 def _read_seconds(film: cv2.VideoCapture, number: int, after: float) -> float:
-    """When the current frame is shown.
+    """Reads when the current frame is shown.
 
     Containers that know their length also know their frames' times, which need not be even; of raw streams, FFmpeg
     tells numbers that are none.

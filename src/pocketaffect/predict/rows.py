@@ -25,7 +25,7 @@ COLUMNS: Final = (
 
 
 def to_json_lines(reading: Reading) -> Iterator[str]:
-    """One JSON object for each face; null where something is not known or there is no face."""
+    """Gives one JSON object for each face; null where something is not known or there is no face."""
     for number, face in _numbered(reading):
         row: dict[str, Any] = {**_picture_part(reading), "face": number, "track": None if face is None else face.track}
         row["box"] = _box(face)
@@ -39,7 +39,7 @@ def to_json_lines(reading: Reading) -> Iterator[str]:
 
 
 def to_csv(reading: Reading) -> Iterator[str]:
-    """One line for each face, with the columns of `COLUMNS`; a field is empty where JSON has null."""
+    """Gives one line for each face, with the columns of `COLUMNS`; a field is empty where JSON has null."""
     for number, face in _numbered(reading):
         values: list[Any] = [*_picture_part(reading).values(), number]
         if face is not None:
@@ -49,14 +49,14 @@ def to_csv(reading: Reading) -> Iterator[str]:
 
 
 def csv_line(values: list[Any]) -> str:
-    """Values as a line of CSV, without its end."""
+    """Writes values as a line of CSV, without its end."""
     text = io.StringIO()
     csv.writer(text, lineterminator="").writerow(values)
     return text.getvalue()
 
 
 def name_expression(face: FaceReading) -> str:
-    """The likeliest expression."""
+    """Names the likeliest expression."""
     return EXPRESSIONS[int(face.probabilities.argmax())]
 
 

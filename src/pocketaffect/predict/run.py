@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pocketaffect.predict.models import AffectModel
 
 HELD_BYTES: Final = 64_000_000
-"""Of pictures that wait for their batch."""
+"""Bytes of pictures that wait for their batch."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Settings:
     Attributes:
         batch: Faces that the model is given at once.
         step: Every how many frames of a film one is read.
-        faces: How many of a picture's faces are read at most, from the largest on; None for all.
-        time_constant: Of the smoothing over a film's frames, in seconds; 0 for none.
+        faces: Number of a picture's faces that are read at most, from the largest on; None for all.
+        time_constant: Time constant of the smoothing over a film's frames, in seconds; 0 for none.
     """
 
     batch: int = 32
@@ -45,7 +45,7 @@ class FaceReading:
     """What one face shows.
 
     Attributes:
-        box: In pixels of the picture; None where the whole picture was taken for a face.
+        box: Box in pixels of the picture; None where the whole picture was taken for a face.
         score: Probability that this is a face; None likewise.
         track: Number of the face in its film; None in an image.
         probabilities: float64 [8], in the order of `labels.EXPRESSIONS`.
@@ -101,8 +101,8 @@ def read_affect(
     """Reads the faces of images and films, in the order given.
 
     Args:
-        files: Of `pictures.find_files`.
-        model: Of `models.open_model`.
+        files: Files from `pictures.find_files`.
+        model: Model from `models.open_model`.
         detector: None takes each picture for a face that is cut out already: its square is not widened.
         settings: See there.
         report: Called with what is wrong with a file; the others are gone on with.

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from pocketaffect.data.faces.crop import FaceBox
 
 LEAST_OVERLAP: Final = 0.3
-"""Of two boxes' union, for them to be one face."""
+"""Share of two boxes' union from which they are one face."""
 
 LONGEST_GAP: Final = 1.0
 """Seconds that a face may go unseen; then it is another one."""
@@ -34,7 +34,7 @@ class FaceTracker:
         self._count = 0
 
     def follow(self, boxes: Sequence[FaceBox], seconds: float) -> list[int]:
-        """The number of each face of the next frame: pairs are made by falling overlap, other faces are new."""
+        """Numbers the faces of the next frame: pairs are made by falling overlap, other faces are new."""
         self._tracks = [track for track in self._tracks if seconds - track.seconds <= LONGEST_GAP]
         pairs = sorted(
             (-overlap(track.box, box), place, track.number, track)
@@ -70,7 +70,7 @@ class Smoother:
         self._last: dict[int, tuple[float, npt.NDArray[np.float64]]] = {}
 
     def smooth(self, track: int, values: npt.NDArray[np.floating], seconds: float) -> npt.NDArray[np.float64]:
-        """The filtered values of a track whose newest ones are `values`."""
+        """Filters the values of a track whose newest ones are `values`."""
         current = values.astype(np.float64)
         if self._time_constant > 0 and track in self._last:
             before, smoothed = self._last[track]
@@ -81,7 +81,7 @@ class Smoother:
 
 
 def overlap(one: FaceBox, other: FaceBox) -> float:
-    """Common area of two boxes as a share of their union, 0 to 1."""
+    """Computes the common area of two boxes as a share of their union, 0 to 1."""
     width = min(one.x + one.width, other.x + other.width) - max(one.x, other.x)
     height = min(one.y + one.height, other.y + other.height) - max(one.y, other.y)
     common = max(0.0, width) * max(0.0, height)
