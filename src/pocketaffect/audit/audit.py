@@ -55,10 +55,10 @@ class Case:
 
     Attributes:
         root: The user's repository, which is only read.
-        store: Where the version is registered.
-        version: What is audited.
+        store: The store with the version.
+        version: The version to audit.
         place: The scratch folder, empty or new.
-        notes: What is worth knowing.
+        notes: Notes that are worth knowing.
     """
 
     root: Path
@@ -71,7 +71,7 @@ class Case:
     started: float = field(default_factory=time.monotonic)
 
     def close(self, kind: str, verdict: Verdict, reason: str, todo: str = "", **parts: Any) -> Audit:
-        """The audit's outcome."""
+        """Makes the audit's outcome."""
         return Audit(
             kind=kind,
             model_name=self.version.model_name,
@@ -94,7 +94,7 @@ def audit_fully(case: Case, tolerances: AuditParams, *, at: str | None = None, b
 
     Args:
         case: The version.
-        tolerances: What another machine may change.
+        tolerances: The changes that another machine may make.
         at: A commit to run instead of the version's own, with that commit's settings and data: does it still make
             this version?
         build: Make an environment from the commit's lock instead of verifying this one.
@@ -165,7 +165,7 @@ def _audit_quickly(case: Case) -> Audit:
 
 
 def _compare_machine(version: RegisteredVersion, scratch: Scratch) -> Machine:
-    """Every fact about the machine that the version recorded, beside the one here: title, recorded, here."""
+    """Compares every fact about the machine that the version recorded with the one here: title, recorded, here."""
     here = collect_lineage(scratch.root).to_tags()
     return tuple(
         (_MACHINE_TITLES.get(name, f"other {name.removeprefix(_MACHINE)}"), version.tags[name], here[name])
@@ -215,7 +215,7 @@ def _refuse_dirty(case: Case, record: Record) -> None:
 
 
 def _bring_data(scratch: Scratch, record: Record, at: str | None) -> None:
-    """The version's data; with `at` what data.dvc of that commit names. The sample is drawn, by its stage."""
+    """Brings the version's data; with `at` what data.dvc of that commit names. The sample is drawn, by its stage."""
     if at is None:
         origin, md5 = record.version.tags.get("data.source", NONE), record.data_md5
     else:
@@ -229,7 +229,7 @@ def _bring_data(scratch: Scratch, record: Record, at: str | None) -> None:
 
 
 def _stages_to_run(scratch: Scratch, record: Record) -> list[str]:
-    """The recorded stages in the order of dvc.yaml; drawing the sample is one only where it is the data."""
+    """Lists the recorded stages in the order of dvc.yaml; drawing the sample is one only where it is the data."""
     defined = read_yaml(scratch.root / "dvc.yaml").get("stages") or {}
     names = [name for name in defined if name in record.stages]
     if not read_source(scratch.root).is_sample:

@@ -32,9 +32,9 @@ class Again:
     """What the stages made this time.
 
     Attributes:
-        stages: Of the new dvc.lock.
+        stages: Stages of the new dvc.lock.
         cache: Its DVC cache.
-        seconds: Of each stage.
+        seconds: Duration of each stage.
     """
 
     stages: Mapping[str, LockedStage]
@@ -43,7 +43,7 @@ class Again:
 
 
 def compare_stages(record: Record, again: Again, names: Sequence[str]) -> tuple[StageComparison, ...]:
-    """Every stage of `names`, in that order, after the data they start from."""
+    """Compares every stage of `names`, in that order, after the data they start from."""
     data, found_data = {str(paths.DATA): record.data_md5}, {str(paths.DATA): find_data(again.stages)}
     compared = [_compare_outputs(record, again, DATA_STAGE, data, found_data)]
     made = {path for stage in record.stages.values() for path in stage.outputs} | {str(paths.DATA)}
@@ -56,7 +56,7 @@ def compare_stages(record: Record, again: Again, names: Sequence[str]) -> tuple[
 
 
 def compare_metrics(record: Record, root: Path) -> tuple[MetricDifference, ...]:
-    """The version's metrics and package size beside those made again, the largest difference first."""
+    """Compares the version's metrics and package size beside those made again, the largest difference first."""
     theirs = _read_numbers(record.files / paths.EVALUATION.name / METRICS_FILE)
     ours = _read_numbers(root / paths.EVALUATION / METRICS_FILE)
     theirs |= _only(_read_numbers(record.files / paths.VERIFICATION.name), PACKAGE_BYTES)
@@ -72,7 +72,7 @@ def judge(
     tolerances: AuditParams,
     changed_settings: Mapping[str, tuple[object, object]],
 ) -> tuple[Verdict, str]:
-    """The verdict and its reason.
+    """Returns the verdict and its reason.
 
     A difference is tolerated only where all of these hold: something is known to round sums otherwise (another
     processor, instruction set, thread count or accelerator), nothing else differs between the inputs, all before
@@ -110,7 +110,7 @@ def judge(
 
 
 def changed_settings(record: Record, again: Again) -> dict[str, tuple[object, object]]:
-    """Dotted name -> value recorded and value now, for each setting that differs."""
+    """Finds the settings that differ: dotted name to the recorded value and the value now."""
     changed: dict[str, tuple[object, object]] = {}
     for name, recorded in record.stages.items():
         found = again.stages.get(name)
@@ -122,7 +122,7 @@ def changed_settings(record: Record, again: Again) -> dict[str, tuple[object, ob
 
 
 def describe_first(stage: StageComparison) -> str:
-    """The first stage that differs, its first file, and by how much, in one sentence."""
+    """Describes the first stage that differs, its first file, and by how much, in one sentence."""
     if not stage.files:
         outputs = [path for path, recorded, found in stage.outputs if recorded != found]
         return f"first at stage {stage.stage}: {', '.join(outputs)}"
@@ -161,7 +161,7 @@ def _compare_files(record: Record, again: Again, path: str, theirs: str, ours: s
 
 
 def _compare_inputs(recorded: LockedStage, found: LockedStage, made: set[str]) -> Iterator[str]:
-    """Other sources, settings and commands; what stages hand to each other is compared as outputs."""
+    """Finds other sources, settings and commands; what stages hand to each other is compared as outputs."""
     if recorded.command != found.command:
         yield f"command {recorded.command!r}, now {found.command!r}"
     for name in sorted(recorded.settings.keys() | found.settings.keys()):

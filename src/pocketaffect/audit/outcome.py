@@ -37,7 +37,7 @@ class NotAuditableError(Exception):
 
     Args:
         missing: What, with its name or hash.
-        todo: How the user could bring it back.
+        todo: The way in which the user could bring it back.
     """
 
     def __init__(self, missing: str, todo: str) -> None:
@@ -65,7 +65,7 @@ class StageComparison:
         outputs: Path, recorded hash, hash now ("" for none).
         inputs: Settings, sources and commands that were recorded otherwise, in words.
         files: Every file that differs, in the order of their names.
-        seconds: How long it ran here; None for what was not run.
+        seconds: Its duration here; None for what was not run.
     """
 
     stage: str
@@ -90,7 +90,7 @@ class MetricDifference:
 
     @property
     def difference(self) -> float:
-        """Its size, without sign."""
+        """Size of the difference, without sign."""
         return abs(self.found - self.recorded)
 
 
@@ -112,14 +112,14 @@ class Audit:
         model_name: The registered model.
         version: Its number.
         digest: SHA-256 of the version's package.
-        commit: What was checked out.
-        verdict: What it comes to.
+        commit: The commit that was checked out.
+        verdict: The audit's verdict.
         reason: Why, in a sentence.
         date: When it ended, UTC, ISO 8601.
-        seconds: How long it took.
-        todo: What the user can do about it; "" for nothing.
+        seconds: The audit's duration.
+        todo: The next thing for the user to do; "" for nothing.
         machine: Name, recorded, here.
-        notes: What is worth knowing and decides nothing.
+        notes: Notes that are worth knowing and decide nothing.
         stages: A full audit's, in the pipeline's order.
         metrics: A full audit's: the version's metrics, the largest difference first.
         checks: A quick audit's.
@@ -143,7 +143,7 @@ class Audit:
 
     @property
     def exit_code(self) -> int:
-        """What the command ends with."""
+        """The command's exit code."""
         return EXIT_CODES[self.verdict]
 
     @property
@@ -152,7 +152,7 @@ class Audit:
         return next((stage for stage in self.stages if not stage.identical), None)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything as JSON values."""
+        """Gives everything as JSON values."""
         first = self.first_difference
         content = asdict(self)
         content["verdict"] = self.verdict.value
@@ -163,7 +163,7 @@ class Audit:
         return content
 
     def to_text(self) -> str:
-        """For the terminal."""
+        """Writes it for the terminal."""
         lines = [f"{self.model_name} version {self.version}: {self.verdict.value}", f"  {self.reason}"]
         rows = []
         for stage in self.stages:

@@ -32,7 +32,7 @@ from pocketaffect.registry.store.runs import MODEL_FOLDER, PACKAGE_TAG
 log = logging.getLogger(__name__)
 
 ANSWER_TOLERANCE: Final = 1e-3
-"""How far an answer may lie from the recorded one: far above what another processor's rounding does in one pass."""
+"""Largest distance of an answer from the recorded one: far above what another processor's rounding does in one pass."""
 
 _DESCRIBE_ORIGIN: Final = (
     "import json; from pocketaffect.config import load_params\n"
@@ -85,7 +85,7 @@ def _check_sources(record: Record, scratch: Scratch) -> Check:
 
 
 def _read_status(status: dict[str, Any], made: set[str]) -> Iterator[str]:
-    """What differs, apart from outputs, which nobody has made there."""
+    """Reads what differs, apart from outputs, which nobody has made there."""
     for stage, entries in status.items():
         if stage.endswith(".dvc"):
             continue
@@ -125,7 +125,7 @@ def _check_answers(record: Record, package: Path, scratch: Scratch) -> Check:
 
 
 def _link_validation(record: Record, folder: Path) -> Path:
-    """A folder of links to the recorded validation shards in the user's cache, which are read only."""
+    """Makes a folder of links to the recorded validation shards in the user's cache, which are read only."""
     name = str(paths.SHARDS)
     md5 = next((stage.outputs[name] for stage in record.stages.values() if name in stage.outputs), "")
     files = record.cache.list_files(md5, name)

@@ -20,7 +20,7 @@ from pocketaffect.registry.store.store import Store
 from pocketaffect.registry.store.versions import RegisteredVersion
 
 FOLDER: Final = ".dir"
-"""How DVC's hash of a folder ends; the object of that name lists the files in it."""
+"""Ending of DVC's hash of a folder; the object of that name lists the files in it."""
 
 
 @dataclass(frozen=True)
@@ -34,19 +34,19 @@ class Cache:
 
     @classmethod
     def of_repository(cls, root: Path) -> Cache:
-        """The cache that the repository's DVC settings name, which need not exist."""
+        """Finds the cache that the repository's DVC settings name, which need not exist."""
         from dvc.config import Config  # type: ignore[import-untyped]
 
         named = Config(str(root / ".dvc"), validate=False).get("cache", {}).get("dir")
         return cls(Path(named) if named else root.resolve() / ".dvc" / "cache")
 
     def find(self, md5: str) -> Path | None:
-        """The object of that hash, None where there is none or where it has other bytes."""
+        """Finds the object of that hash, None where there is none or where it has other bytes."""
         place = self._place(md5)
         return place if place.is_file() and hash_file(place, "md5") == md5.removesuffix(FOLDER) else None
 
     def list_files(self, md5: str, path: str) -> dict[str, str] | None:
-        """Path -> hash of every file of the output `path` (a file or a folder); None where its list is gone."""
+        """Maps each file of the output `path` (a file or a folder) to its hash; None where its list is gone."""
         if not md5.endswith(FOLDER):
             return {path: md5} if md5 else {}
         listing = self.find(md5)
@@ -95,7 +95,7 @@ class Record:
     """A version's run, read back from the store.
 
     Attributes:
-        version: Whose record it is.
+        version: The version whose record it is.
         files: Copies of the run's artefacts.
         stages: Those of the dvc.lock among them, by name.
         cache: The user's DVC cache, which may still hold what the stages made.
@@ -117,7 +117,7 @@ class Record:
         return find_data(self.stages)
 
     def list_files(self, md5: str, path: str) -> dict[str, str] | None:
-        """Path -> hash of the output's files as recorded; None where neither cache nor store lists them."""
+        """Maps the output's files to their recorded hashes; None where neither cache nor store lists them."""
         listed, logged = self.cache.list_files(md5, path), self.files / Path(path).name
         if listed is not None or not logged.is_dir():
             return listed
@@ -125,7 +125,7 @@ class Record:
         return {f"{path}/{file.relative_to(logged).as_posix()}": hash_file(file, "md5") for file in files}
 
     def find_file(self, md5: str) -> Path | None:
-        """A copy of the recorded bytes, from cache or store; None where neither has them (any more)."""
+        """Finds a copy of the recorded bytes, from cache or store; None where neither has them (any more)."""
         return self.cache.find(md5) or self._logged.get(md5)
 
     @cached_property
@@ -134,7 +134,7 @@ class Record:
 
 
 def find_data(stages: Mapping[str, LockedStage]) -> str:
-    """DVC's hash of the data folder that the stages read; "" if none did."""
+    """Finds DVC's hash of the data folder that the stages read; "" if none did."""
     found = (stage.dependencies.get(str(paths.DATA), "") for stage in stages.values())
     return next(filter(None, found), "")
 

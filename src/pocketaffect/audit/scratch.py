@@ -40,7 +40,7 @@ class Rerun:
     """How a run of the pipeline went.
 
     Attributes:
-        seconds: How long each stage took that was started.
+        seconds: Duration of each stage that was started.
         failed: The stage that failed, "" for none.
         said: The last lines it printed.
     """
@@ -55,7 +55,7 @@ class Scratch:
     """A repository of its own, apart from the user's.
 
     Attributes:
-        root: Where the pipeline stands.
+        root: The folder with the pipeline.
         place: The folder that holds all of it; nothing is written outside.
         python: The environment's, to run in.
     """
@@ -66,7 +66,7 @@ class Scratch:
 
     @property
     def cache(self) -> Cache:
-        """Its own, empty at first, so that DVC's run cache cannot answer for a stage."""
+        """DVC's cache in the scratch folder, empty at first, so that its run cache cannot answer for a stage."""
         return Cache(self.place / "cache")
 
     def environment(self) -> dict[str, str]:
@@ -93,7 +93,7 @@ class Scratch:
         return self.run(str(self.python), "-m", "dvc", *arguments)
 
     def with_built_environment(self) -> Scratch:
-        """The same with an environment made from the commit's own lock, by its `make setup`.
+        """Returns the same with an environment made from the commit's own lock, by its `make setup`.
 
         Raises:
             NotAuditableError: The packages cannot be had, or the commit cannot be set up.
@@ -197,7 +197,7 @@ def restore_data(scratch: Scratch, md5: str, source: Cache) -> None:
     """Brings the data folder of that hash to the scratch: from the user's cache, else from their DVC remotes.
 
     Args:
-        scratch: Where to. Its data.dvc names no origin then: where the data came from must not be looked at.
+        scratch: The target. Its data.dvc names no origin then: where the data came from must not be looked at.
         md5: DVC's hash of the folder.
         source: The user's cache.
 
@@ -252,7 +252,7 @@ def verify_environment(lock_file: Path) -> int:
 
 
 def read_lock(text: str) -> Iterator[tuple[str, str]]:
-    """Name and version of every package that a lock pins for this machine.
+    """Reads name and version of every package that a lock pins for this machine.
 
     Raises:
         NotAuditableError: A line is not a pinned package.
@@ -281,7 +281,7 @@ def _md5(content: bytes) -> str:
 
 
 def _configure_dvc(scratch: Scratch, root: Path) -> None:
-    """An own cache, and the user's remotes under addresses that hold from here."""
+    """Gives it a cache of its own, and the user's remotes under addresses that hold from here."""
     from dvc.config import Config  # type: ignore[import-untyped]
 
     users = Config(str(root / ".dvc"), validate=False)
@@ -293,7 +293,7 @@ def _configure_dvc(scratch: Scratch, root: Path) -> None:
 
 
 def _remotes(scratch: Scratch) -> list[str]:
-    """Names of the DVC remotes, the default one first."""
+    """Lists the names of the DVC remotes, the default one first."""
     from dvc.config import Config
 
     config = Config(str(scratch.root / ".dvc"), validate=False)

@@ -31,7 +31,7 @@ REMOVED_TAG: Final = "artifacts.removed"
 """Tag: when `gc` removed a version's files, which are no loss then."""
 
 TAGGED_FILES: Final = {"params.yaml": "params.sha256", "dvc.lock": "dvc_lock.sha256"}
-"""What versions without a list of contents are still held to, beside the package."""
+"""Files that versions without a list of contents are still held to, beside the package."""
 
 _RUN_FOLDER: Final = re.compile(r"[0-9a-f]{32}")
 _LEAVING: Final = ".removed-"
@@ -51,8 +51,8 @@ class VersionState:
 
     Attributes:
         version: Which.
-        files: How many files have a recorded hash.
-        damages: What is missing or was changed.
+        files: Number of files with a recorded hash.
+        damages: Files that are missing or were changed.
         removed: When `gc` removed its files; "" if it did not.
     """
 
@@ -63,7 +63,7 @@ class VersionState:
 
 
 def run_folder(store: Store, version: RegisteredVersion) -> Path | None:
-    """The artifacts of a version's run on this machine; None for a store on a server."""
+    """Finds the artifacts of a version's run on this machine; None for a store on a server."""
     folder = None if store.artifact_root is None else local_folder(version.source)
     return folder and folder.parent
 
@@ -86,7 +86,7 @@ def verify_contents(version: RegisteredVersion, folder: Path) -> tuple[int, tupl
     """Hashes the files of a version's run.
 
     Args:
-        version: From the registry; its tags hold the hashes.
+        version: The registered version; its tags hold the hashes.
         folder: The run's artifacts on this machine.
 
     Returns:
@@ -120,8 +120,8 @@ class Removal:
     """One folder that `gc` may remove.
 
     Attributes:
-        folder: Of the run's files.
-        why: In words.
+        folder: Folder of the run's files.
+        why: The reason in words.
         size: Bytes in it.
         run_id: The run, "" for files that no run owns.
         version: The archived version's number, None for a failed run.
@@ -166,7 +166,7 @@ def archive_version(store: Store, model_name: str, name: str, *, undo: bool = Fa
 
 
 def plan_removals(store: Store, model_name: str) -> list[Removal]:
-    """What `collect_garbage` would remove.
+    """Plans what `collect_garbage` would remove.
 
     Kept in any case: files of a version under an alias or named by the promotion log, of a version that is not
     archived, of a run that still runs or ended well, and whatever does not look like a run's folder.
@@ -225,7 +225,7 @@ def collect_garbage(store: Store, model_name: str) -> list[Removal]:
 
 
 def _find_owner(store: Store, run_id: str) -> tuple[str, str]:
-    """The run of a folder without a version, "" for none; and why the folder is of no use, "" if it may be."""
+    """Finds the run of a folder without a version, "" for none; and why the folder is of no use, "" if it may be."""
     from mlflow.exceptions import MlflowException
 
     try:
