@@ -30,7 +30,7 @@ CANNOT_CHANGE_A_RESULT: Final = {
     "pocketaffect/tables.py": "lines for a terminal and a log",
     "pocketaffect/telemetry.py": "switches what phones home",
 }
-"""What imports are not followed into, and why: with the next, the only list of sources that is kept by hand."""
+"""Modules that imports are not followed into, and why: with the next, the only list of sources that is kept by hand."""
 
 DRAWS_FOR_PEOPLE: Final = {
     "pocketaffect/figures.py": "pictures and pages: outputs of their stages, which nothing reads again",
@@ -81,19 +81,19 @@ def find_imports(file: Path) -> set[Path]:
 
 
 def hash_code(*entries: str | Path) -> str:
-    """SHA-256 of what the code does that `find_code` finds, but for pages."""
+    """Computes the SHA-256 of what the code does that `find_code` finds, but for pages."""
     found = find_code(*entries, with_pages=False)
     lines = [f"{name} {_read(file).digest}\n" for name, file in sorted(found.items())]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def does_nothing(file: Path) -> bool:
-    """Whether a Python file holds no code, as a package's `__init__.py` with its docstring."""
+    """Tells whether a Python file holds no code, as a package's `__init__.py` with its docstring."""
     return file.suffix == ".py" and _read(file).digest == _Content(b"", is_code=True).digest
 
 
 def _locate(entry: str | Path) -> tuple[str, Path]:
-    """Name and place of a module, or of a file; a script's name is its folder's and its own."""
+    """Finds name and place of a module, or of a file; a script's name is its folder's and its own."""
     file = entry if isinstance(entry, Path) else _find_module((entry, ""))
     if file is None or not file.is_file():
         raise PocketAffectError(f"{entry}: no such {'module' if file is None else 'file'}")
@@ -108,7 +108,7 @@ def _dotted(file: Path) -> str:
 
 
 def _find_module(name: tuple[str, str]) -> Path | None:
-    """The file that defines a name of a module, or is the submodule of that name; None for another package's."""
+    """Finds the file that defines a name of a module, or is the submodule of that name; None for another package's."""
     module, attribute = name
     if module.partition(".")[0] != NAME:
         return None
@@ -204,7 +204,7 @@ class _Content:
 
 
 def _live(items: list[Any]) -> Iterator[Any]:
-    """What of a list can do something: not a docstring, nor `pass`, nor imports for a type checker alone."""
+    """Yields what of a list can do something: not a docstring, nor `pass`, nor imports for a type checker alone."""
     for item in items:
         if isinstance(item, ast.If) and isinstance(item.test, ast.Name) and item.test.id == "TYPE_CHECKING":
             yield from _live(item.orelse)
@@ -215,7 +215,7 @@ def _live(items: list[Any]) -> Iterator[Any]:
 
 
 def _join_texts(parts: list[Any]) -> Iterator[Any]:
-    """An f-string's parts with neighbouring texts as one, and without empty ones: not every Python does that."""
+    """Joins an f-string's parts with neighbouring texts as one, and without empty ones: not every Python does that."""
     for is_text, group in itertools.groupby(parts, lambda part: isinstance(part, ast.Constant)):
         if not is_text:
             yield from group

@@ -58,7 +58,7 @@ def list_deps(script: Path, *, reads_package: bool) -> list[str]:
 
 
 def _summarise(folder: Path, found: set[str]) -> tuple[list[str], bool]:
-    """The folder's files that count, and whether the folder stands for them all.
+    """Lists the folder's files that count, and whether the folder stands for them all.
 
     It does where more than half of its files count, and all of its subfolders, so that few edits change dvc.yaml.
     """

@@ -15,7 +15,7 @@ DECIDING_PARAMS: Final = ("validate", "preprocess", "model", "train", "export")
 
 
 def describe_origin(params: Params, root: Path = Path()) -> dict[str, str]:
-    """What decides a package's bytes, as its metadata: data, settings, source code.
+    """Describes what decides a package's bytes, as its metadata: data, settings, source code.
 
     No git commit and no run: the same inputs must give the same bytes in every clone and at every commit that
     leaves these sources alone. The registry's version says commit and run, and finds itself by the package's hash.
@@ -28,7 +28,7 @@ def describe_origin(params: Params, root: Path = Path()) -> dict[str, str]:
 
 
 def hash_settings(params: Params) -> str:
-    """sha256 over the settings that decide a package's bytes."""
+    """Computes the sha256 of the settings that decide a package's bytes."""
     settings = params.model_dump(by_alias=True, mode="json")
     return hash_json({name: settings[name] for name in DECIDING_PARAMS})
 
