@@ -42,7 +42,7 @@ def mean_affect_of_classes(training: Labels, mean: npt.NDArray[np.float64]) -> n
 def floor_rows(
     predicted_expression: npt.NDArray[np.int64], training: Labels, labels: Labels
 ) -> dict[str, dict[str, float]]:
-    """Metrics of three predictors that look at no face, on the rows that the model is judged by.
+    """Measures three predictors that look at no face, on the rows that the model is judged by.
 
     Args:
         predicted_expression: The model's class of each row of `labels`, int64 [n].

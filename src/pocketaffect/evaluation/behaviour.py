@@ -29,7 +29,7 @@ class Movement:
     """How far the predictions of the same faces moved under one change.
 
     Args:
-        change: What was done to the faces.
+        change: The change that was made to the faces.
         classes_changed: Share of faces whose likeliest class became another.
         probability_moved: Mean probability that went to other classes (total variation distance, 0 to 1).
         valence_moved: Mean absolute difference.
@@ -60,7 +60,7 @@ def measure_behaviour(network: AffectNetwork, split: Split, evaluate: EvaluatePa
 
     Args:
         network: The network; the faces have its input size.
-        split: Where the faces are taken from, evenly over its order.
+        split: The split that the faces are taken from, evenly over its order.
         evaluate: The section of params.yaml.
     """
     count, batch_size = min(evaluate.behaviour_images, len(split)), evaluate.batch_size
@@ -85,7 +85,7 @@ def measure_behaviour(network: AffectNetwork, split: Split, evaluate: EvaluatePa
 
 
 def compare_movement(change: str, before: Predictions, after: Predictions) -> Movement:
-    """How far `after` lies from `before`, the same faces in the same order."""
+    """Measures how far `after` lies from `before`, the same faces in the same order."""
     moved = np.abs(after.probabilities.astype(np.float64) - before.probabilities).sum(axis=1) / 2
     valence, arousal = np.abs(after.valence_arousal.astype(np.float64) - before.valence_arousal).mean(0).tolist()
     changed = float((after.expression != before.expression).mean())
@@ -93,24 +93,24 @@ def compare_movement(change: str, before: Predictions, after: Predictions) -> Mo
 
 
 def mirror(faces: Images) -> Images:
-    """Left and right exchanged."""
+    """Exchanges left and right."""
     return np.ascontiguousarray(faces[:, :, ::-1])
 
 
 def brighten(faces: Images, factor: float) -> Images:
-    """Every channel multiplied, cut at white."""
+    """Multiplies every channel, cut at white."""
     levels = np.clip(np.round(np.arange(256) * factor), 0, 255).astype(np.uint8)
     return np.asarray(levels[faces])
 
 
 def recompress(faces: Images, quality: int) -> Images:
-    """Written as JPEG with halved colour, and read again."""
+    """Writes images as JPEG with halved colour, and reads them again."""
     coded = (simplejpeg.encode_jpeg(face, quality, "RGB", "420") for face in faces)
     return np.stack([simplejpeg.decode_jpeg(content, "RGB") for content in coded])
 
 
 def shift(faces: Images, share: float) -> Images:
-    """Moved right and down by a share of the side, at least a pixel; border pixels go on."""
+    """Moves images right and down by a share of the side, at least a pixel; border pixels go on."""
     pixels = max(1, round(share * faces.shape[1]))
     matrix = np.array([[1.0, 0.0, pixels], [0.0, 1.0, pixels]])
     moved = np.empty_like(faces)

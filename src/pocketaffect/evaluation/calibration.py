@@ -25,7 +25,7 @@ class ReliabilityBin:
     Args:
         low: Lower bound; the first bin holds 0 too.
         high: Upper bound.
-        faces: How many.
+        faces: Number of faces.
         confidence: Their mean top probability; None without any.
         accuracy: Share of them whose likeliest class is right; None without any.
     """
@@ -89,7 +89,7 @@ def measure_calibration(predictions: Predictions, labels: Labels, *, seed: int =
 
 
 def reliability(scores: FloatArray, true: IntArray) -> tuple[ReliabilityBin, ...]:
-    """Confidence and accuracy by bins of the top probability.
+    """Measures confidence and accuracy by bins of the top probability.
 
     Args:
         scores: float [n, 8], rows sum to 1.
@@ -109,7 +109,7 @@ def reliability(scores: FloatArray, true: IntArray) -> tuple[ReliabilityBin, ...
 
 
 def fit_temperature(scores: FloatArray, true: IntArray) -> float:
-    """The temperature of least log loss, within 0.05 to 20 (Guo et al. 2017).
+    """Fits the temperature of least log loss, within 0.05 to 20 (Guo et al. 2017).
 
     Above 1 the model is too sure of itself, below 1 not sure enough.
 
@@ -134,7 +134,7 @@ def fit_temperature(scores: FloatArray, true: IntArray) -> float:
 
 
 def scale(probabilities: FloatArray, temperature: float) -> npt.NDArray[np.float64]:
-    """Probabilities [n, 8] after their logits are divided by `temperature`."""
+    """Divides the logits of probabilities [n, 8] by `temperature`."""
     logits = _logits(probabilities) / temperature
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))

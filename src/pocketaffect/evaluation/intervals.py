@@ -72,7 +72,7 @@ class Comparison:
 
     @property
     def verdict(self) -> Literal["better", "worse", "undecided"]:
-        """What the interval says of the first model; undecided where it holds 0, or where there is none."""
+        """The interval's verdict on the first model; undecided where it holds 0, or where there is none."""
         if not (self.low > 0 or self.high < 0):
             return "undecided"
         return "better" if (self.difference > 0) != less_is_better(self.metric) else "worse"
@@ -81,7 +81,7 @@ class Comparison:
 def bootstrap_metrics(
     predictions: Predictions, labels: Labels, *, resamples: int = RESAMPLES, seed: int = SEED
 ) -> dict[str, Interval]:
-    """Every metric that the labels allow and the bootstrap resamples, with its percentile interval.
+    """Computes every metric that the labels allow and the bootstrap resamples, with its percentile interval.
 
     Args:
         predictions: Answers to n faces.
@@ -101,7 +101,7 @@ def bootstrap_metrics(
 def compare_predictions(
     ours: Predictions, theirs: Predictions, labels: Labels, *, resamples: int = RESAMPLES, seed: int = SEED
 ) -> dict[str, Comparison]:
-    """Every metric's difference between two models on the same faces, with its percentile interval.
+    """Compares every metric's difference between two models on the same faces, with its percentile interval.
 
     Args:
         ours: The first model's answers to n faces.
@@ -160,7 +160,7 @@ def _resample(
 
 
 def _draw_counts(rows: int, resamples: int, generator: np.random.Generator) -> Iterator[npt.NDArray[np.float32]]:
-    """How often each row is in each draw, float32 [rows, draws of a block]."""
+    """Draws how often each row is in each draw, float32 [rows, draws of a block]."""
     block = max(1, min(_BLOCK, _BLOCK_CELLS // rows))
     for start in range(0, resamples, block):
         width = min(block, resamples - start)
@@ -171,7 +171,7 @@ def _draw_counts(rows: int, resamples: int, generator: np.random.Generator) -> I
 
 
 def wilson_interval(hits: int, rows: int) -> tuple[float, float]:
-    """The 95 % interval of a share, without continuity correction (Wilson 1927)."""
+    """Computes the 95 % interval of a share, without continuity correction (Wilson 1927)."""
     square = _NORMAL_QUANTILE**2
     centre = (hits + square / 2) / (rows + square)
     reach = _NORMAL_QUANTILE / (rows + square) * math.sqrt(hits * (rows - hits) / max(rows, 1) + square / 4)

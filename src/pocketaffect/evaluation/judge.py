@@ -31,7 +31,7 @@ def judge_network(evaluate: EvaluateParams, select: str, *, model: Path, shards:
     Args:
         evaluate: The section of params.yaml.
         select: `train.select`, by which the epoch was kept.
-        model: What the train stage wrote.
+        model: The folder that the train stage wrote.
         shards: What the preprocess stage wrote; the network is judged on validation, floors come from training.
         target: The folder to write, replaced as a whole.
 
@@ -79,7 +79,7 @@ def write_evaluation(evaluation: Evaluation, table: PredictionTable, folder: Pat
 
     Args:
         evaluation: What `evaluate_predictions` found.
-        table: What was judged.
+        table: The predictions that were judged.
         folder: Made where it is missing.
 
     Raises:
@@ -112,7 +112,7 @@ def write_evaluation(evaluation: Evaluation, table: PredictionTable, folder: Pat
 
 
 def _write_csv(file: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Rows with fixed-point floats; None is an empty field."""
+    """Writes rows with fixed-point floats; None is an empty field."""
     with write_atomically(file) as draft, draft.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(columns)

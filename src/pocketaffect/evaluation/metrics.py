@@ -44,7 +44,7 @@ class Metric:
     """One row of the table of metrics.
 
     Args:
-        title: What people read; `↓` marks those of which less is better.
+        title: The name that people read; `↓` marks those of which less is better.
         compute: Statistics to values, float64 [weightings], or [weightings, 2] for valence and arousal; NaN where the
             weighting leaves nothing to measure.
         resampled: Whether the bootstrap gives it an interval.
@@ -107,13 +107,13 @@ class ExpressionStatistics:
 
 
 def _kappa(sums: ExpressionStatistics) -> Floats:
-    """Cohen's kappa; 0 where truth and predictions are of one single class."""
+    """Computes Cohen's kappa; 0 where truth and predictions are of one single class."""
     by_chance = (sums.true * sums.predicted).sum(1) / sums.faces**2
     return _divide(sums.accuracy - by_chance, 1 - by_chance, 0.0)
 
 
 def _krippendorff_alpha(sums: ExpressionStatistics) -> Floats:
-    r"""Krippendorff's alpha for nominal data and two raters, the truth and the prediction.
+    r"""Computes Krippendorff's alpha for nominal data and two raters, the truth and the prediction.
 
     .. math::
         \alpha = 1 - \frac{D_o}{D_e} = 1 - (m - 1) \frac{m - \sum_c o_{cc}}{m^2 - \sum_c m_c^2}
@@ -129,7 +129,7 @@ def _krippendorff_alpha(sums: ExpressionStatistics) -> Floats:
 
 
 def _calibration_error(sums: ExpressionStatistics) -> Floats:
-    r"""Expected calibration error of the likeliest class (Naeini et al. 2015; Guo et al. 2017).
+    r"""Computes the expected calibration error of the likeliest class (Naeini et al. 2015; Guo et al. 2017).
 
     .. math::
         \mathrm{ECE} = \sum_b \frac{n_b}{n} |\mathrm{accuracy}_b - \mathrm{confidence}_b|
@@ -160,14 +160,14 @@ class AffectStatistics:
 
 
 def _correlation(sums: AffectStatistics) -> Floats:
-    """Pearson's correlation coefficient; 0 where a side is constant."""
+    """Computes Pearson's correlation coefficient; 0 where a side is constant."""
     # Two roots: the product of two tiny variances would underflow.
     scale = np.sqrt(np.maximum(sums.variance_x, 0)) * np.sqrt(np.maximum(sums.variance_y, 0))
     return np.clip(_divide(sums.covariance, np.where(sums.constant, 0.0, scale), 0.0), -1, 1)
 
 
 def _concordance(sums: AffectStatistics) -> Floats:
-    r"""Lin's concordance correlation coefficient (CCC), from population moments; 0 where a side is constant.
+    r"""Computes Lin's concordance correlation coefficient (CCC), from population moments; 0 where a side is constant.
 
     .. math::
         \rho_c = \frac{2 \sigma_{xy}}{\sigma_x^2 + \sigma_y^2 + (\mu_x - \mu_y)^2}
@@ -209,7 +209,7 @@ METRIC_TITLES: Final[dict[str, str]] = {
 
 
 def less_is_better(metric: str) -> bool:
-    """Whether the smaller value of a metric, by its name, is the better one."""
+    """Tells whether the smaller value of a metric, by its name, is the better one."""
     return METRIC_TITLES.get(metric, metric).endswith("↓")
 
 
@@ -275,7 +275,7 @@ class AffectRows:
         self.terms = terms.transpose(1, 0, 2).reshape(len(x), 7 * len(VALENCE_AROUSAL))
 
     def metrics(self, weights: Weights | None = None) -> dict[str, Floats]:
-        """Metrics of valence and arousal, float64 [weightings] each."""
+        """Computes metrics of valence and arousal, float64 [weightings] each."""
         sums = AffectStatistics(self, _or_ones(weights, len(self.terms)))
         values = {name: metric.compute(sums) for name, metric in AFFECT_METRICS.items()}
         return {
@@ -286,7 +286,7 @@ class AffectRows:
 
 
 def measure(predictions: Predictions, labels: Labels) -> dict[str, float]:
-    """Every metric that the labels allow, by name; what nothing can be said of is left out.
+    """Measures every metric that the labels allow, by name; what nothing can be said of is left out.
 
     Raises:
         PocketAffectError: Lengths differ.
@@ -299,7 +299,7 @@ def measure(predictions: Predictions, labels: Labels) -> dict[str, float]:
 
 
 def expression_metrics(probabilities: FloatArray, expression: IntArray) -> dict[str, float]:
-    """Metrics of probabilities [n, 8] over the rows with an expression, int [n]; empty where none has one."""
+    """Computes metrics of probabilities [n, 8] over the rows with an expression, int [n]; empty where none has one."""
     rows = expression != NO_EXPRESSION
     return defined(ExpressionRows(probabilities[rows], expression[rows]).metrics()) if rows.any() else {}
 
@@ -311,7 +311,7 @@ def valence_arousal_metrics(prediction: FloatArray, truth: FloatArray) -> dict[s
 
 
 def defined(values: dict[str, Floats]) -> dict[str, float]:
-    """The first weighting's values, without what it leaves nothing to measure of."""
+    """Takes the first weighting's values, without what it leaves nothing to measure of."""
     return {name: float(value[0]) for name, value in values.items() if np.isfinite(value[0])}
 
 
@@ -323,7 +323,7 @@ class _Ranking:
     positives: npt.NDArray[np.int64]
     """The positive rows by falling score."""
     groups: npt.NDArray[np.int64]
-    """Where in `positives` each group starts."""
+    """Start of each group in `positives`."""
     before: npt.NDArray[np.int64]
     """Rows that score higher than each group."""
     through: npt.NDArray[np.int64]
@@ -373,6 +373,6 @@ def _mean_present(values: Floats) -> Floats:
 
 
 def _divide(above: npt.ArrayLike, below: npt.ArrayLike, undefined: float = np.nan) -> Floats:
-    """Their quotient, `undefined` where `below` is 0."""
+    """Divides; `undefined` where `below` is 0."""
     quotient: Floats = np.full(np.broadcast(above, below).shape, undefined)
     return np.divide(above, below, out=quotient, where=np.asarray(below) != 0)

@@ -28,7 +28,7 @@ _SPLITS: Final = {"train": ("training", OTHER), "validation": ("validation", MOD
 
 @styled
 def draw_training_curves(history: Sequence[Mapping[str, float]], best_epoch: int | None = None) -> Figure:
-    """One panel per quantity, training and validation in the same one.
+    """Draws one panel per quantity, training and validation in the same one.
 
     Args:
         history: One mapping for each epoch: `epoch`, and `train_<name>`, `validation_<name>` or a plain name.
@@ -67,7 +67,7 @@ def draw_training_curves(history: Sequence[Mapping[str, float]], best_epoch: int
 
 @styled
 def draw_confusion(confusion: npt.NDArray[np.int64]) -> Figure:
-    """Row-normalised confusion matrix, each cell with its share of the true class and its count."""
+    """Draws the row-normalised confusion matrix, each cell with its share of the true class and its count."""
     figure, (axis,) = make_axes(1, 1, (7.2, 6.4), margins=(1.35, 0.15, 0.4, 1.05))
     support = confusion.sum(1, keepdims=True)
     share = confusion / np.maximum(support, 1)
@@ -91,7 +91,7 @@ def draw_confusion(confusion: npt.NDArray[np.int64]) -> Figure:
 
 @styled
 def draw_affect_scatter(predictions: Predictions, labels: Labels, evaluation: Evaluation) -> Figure:
-    """Prediction against truth, a panel per dimension, with identity and the constant floor."""
+    """Draws prediction against truth, a panel per dimension, with identity and the constant floor."""
     figure, axes = make_axes(1, 2, (8.8, 5.0), margins=(0.7, 0.1, 0.4, 0.9), gap=0.8)
     rows = labels.has_valence_arousal
     for index, (axis, dimension) in enumerate(zip(axes, VALENCE_AROUSAL, strict=True)):
@@ -117,7 +117,7 @@ def draw_affect_scatter(predictions: Predictions, labels: Labels, evaluation: Ev
 
 @styled
 def draw_class_bars(per_class: Sequence[ClassRow]) -> Figure:
-    """Precision, recall and F1 of each expression, with its support."""
+    """Draws precision, recall and F1 of each expression, with its support."""
     figure, (axis,) = make_axes(1, 1, (8.2, 3.4), margins=(0.45, 0.1, 0.45, 0.5))
     place = np.arange(len(per_class))
     for offset, (name, colour) in enumerate((("precision", MODEL), ("recall", OTHER), ("f1", FLOOR))):
@@ -135,7 +135,7 @@ def draw_class_bars(per_class: Sequence[ClassRow]) -> Figure:
 
 @styled
 def draw_reliability(calibration: Calibration) -> Figure:
-    """Accuracy beside stated confidence by bins, above the number of faces in each."""
+    """Draws accuracy beside stated confidence by bins, above the number of faces in each."""
     figure, (diagram, histogram) = make_axes(1, 2, (8.2, 3.4), margins=(0.6, 0.1, 0.35, 0.5), gap=0.7)
     bins = [row for row in calibration.bins if row.faces]
     centres = [(row.low + row.high) / 2 for row in bins]

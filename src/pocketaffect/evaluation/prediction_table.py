@@ -59,7 +59,7 @@ def write_predictions(file: Path, table: PredictionTable) -> None:
 
 
 def encode_predictions(table: PredictionTable) -> bytes:
-    """The bytes that `write_predictions` writes."""
+    """Encodes predictions as the bytes that `write_predictions` writes."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -127,10 +127,10 @@ def _floats(rows: Any, names: Sequence[str]) -> Any:
 
 
 def match_rows(tables: Mapping[str, PredictionTable]) -> list[PredictionTable]:
-    """The tables with their faces in the order of the first one's.
+    """Puts the tables' faces in the order of the first one's.
 
     Args:
-        tables: By the name that a message gives each.
+        tables: Tables by the names that messages give them.
 
     Raises:
         PocketAffectError: They are not of the same faces, a face is listed twice, or the same face has another label.

@@ -46,7 +46,7 @@ class PriorShift:
 
 
 def measure_prior_shift(predictions: Predictions, labels: Labels, training: Labels) -> PriorShift | None:
-    """Shares, and metrics with logit adjustment; None where either split has no face with an expression.
+    """Measures shares, and metrics with logit adjustment; None where either split has no face with an expression.
 
     A network whose loss weighted the classes to balance was told a uniform prior already: the adjustment then goes
     too far, and the figures show by how much.

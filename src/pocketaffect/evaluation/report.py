@@ -30,7 +30,7 @@ ADJUSTED_METRICS: Final = (
     "auc",
     "expected_calibration_error",
 )
-"""What the page shows with and without training's shares."""
+"""Metrics that the page shows with and without training's shares."""
 
 
 def write_report(
@@ -48,10 +48,10 @@ def write_report(
     Args:
         path: The page.
         evaluation: What `evaluate_predictions` found.
-        table: What was evaluated.
+        table: The predictions that were evaluated.
         history: One mapping per epoch (see `draw_training_curves`); none leaves the curves out.
         best_epoch: The epoch whose weights were kept, marked in the curves.
-        facts: What to say about the model and its data, name -> value, shown at the top.
+        facts: Facts about the model and its data, name to value, shown at the top.
         title: Title of the page.
 
     Raises:
@@ -88,10 +88,10 @@ def write_report(
 
 
 def format_number(value: float | None) -> str:
-    """Three digits after the point; "n/a" where the metric has no value."""
+    """Writes three digits after the point; "n/a" where the metric has no value."""
     return "n/a" if value is None else f"{value:.3f}"
 
 
 def format_percent(value: float | None) -> str:
-    """A share with one digit after the point."""
+    """Formats a share with one digit after the point."""
     return "n/a" if value is None else f"{value:.1%}"

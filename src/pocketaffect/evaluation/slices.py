@@ -58,10 +58,10 @@ class Slice:
     """One part of the faces.
 
     Args:
-        kind: What it is a slice by.
-        name: Which part.
-        faces: How many.
-        expression_rows: How many of them have an expression.
+        kind: The property that it is a slice by.
+        name: The part's name.
+        faces: Number of faces.
+        expression_rows: Number of them with an expression.
         accuracy: Over these; None without any.
         low: Wilson's 95 % bound of the accuracy.
         high: The upper one.
@@ -93,7 +93,7 @@ class Slice:
 
 
 def class_rows(predictions: Predictions, labels: Labels) -> tuple[ClassRow, ...]:
-    """A row for each expression."""
+    """Computes a row for each expression."""
     sums = _sum_up(predictions, labels)
     precision = sums.hits[0] / np.maximum(sums.predicted[0], 1)
     error = np.abs(predictions.valence_arousal.astype(np.float64) - labels.valence_arousal)
@@ -113,7 +113,7 @@ def _sum_up(predictions: Predictions, labels: Labels) -> ExpressionStatistics:
 
 
 def read_groups(shards: Path, split: str) -> Groups:
-    """The groups of one split's faces, in its order, as the shards' index has them."""
+    """Reads the groups of one split's faces, in its order, as the shards' index has them."""
     import pyarrow.parquet as pq
 
     columns = ["list", "image_side", "warnings"]
@@ -139,7 +139,7 @@ def _band_names() -> Sequence[str]:
 
 
 def slice_metrics(predictions: Predictions, labels: Labels, groups: Groups) -> list[Slice]:
-    """The metrics of every group that has a face.
+    """Computes the metrics of every group that has a face.
 
     Raises:
         PocketAffectError: Lengths differ.

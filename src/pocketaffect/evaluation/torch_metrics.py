@@ -22,7 +22,7 @@ class FaceMetrics(Metric):
     gathering are exact. `metrics.measure` has the formulas.
 
     Args:
-        kwargs: For `torchmetrics.Metric`.
+        kwargs: Arguments of `torchmetrics.Metric`.
 
     Shapes: probabilities float [n, 8]; valence_arousal float [n, 2]; expression int64 [n], 0..7 or
         `labels.NO_EXPRESSION`; truth float [n, 2], NaN where there is none. The value is a dictionary of float64
@@ -58,7 +58,7 @@ class FaceMetrics(Metric):
             getattr(self, name).append(rows)
 
     def compute(self) -> dict[str, Tensor]:
-        """Metrics of all faces so far."""
+        """Computes metrics of all faces so far."""
         scores, affect, expression, truth = (dim_zero_cat(getattr(self, name)).cpu().numpy() for name in _STATES)
         values = measure(Predictions(scores, affect), Labels(expression, truth))
         return {name: torch.tensor(value, dtype=torch.float64) for name, value in values.items()}
