@@ -33,7 +33,7 @@ def map_in_order(
 
     Args:
         function: Found by name in an importable module (or a `functools.partial` of such), since workers are spawned.
-        jobs: What to call it with; each is pickled.
+        jobs: The arguments to call it with; each is pickled.
         workers: Processes, each with one thread.
 
     Raises:

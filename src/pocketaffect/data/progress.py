@@ -22,9 +22,9 @@ def show_progress(
     """Gives a function to call with each number of finished things, and shows rate and remaining time.
 
     Args:
-        what: What is counted, in the plural: "images".
-        total: How many there are.
-        stream: Where to show it; standard error.
+        what: The things that are counted, in the plural: "images".
+        total: Number of them.
+        stream: Stream to show it on; standard error by default.
         clock: Seconds that only grow.
     """
     stream = stream or sys.stderr
@@ -73,7 +73,7 @@ class ProgressLines:
 
 
 def describe_duration(seconds: float) -> str:
-    """As a person says it: "40 s", "12 min", "3 h 05 min"."""
+    """Writes a duration as a person says it: "40 s", "12 min", "3 h 05 min"."""
     if seconds < 60:
         return f"{round(seconds)} s"
     minutes = round(seconds / 60)

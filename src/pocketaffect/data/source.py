@@ -72,7 +72,7 @@ def read_source(root: Path = Path()) -> Source:
 
 
 def check_source(root: Path = Path()) -> str:
-    """Names the source for the log.
+    """Checks names the source for the log.
 
     Raises:
         PocketAffectError: The sample has replaced a user's data set.
@@ -135,7 +135,7 @@ def use_sample(root: Path = Path()) -> None:
 
 
 def _write_origin(root: Path, origin: str) -> None:
-    """The minimal form; DVC fills in the hashes. Unfrozen, so that `dvc repro` follows changes at the origin."""
+    """Writes the minimal form; DVC fills in the hashes. Unfrozen, so that `dvc repro` follows changes at the origin."""
     _require_pipeline(root)
     with write_atomically(root / paths.DATA_FILE) as draft:
         quoted = json.dumps(origin, ensure_ascii=False)

@@ -66,7 +66,7 @@ class ContractResult:
         drift: Differences from the profile, where one was given.
         evidence: The columns that the rules looked at, a row for each row that came in (without lines that are none).
         suite: The rules as Great Expectations' suite, plain values.
-        validation: What the suite found in `evidence`, plain values.
+        validation: The suite's findings in `evidence`, plain values.
     """
 
     kept: pd.DataFrame
@@ -127,7 +127,7 @@ def check_contract(
     """Holds every row to every rule.
 
     Args:
-        annotations: What `layouts.read_annotations` gives; left as it is.
+        annotations: The result of `layouts.read_annotations`; left as it is.
         probes: One for each of its rows, in their order.
         settings: Of the stage.
         profile: What drift is measured from, as `profile.choose_profile` finds it; None measures none.

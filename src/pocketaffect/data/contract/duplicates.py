@@ -15,7 +15,7 @@ Positions: TypeAlias = npt.NDArray[np.int64]
 
 HASH_BITS: Final = 256
 MAX_DISTANCE: Final = 32
-"""Beyond this, unrelated faces come together, and the search compares nearly all with all."""
+"""Largest distance in bits: beyond it, unrelated faces come together, and the search compares nearly all with all."""
 
 MAX_KEY_BITS: Final = 32
 """Bits of a part that are looked at; the rest only matters for groups that are still too large."""
@@ -73,7 +73,7 @@ def group_duplicates(count: int, pairs: Positions) -> Positions:
     """Numbers the groups that `pairs` connect.
 
     Args:
-        count: How many rows there are.
+        count: Number of rows.
         pairs: int64 [m, 2].
 
     Returns:

@@ -98,7 +98,7 @@ def make_kept(evidence: Evidence, ledger: Ledger, groups: Positions) -> pd.DataF
     """Makes the table of the rows that are left: KEPT_COLUMNS, training first, each split in the lists' order.
 
     Args:
-        evidence: What is known of all rows.
+        evidence: The evidence of all rows.
         ledger: The ledger after its last step.
         groups: int [n], the group of near-duplicates of each row that is left; -1 for none.
     """

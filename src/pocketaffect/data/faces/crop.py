@@ -27,10 +27,10 @@ MIN_EYE_DISTANCE: Final = 4.0
 """Pixels. Nearer eyes say little about where up is."""
 
 MAX_SIDE_RATIO: Final = 2.0
-"""Between the squares by eyes and by box. In a profile the eyes come together, and their square would cut the face."""
+"""Ratio of the squares by eyes and by box. In a profile the eyes come together, and their square would cut the face."""
 
 SUPERSAMPLING: Final = 2
-"""How many times as large as the result a turned square is sampled before it is averaged."""
+"""Factor by which a turned square is sampled larger than the result before it is averaged."""
 
 LEAST_DETAIL: Final = 1.0
 """Pixels that a scaled decode keeps for one of the result. On photographs, crops then differ from those of the full
@@ -75,7 +75,7 @@ class FaceSquare:
     turn: float = 0.0
 
     def scaled(self, factor: float) -> FaceSquare:
-        """The same square on a copy of the image that is `factor` times as large."""
+        """Gives the same square on a copy of the image that is `factor` times as large."""
         return FaceSquare(self.x * factor, self.y * factor, self.side * factor, self.turn)
 
 
@@ -88,11 +88,11 @@ def decode_face(
 
     Args:
         content: The file.
-        box: In pixels of the upright picture at its full size; so are the eyes.
-        eyes: As for `crop_face`, like the rest.
-        margin: As there.
-        size: As there.
-        align: As there.
+        box: Box in pixels of the upright picture at its full size; so are the eyes.
+        eyes: The eyes, as for `crop_face`.
+        margin: The margin, as for `crop_face`.
+        size: The size, as for `crop_face`.
+        align: The alignment, as for `crop_face`.
 
     Returns:
         uint8 [size, size, 3].
@@ -133,7 +133,7 @@ def crop_face(
 def place_square(
     width: int, height: int, box: FaceBox | None, eyes: Eyes | None, *, margin: float, align: Align
 ) -> FaceSquare:
-    """The square of a `width` x `height` image that shows the face.
+    """Places the square of a `width` x `height` image that shows the face.
 
     By box: upright, around the box's centre, its side the box's longer side, rounded to whole pixels. A square keeps
     a face's proportions, and is what an app's face detector gives most easily. By eyes: turned until they are level,
@@ -258,7 +258,7 @@ def _warp(image: RGB, square: FaceSquare, size: int) -> RGB:
 
 
 def _cut_around(image: RGB, square: FaceSquare, shrink: int) -> tuple[RGB, int, int]:
-    """The part of the image that the square's pixels come from, and where its corner is.
+    """Cuts the part of the image that the square's pixels come from, and says where its corner is.
 
     Its sides are multiples of `shrink` where the image has room for it, which makes shrinking exact and fast.
     """

@@ -24,12 +24,12 @@ MAX_SCANS: Final = 500
 over the whole image, so that a small file would keep a worker busy for hours. Cameras and encoders write about 10."""
 
 FORMATS: Final = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-"""What Pillow may read; some of its other readers start programs (EPS: Ghostscript)."""
+"""Formats that Pillow may read; some of its other readers start programs (EPS: Ghostscript)."""
 
 IMAGE_STARTS: Final = re.compile(
     rb"\xff\xd8\xff|\x89PNG|GIF8|BM|II\*\0|MM\0\*|RIFF....WEBP|P[1-6]\s|....ftyp(hei|hev|mif1|msf1|avi[fs])", re.DOTALL
 )
-"""How files of FORMATS start, and HEIF and AVIF, of which `decode_image` says that they are not read."""
+"""First bytes of files of FORMATS, and of HEIF and AVIF, of which `decode_image` says that they are not read."""
 
 IMAGE_SUFFIXES: Final = (
     *(".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".mpo"),
@@ -58,7 +58,7 @@ class DecodedImage:
 
     Attributes:
         pixels: uint8 [height, width, 3], red first.
-        width: Of the file's picture at its full size, turned upright.
+        width: Width of the file's picture at its full size, turned upright.
         height: Likewise.
         scale: Pixels of `pixels` to one of the file's, the same in x and y. Coordinates are multiplied by it.
     """
@@ -97,7 +97,7 @@ def decode_image(content: bytes, *, least_side: int | None = None, face_side: fl
 
 
 def read_header(content: bytes) -> tuple[int, int, bool]:
-    """Two sides, not which is which, and whether the file is a JPEG that may be decoded at a smaller size.
+    """Reads the two sides, not which is which, and whether the file is a JPEG that may be decoded at a smaller size.
 
     (0, 0, False) where the header is damaged: decoding will say how.
     """
@@ -188,7 +188,7 @@ def _check_pixels(width: int, height: int) -> None:
 
 
 def _read_segments(content: bytes) -> tuple[bytes | None, bool]:
-    """What stands before a JPEG's first scan: the Exif segment, and whether more scans may follow that one."""
+    """Reads what stands before a JPEG's first scan: the Exif segment, and whether more scans may follow that one."""
     exif, components, position = None, 0, 2
     while position + 4 <= len(content) and content[position] == 0xFF:
         marker = content[position + 1]
@@ -209,7 +209,7 @@ def _read_segments(content: bytes) -> tuple[bytes | None, bool]:
 
 
 def _read_orientation(exif: bytes) -> int:
-    """Exif's number 1 to 8; 1, which is upright, where there is none or the segment is damaged."""
+    """Reads Exif's number 1 to 8; 1, which is upright, where there is none or the segment is damaged."""
     from PIL import Image
 
     tags = Image.Exif()

@@ -84,7 +84,7 @@ def probe_images(
 
     Args:
         root: The data folder. Paths that leave it are never opened; their problem says so.
-        rows: As `layouts.read_annotations` gives them.
+        rows: The rows of `layouts.read_annotations`.
         workers: Processes; what is found does not depend on it.
         progress: Called with how many more images are done.
 
@@ -116,14 +116,14 @@ def probe_images(
 
 
 def hash_face(image: DecodedImage, box: FaceBox | None) -> npt.NDArray[np.uint64]:
-    """The difference hash of a face: where grey grows from left to right.
+    """Computes the difference hash of a face: where grey grows from left to right.
 
     256 bits: each of 16 x 16 fields against its left neighbour, of the grey face shrunk to 17 x 16 (Krawetz, "Kind of
     like that", 2013, with four times his bits). Brightness, contrast, size and compression hardly change it.
 
     Args:
         image: Decoded with at least HASH_FACE_SIDE pixels across the face.
-        box: In pixels of the picture at its full size; None stands for the whole picture.
+        box: Box in pixels of the picture at its full size; None stands for the whole picture.
 
     Returns:
         uint64 [4]; zeros for a box that does not touch the picture, as for a picture of one colour.

@@ -42,7 +42,7 @@ class PackSummary:
     layout: str
     parts: tuple[Part, ...]
     kept_parts: int
-    """How many of them were there already."""
+    """Number of them that were there already."""
     lists: tuple[str, ...]
     missing: LeftOut
     """Listed, but not there."""
@@ -62,7 +62,7 @@ class PackSummary:
         return sum(part.bytes for part in self.parts)
 
     def to_text(self) -> str:
-        """What was packed, and what was not, for a terminal."""
+        """Writes what was packed, and what was not, for a terminal."""
         there = f", {self.kept_parts} of them there before" if self.kept_parts else ""
         lines = [f"{self.members:,} files in {len(self.parts)} parts{there}: {self.bytes:,} bytes"]
         lines.append(f"lists: {', '.join(self.lists) or 'none (the 8-label release has its own files)'}")
@@ -96,7 +96,7 @@ class _State:
         return self.ends[-1] if self.ends else 0
 
     def cut(self, parts: int) -> _State:
-        """As it was after so many parts."""
+        """Gives the state as it was after so many parts."""
         ends = self.ends[:parts]
         unreadable = tuple((row, why) for row, why in self.unreadable if row < (ends[-1] if ends else 0))
         return replace(self, parts=self.parts[:parts], ends=ends, unreadable=unreadable)
@@ -178,7 +178,7 @@ def _check_target(source: Path, target: Path) -> None:
 
 
 def _begin(files: PackSource, target: Path, part_bytes: int) -> _State:
-    """The state to go on from: after the last finished part that is as it was written."""
+    """Finds the state to go on from: after the last finished part that is as it was written."""
     fresh = _State(files.digest(), part_bytes)
     file = target / PACK_PROGRESS
     todo = f"remove {target} and pack anew"

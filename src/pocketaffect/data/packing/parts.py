@@ -26,7 +26,7 @@ class Part:
     members: int
 
     def is_intact(self, target: Path) -> bool:
-        """Whether it lies in `target` as it was written; reads all of it."""
+        """Tells whether it lies in `target` as it was written; reads all of it."""
         file = target / self.name
         return file.is_file() and file.stat().st_size == self.bytes and hash_file(file) == self.sha256
 

@@ -51,7 +51,7 @@ class PackSource:
     root: Path
     layout: str
     lists: dict[str, str]
-    """What is copied beside the parts, with its SHA-256."""
+    """Files that are copied beside the parts, with their SHA-256."""
     rows: pd.DataFrame
     """path, archive, offset, length (of a loose file, too), deflated; changed: int64, ns, when the file or its archive
     last did."""
@@ -59,14 +59,14 @@ class PackSource:
     unlisted: LeftOut
 
     def places(self, start: int) -> Iterator[Place]:
-        """Where the files are, from row `start` on."""
+        """Lists where the files are, from row `start` on."""
         for first in range(start, len(self.rows), CHUNK):
             chunk = self.rows.iloc[first : first + CHUNK]
             for place in zip(*(chunk[name].tolist() for name in PLACE_COLUMNS), strict=True):
                 yield Place(*place)
 
     def digest(self) -> str:
-        """Of all that shows from outside whether the files are still the same: their places, lengths and times."""
+        """Digests all that shows from outside whether the files are still the same: their places, lengths and times."""
         found = hashlib.sha256(json.dumps(self.lists, sort_keys=True).encode())
         for column in self.rows:
             values = self.rows[column]
@@ -96,13 +96,13 @@ def list_source(folder: DataFolder) -> PackSource:
 
 
 def has_changed(folder: DataFolder, files: PackSource) -> bool:
-    """Whether a file got another length or time since it was listed, or is gone."""
+    """Tells whether a file got another length or time since it was listed, or is gone."""
     found, length, changed = _look_up(folder, files.rows)
     return not (found.all() and (length == files.rows["length"]).all() and (changed == files.rows["changed"]).all())
 
 
 def _list_csv(folder: DataFolder) -> tuple[pd.Series[str], tuple[str, ...], list[str]]:
-    """Paths, lists and image folders of the CSV release."""
+    """Lists paths, lists and image folders of the CSV release."""
     files = find_lists(folder)
     beside = ["", *(file.path.removesuffix(file.kind.name) for file in files)]
     votes = next((place + VOTES_FILE for place in beside if folder.has(place + VOTES_FILE)), None)
@@ -112,7 +112,7 @@ def _list_csv(folder: DataFolder) -> tuple[pd.Series[str], tuple[str, ...], list
 
 
 def _list_npy(folder: DataFolder) -> tuple[pd.Series[str], tuple[str, ...], list[str]]:
-    """Paths and folders of the 8-label release, which has no lists."""
+    """Lists paths and folders of the 8-label release, which has no lists."""
     names = sorted(name for split in SETS for name in folder.names(f"{split}/") if not re.search(SYSTEM_FILE, name))
     return pd.Series(names, dtype="str"), (), [f"{split}/" for split in SETS]
 

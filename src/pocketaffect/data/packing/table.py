@@ -25,7 +25,7 @@ PART_NAME: Final = re.compile(r"images-\d{5,}\.tar")
 
 
 def read_pack(folder: Path) -> dict[str, pa.Table]:
-    """The members of each part, by the part's name: path, offset, length, deflated.
+    """Reads the members of each part, by the part's name: path, offset, length, deflated.
 
     Raises:
         PocketAffectError: A part is missing or of another length, or the pack's own files changed.

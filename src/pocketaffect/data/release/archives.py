@@ -23,7 +23,7 @@ COMPRESSED: Final = {
     b"\xfd7zXZ\x00": "unxz",
     b"(\xb5/\xfd": "unzstd",
 }
-"""How compressed files start, and what takes the compression off."""
+"""First bytes of compressed files, and the program that takes the compression off."""
 
 MAX_HEADER_BYTES: Final = 1 << 20
 """A longer extended header of a tar is no name: it would be read into memory whole."""
@@ -152,7 +152,7 @@ def _check_method(file: Path, member: ZipMember) -> None:
 
 
 def _find_data(stream: BinaryIO, member: ZipMember) -> int:
-    """Where a member's data starts: its own header may be longer than the directory says."""
+    """Finds where a member's data starts: its own header may be longer than the directory says."""
     header = os.pread(stream.fileno(), LOCAL_HEADER.size, member.start)
     if len(header) < LOCAL_HEADER.size or not header.startswith(b"PK\x03\x04"):
         raise zipfile.BadZipFile(f"no member at byte {member.start:,}, where {member.name!r} should be")

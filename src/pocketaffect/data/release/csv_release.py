@@ -91,7 +91,7 @@ class ListFile:
 
 
 def find_lists(folder: DataFolder) -> list[ListFile]:
-    """The lists that lie in the folder, each at the first of the places where it may lie."""
+    """Finds the lists that lie in the folder, each at the first of the places where it may lie."""
     found = []
     for kind in LISTS:
         path = next((start + kind.name for start in kind.list_folders if folder.has(start + kind.name)), None)
@@ -170,7 +170,7 @@ class _Columns:
 
 
 def _find_columns(lines: Lines, name: str) -> tuple[_Columns, Lines]:
-    """The columns, in AffectNet's own order where the first line is a row; and the lines that are rows."""
+    """Finds the columns, in AffectNet's own order where the first line is a row; and the lines that are rows."""
     first = lines.text[0].as_py()
     cells = split_cells(first)
     names = match_header(cells, (*CSV_COLUMNS, *IDENTITY_COLUMNS))

@@ -25,10 +25,10 @@ MAX_SHOWN: Final = 500
 
 SEPARATORS: Final = ', "\t'
 BLANKS: Final = ' "\t\v\f'
-"""What may stand around a value: blanks and quotes."""
+"""Characters that may stand around a value: blanks and quotes."""
 
 FINITE_NUMBER: Final = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
-"""What Arrow's parser takes for a number, apart from `inf` and `nan`."""
+"""Texts that Arrow's parser takes for a number, apart from `inf` and `nan`."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,11 @@ class Lines:
 
 
 def read_lines(stream: BinaryIO, name: str) -> Iterator[Lines]:
-    r"""The lines of a UTF-8 file; a byte that is not UTF-8 becomes `\xe9`, as in file names.
+    r"""Reads the lines of a UTF-8 file; a byte that is not UTF-8 becomes `\xe9`, as in file names.
 
     Args:
         stream: The file's bytes, of any length: a few blocks are held at a time.
-        name: How errors call the file.
+        name: The file's name in errors.
 
     Raises:
         PocketAffectError: The file is UTF-16, or has a line of more than MAX_LINE_BYTES.
@@ -70,7 +70,7 @@ def read_lines(stream: BinaryIO, name: str) -> Iterator[Lines]:
 
 
 def _read_start(stream: BinaryIO, name: str) -> bytes:
-    """A first block, without the byte-order mark."""
+    """Reads a first block, without the byte-order mark."""
     start = stream.read(BLOCK_BYTES)
     while 0 < len(start) < len(codecs.BOM_UTF8) and (more := stream.read(BLOCK_BYTES)):
         start += more
@@ -91,7 +91,7 @@ def _split_lines(content: bytes, above: int) -> tuple[Lines, int]:
 
 
 def _as_text(content: bytes) -> pa.StringArray:
-    """One string, without copying where the bytes are UTF-8."""
+    """Gives one string, without copying where the bytes are UTF-8."""
     offsets = pa.py_buffer(np.array([0, len(content)], dtype=np.int32))
     binary = pa.Array.from_buffers(pa.binary(), 1, [None, offsets, pa.py_buffer(content)])
     try:
@@ -134,7 +134,7 @@ def _clean(text: pa.StringArray) -> pa.StringArray:
 
 
 def parse_numbers(text: pa.StringArray) -> npt.NDArray[np.float64]:
-    """float64 of the same length; NaN where the text is no finite number."""
+    """Parses texts to float64 of the same length; NaN where the text is no finite number."""
     try:
         values = text.cast(pa.float64())
     except pa.ArrowInvalid:
@@ -147,7 +147,7 @@ def parse_numbers(text: pa.StringArray) -> npt.NDArray[np.float64]:
 
 
 def tidy_paths(listed: pa.StringArray) -> pa.StringArray:
-    """One spelling for each path: two must not pass as two images."""
+    """Gives each path one spelling: two must not pass as two images."""
     tidy = listed
     if pc.any(pc.match_substring_regex(listed, r"//|/\./|^\./")).as_py():
         tidy = pc.replace_substring_regex(listed, r"/(\.?/)+", "/")

@@ -82,7 +82,7 @@ class DataFolder:
         return Path(find_on_disk(self.root, self.top))
 
     def stat_archive(self, name: str) -> os.stat_result:
-        """Length and time of one of `archives`."""
+        """Reads length and time of one of `archives`."""
         return Path(find_on_disk(self.root, name)).stat()
 
     def has(self, name: str) -> bool:
@@ -92,14 +92,14 @@ class DataFolder:
         return Path(find_on_disk(self.base, name)).is_file() or self._find(name) is not None
 
     def names(self, prefix: str) -> list[str]:
-        """All files below a folder (`train_set/images/`; with the slash), loose and archived, sorted."""
+        """Lists all files below a folder (`train_set/images/`; with the slash), loose and archived, sorted."""
         rows = self._below(prefix)
         archived = self._paths[rows.start : rows.stop].to_pylist()
         loose = list(_walk(self.base, prefix))
         return sorted({*archived, *loose}) if archived and loose else archived or sorted(loose)
 
     def read(self, name: str) -> bytes:
-        """One list or annotation file. For thousands, `locate` them at once and use `read_place`.
+        """Reads one list or annotation file. For thousands, `locate` them at once and use `read_place`.
 
         Raises:
             PocketAffectError: Missing, not readable, damaged, or over MAX_LIST_BYTES.
@@ -108,7 +108,7 @@ class DataFolder:
             return stream.read()
 
     def open_file(self, name: str) -> BufferedReader:
-        """A stream over one file, so that a large list need not be held whole.
+        """Opens a stream over one file, so that a large list need not be held whole.
 
         Raises:
             PocketAffectError: Missing or not readable; reading may find it damaged, or over MAX_LIST_BYTES.
@@ -119,7 +119,7 @@ class DataFolder:
             raise PocketAffectError(f"{self.root / self.top / name}: not readable", found=error) from None
 
     def locate(self, paths: pd.Series[str]) -> pd.DataFrame:
-        """Where files are, by their paths below the data folder.
+        """Locates where files are, by their paths below the data folder.
 
         Returns:
             archive (str), offset, length (int64), deflated (bool), indexed as `paths`. What is in no archive gets
@@ -144,7 +144,7 @@ class DataFolder:
         return pd.DataFrame(columns, index=paths.index)
 
     def count_refused(self) -> dict[str, int]:
-        """How many archive members are not opened, by the reason."""
+        """Counts how many archive members are not opened, by the reason."""
         offsets = self.members["offset"].to_numpy()
         codes, counts = np.unique(offsets[offsets < 0], return_counts=True)
         return {REFUSALS[int(code)]: int(count) for code, count in zip(codes, counts, strict=True)}
@@ -181,7 +181,7 @@ def _is_archive(name: str) -> bool:
 
 
 def _find_top(root: Path) -> str:
-    """The one folder that everything stands in, where nothing of a release stands in `root` itself."""
+    """Finds the one folder that everything stands in, where nothing of a release stands in `root` itself."""
 
     def holds_data(folder: Path) -> bool:
         return any(

@@ -10,7 +10,7 @@ from pocketaffect.errors import PocketAffectError
 
 
 def plain_name(name: str) -> str:
-    """What counts of a column's name: its letters and digits, in lower case."""
+    """Reduces a column's name to what counts: its letters and digits, in lower case."""
     return re.sub(r"[\W_]+", "", name.casefold())
 
 
@@ -33,9 +33,9 @@ def check_header(
     """Refuses a header without its columns.
 
     Args:
-        names: As `match_header` gives them.
+        names: Names from `match_header`.
         required: Columns that must be there.
-        where: How errors call the line.
+        where: The line's name in errors.
         known: Columns that may be there.
         others: Whether columns of other names may be there, too.
 

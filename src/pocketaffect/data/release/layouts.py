@@ -44,7 +44,7 @@ class Annotations:
 
 
 def recognise(folder: DataFolder) -> str:
-    """CSV or NPY8.
+    """Tells the layout, CSV or NPY8.
 
     Raises:
         PocketAffectError: The folder holds neither layout, half of one, or both.

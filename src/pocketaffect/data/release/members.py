@@ -22,7 +22,7 @@ from pocketaffect.names import find_on_disk, show_name
 
 ODD: Final = r"^/|^.:|\\|\x00|(^|/)\.\.?(/|$)|//|/$|^$"
 FINDER_NOTES: Final = r"^__MACOSX/|(^|/)\._[^/]*$"
-"""What macOS adds to archives: they are no files of the data set."""
+"""Files that macOS adds to archives: they belong to no data set."""
 
 CHUNK: Final = 1 << 16
 
@@ -35,7 +35,7 @@ RELEASE_NAMES: Final = frozenset(
         *("Automatically_Annotated", "Automatically_Annotated_file_lists", "Automatically_annotated_file_list"),
     )
 )
-"""What stands at the top of a data set; where it is one folder further down, that folder is seen through."""
+"""Names at the top of a data set; where they are one folder further down, that folder is seen through."""
 
 
 class Members:
@@ -50,7 +50,7 @@ class Members:
         self._offsets, self._lengths, self._deflated = array("q"), array("q"), array("b")
 
     def add(self, name: str, offset: int, length: int, *, deflated: bool = False) -> None:
-        """One more member; `name` as the archive has it."""
+        """Adds one more member; `name` as the archive has it."""
         self._names.append(name)
         self._offsets.append(offset)
         self._lengths.append(length)
@@ -76,13 +76,13 @@ class Members:
         self._start_piece()
 
     def finish(self) -> pa.Table:
-        """All members, in the archive's order."""
+        """Gives all members, in the archive's order."""
         self._convert()
         return pa.concat_tables(self._pieces)
 
 
 def tidy_name(name: str) -> str:
-    """What a name would mean to a reader that takes anything: the row that was meant by it is found so."""
+    """Reads a name as a reader would that takes anything: the row that was meant by it is found so."""
     name = re.sub(r"^.:", "", name.split("\x00")[0].replace("\\", "/"))
     return "/".join(part for part in name.split("/") if part not in ("", ".", ".."))
 
@@ -113,11 +113,11 @@ def see_through(table: pa.Table, stem: str) -> pa.Table:
 
 
 def merge_members(tables: Sequence[pa.Table], folder: Path) -> pa.Table:
-    """One table of several archives', sorted by path, each path once.
+    """Merges several archives' tables to one, sorted by path, each path once.
 
     Args:
-        tables: As `Members.finish` gives them, in the archives' order.
-        folder: Where the data set's loose files are.
+        tables: Tables of `Members.finish`, in the archives' order.
+        folder: Folder of the data set's loose files.
 
     Returns:
         path, archive (position in `tables`), offset, length, deflated; each column in one piece.

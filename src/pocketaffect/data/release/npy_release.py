@@ -30,7 +30,7 @@ LANDMARKS: Final = "lnd"
 ANNOTATIONS: Final = (*KINDS.values(), LANDMARKS)
 ANNOTATION_FILE: Final = rf"^annotations/(?P<number>\d{{1,18}})_(?P<kind>{'|'.join(ANNOTATIONS)})\.npy$"
 IMAGE_FILE: Final = r"^images/(?P<number>\d{1,18})\.[^./]+$"
-"""Of any suffix: what is an image, its content says."""
+"""A file of any suffix: its content says whether it is an image."""
 
 BLOCK_ROWS: Final = 8192
 
@@ -83,7 +83,7 @@ class _Set(NamedTuple):
 
 
 def _list_set(folder: DataFolder, name: str) -> tuple[_Set, list[str]]:
-    """The set's rows, and the files that are none of them (without the set's name)."""
+    """Lists the set's rows, and the files that are none of them (without the set's name)."""
     files = pc.utf8_slice_codeunits(pa.array(folder.names(f"{name}/"), pa.string()), len(name) + 1)
     annotations, images = pc.extract_regex(files, ANNOTATION_FILE), pc.extract_regex(files, IMAGE_FILE)
     used = pc.or_(annotations.is_valid(), images.is_valid())

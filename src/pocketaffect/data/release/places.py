@@ -20,7 +20,7 @@ from pocketaffect.data.faces.images import ImageProblemError
 from pocketaffect.names import find_on_disk, restore_name
 
 DVC_CACHE_FILE: Final = re.compile(r"/files/md5/[0-9a-f]{2}/[0-9a-f]{30}$")
-"""Where links in the data folder may lead out of it: `cache.type = symlink` makes DVC fill the folder with them."""
+"""Target of links that may lead out of the data folder: `cache.type = symlink` makes DVC fill the folder with them."""
 
 MAX_IMAGE_BYTES: Final = 1 << 28
 """A larger file is no photograph of a face; an archive's member of a few kilobytes may claim to be one."""
@@ -35,10 +35,10 @@ REFUSALS: Final = {
     REPEATED: "more than one archive member of this name",
     ALSO_LOOSE: "both in an archive and as a loose file",
 }
-"""What a negative offset says."""
+"""Meanings of negative offsets."""
 
 LOCAL_HEADER: Final = struct.Struct("<4s2xH6xL8xHH")
-"""In front of a member: signature, flags, CRC-32, lengths of the name and of what else follows."""
+"""The header in front of a member: signature, flags, CRC-32, lengths of the name and of what else follows."""
 
 BLOCK: Final = tarfile.BLOCKSIZE
 MAX_OPEN_ARCHIVES: Final = 128
@@ -50,7 +50,7 @@ class Place:
     """Where the bytes of one listed file are."""
 
     path: str
-    """Below the data folder, as the lists mean it: `Manually_Annotated_Images/1/a.jpg`, `train_set/images/0.jpg`."""
+    """Path below the data folder, as lists have it: `Manually_Annotated_Images/1/a.jpg`, `train_set/images/0.jpg`."""
     archive: str = ""
     """The archive's path below the data folder; empty for a loose file. Where one folder stands around a whole loose
     data set: that folder, with its slash."""
@@ -73,7 +73,7 @@ class Place:
 
 
 def describe_path_problem(path: str) -> str:
-    """Why a listed path may not be opened, or an empty string.
+    """Says why a listed path may not be opened; an empty string where it may.
 
     A path must stay below the data folder: a list from elsewhere must not make us read other files. The same
     goes for paths in Windows' spelling.
@@ -147,7 +147,7 @@ class OpenFile:
         self.identity = _identify(status)
 
     def read(self, start: int, length: int) -> bytes:
-        """Up to `length` bytes; fewer only at the file's end.
+        """Reads up to `length` bytes; fewer only at the file's end.
 
         Raises:
             ImageProblemError: The disk or network has a fault.
@@ -178,7 +178,7 @@ def _identify(status: os.stat_result) -> tuple[int, int, int, int]:
 
 
 def check_inside(root: Path, path: str) -> Path:
-    """The real file that `path` below `root` leads to.
+    """Finds the real file that `path` below `root` leads to.
 
     Raises:
         ImageProblemError: Not below `root` once links are followed, unless into DVC's cache.
@@ -202,7 +202,7 @@ def _find_real_folder(folder: str) -> str:
 
 
 def open_holder(root: Path, place: Place) -> OpenFile:
-    """The loose file itself, or the archive that has it.
+    """Opens the loose file itself, or the archive that has it.
 
     Raises:
         ImageProblemError: The path may not be opened, or there is no such file.
@@ -235,7 +235,7 @@ def _open_archive(root: Path, name: str) -> OpenFile:
 
 
 def measure_header(place: Place) -> int:
-    """How many bytes in front of a member's data are to be read along with it."""
+    """Measures how many bytes in front of a member's data are to be read along with it."""
     if place.is_zipped:
         return min(place.offset, LOCAL_HEADER.size + len(place.path.encode()) + 4 * BLOCK)
     return min(place.offset, BLOCK)
@@ -275,7 +275,7 @@ def _is_tar_header(header: bytes, place: Place) -> bool:
 
 
 def _ends_alike(name: bytes, path: str) -> bool:
-    """Whether one is the other's end, whole folders taken: either may have more of them in front."""
+    """Tells whether one is the other's end, whole folders taken: either may have more of them in front."""
     if not restore_name(path).isascii():
         return True  # archives spell other letters in several ways
     short, long = sorted((b"/" + name.removeprefix(b"./"), b"/" + path.encode()), key=len)

@@ -22,7 +22,7 @@ EYE_NUMBERS: Final = range(72, 96)
 """Points 36..41 and 42..47: the eye on the image's left, then the one on its right, six points each."""
 
 NO_LANDMARK: Final = -2.0
-"""What stands for all numbers where the 8-label release has no landmarks."""
+"""Number in place of all landmarks where the 8-label release has none."""
 
 MAX_SHOWN: Final = 80
 """Characters kept of a cell that holds no number."""
@@ -78,7 +78,7 @@ class RowTable:
         return sum(length for _, _, length in self._blocks)
 
     def to_columns(self) -> dict[str, Any]:
-        """All rows as ROW_COLUMNS for a data frame. The blocks are given up as their columns are joined."""
+        """Gives all rows as ROW_COLUMNS for a data frame. The blocks are given up as their columns are joined."""
         lengths = [length for _, _, length in self._blocks]
         columns: dict[str, Any] = {}
         for name in ROW_COLUMNS:
@@ -97,18 +97,18 @@ class RowTable:
 
 
 def join_strings(blocks: Sequence[pa.Array]) -> pd.api.extensions.ExtensionArray:
-    """Arrow strings as one pandas array of dtype `str`."""
+    """Joins Arrow strings to one pandas array of dtype `str`."""
     joined = pa.chunked_array([block.cast(pa.large_string()) for block in blocks], pa.large_string())
     text: pd.Series[str] = joined.combine_chunks().to_pandas().astype("str")
     return text.array
 
 
 def describe_unread(length: int, cells: Sequence[tuple[str, npt.NDArray[np.int64], Sequence[str]]]) -> pa.Array:
-    """The column `unread`: what stands in number cells that hold no finite number.
+    """Writes the column `unread`: what stands in number cells that hold no finite number.
 
     Args:
         length: Number of rows.
-        cells: For each number column its name, the rows without a number, and what to say of each.
+        cells: Each number column's name, its rows without a number, and what to say of each.
 
     Returns:
         Strings, "" for a row that is all numbers, else as `valence 'abc', arousal ''`.
@@ -125,7 +125,7 @@ def describe_unread(length: int, cells: Sequence[tuple[str, npt.NDArray[np.int64
 def reduce_landmarks(
     values: npt.NDArray[np.float64], offsets: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
-    """Counts each row's landmark numbers and finds the centres of its eyes.
+    """Reduces counts each row's landmark numbers and finds the centres of its eyes.
 
     Args:
         values: All rows' numbers one after the other, NaN where something else stands.

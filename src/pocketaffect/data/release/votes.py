@@ -56,7 +56,7 @@ class VoteCounts:
     without_expression: int
     """Nobody voted for one of the eight expressions."""
     unlisted: int
-    """Their path is in no list."""
+    """Votes whose path is in no list."""
     labelled: int
     """Listed rows that have a soft label now."""
 
@@ -160,7 +160,7 @@ def _refuse_repeated(paths: pa.StringArray, lines: npt.NDArray[np.int64], name: 
 
 
 def _share(votes: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
-    """float64 [n, 10] votes in FER+'s order to float32 [n, 8] shares in EXPRESSIONS' order."""
+    """Turns float64 [n, 10] votes in FER+'s order into float32 [n, 8] shares in EXPRESSIONS' order."""
     chosen = votes[:, [VOTE_COLUMNS.index(expression) for expression in EXPRESSIONS]]
     largest = chosen.max(axis=1, keepdims=True)
     chosen = chosen / np.where(largest > 0, largest, np.nan)  # so that no sum overflows

@@ -35,11 +35,11 @@ class ZipMember(NamedTuple):
     flags: int
     method: int
     mode: int
-    """Of Unix; 0 where another system made the archive."""
+    """Unix mode; 0 where another system made the archive."""
     length: int
-    """In the archive."""
+    """Bytes in the archive."""
     start: int
-    """Where its own header starts."""
+    """Start of the member's own header."""
 
 
 class _Directory(NamedTuple):
@@ -51,7 +51,7 @@ class _Directory(NamedTuple):
 
 
 def read_directory(stream: BinaryIO) -> Iterator[ZipMember]:
-    """The members, in the directory's order; none of them is a folder.
+    """Reads the members, in the directory's order; none of them is a folder.
 
     Raises:
         BadZipFile: No zip, or a damaged one.
@@ -106,7 +106,7 @@ def _find_directory(file: int) -> _Directory:
 
 
 def _read_record(block: bytes, start: int) -> tuple[ZipMember, int] | None:
-    """The record at `start` and where the next one starts; None where the block ends within it."""
+    """Reads the record at `start`, and where the next one starts; None where the block ends within it."""
     if len(block) - start < _RECORD.size:
         return None
     signature, flags, method, length, size, name, extra, comment, attributes, at = _RECORD.unpack_from(block, start)
@@ -124,7 +124,7 @@ def _read_record(block: bytes, start: int) -> tuple[ZipMember, int] | None:
 
 
 def _read_long(extra: bytes, size: int, length: int, start: int) -> tuple[int, int]:
-    """Length in the archive and place, where they do not fit into 32 bits."""
+    """Reads length in the archive and place, where they do not fit into 32 bits."""
     while len(extra) >= 4:
         kind, count = struct.unpack_from("<HH", extra)
         if kind == 1:

@@ -108,13 +108,13 @@ class Description:
     refused: dict[str, int]
     """Archive members, and archives, that are not opened, by the reason."""
     image_bytes: int
-    """Of the listed images; as stored where an archive compresses them."""
+    """Bytes of the listed images; as stored where an archive compresses them."""
     total_bytes: int
-    """Of all files, archives as they are."""
+    """Bytes of all files, archives as they are."""
     votes: VoteCounts | None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Gives plain values for JSON."""
         content = asdict(self)
         for plain, described in zip(content["lists"], self.lists, strict=True):
             plain["without_va"] = described.without_va
@@ -178,7 +178,7 @@ def _measure_files(folder: DataFolder) -> tuple[pa.LargeStringArray, npt.NDArray
 
 
 def _measure(path: str) -> int:
-    """A file's bytes; -1 for a link that leads nowhere."""
+    """Measures a file's bytes; -1 for a link that leads nowhere."""
     try:
         return os.stat(path).st_size  # noqa: PTH116  half a million times
     except OSError:

@@ -13,7 +13,7 @@ LAYOUT_NAMES: Final = {"csv": "AffectNet's CSV release", "npy8": "AffectNet's 8-
 
 
 def render(description: Description) -> str:
-    """The description as aligned plain text."""
+    """Renders the description as aligned plain text."""
     parts = [part(description) for part in (_render_facts, _render_counts, _render_va, _render_given)]
     return "\n\n".join("\n".join(lines) for lines in parts) + "\n"
 

@@ -27,7 +27,7 @@ def draw_quarantine(quarantine: pd.DataFrame, root: Path) -> bytes:
     """Up to MAX_QUARANTINED quarantined rows, as many of each rule, each with its picture where that still decodes.
 
     Args:
-        quarantine: As `contract.ContractResult` has it.
+        quarantine: The quarantine table of `contract.ContractResult`.
         root: The data folder.
 
     Returns:
@@ -46,10 +46,10 @@ def draw_quarantine(quarantine: pd.DataFrame, root: Path) -> bytes:
 
 
 def draw_duplicates(duplicates: pd.DataFrame, root: Path) -> bytes:
-    """Up to MAX_PAIRS pairs of near-duplicates side by side, across splits and inside one, near and far ones.
+    """Draws up to MAX_PAIRS pairs of near-duplicates side by side, across splits and inside one, near and far ones.
 
     Args:
-        duplicates: As `contract.ContractResult` has it.
+        duplicates: The table of duplicates of `contract.ContractResult`.
         root: The data folder.
 
     Returns:
@@ -84,7 +84,7 @@ def _draw_pair(pair: Mapping[Any, Any], root: Path) -> Tile:
 
 
 def _read_picture(root: Path, row: Mapping[Any, Any], side: int, box: Box | None = None) -> RGB:
-    """The picture in a square with the box on it, or a grey square with the reason why there is none."""
+    """Draws the picture in a square with the box on it, or a grey square with the reason why there is none."""
     if not row["path"]:
         return draw_reason("no path", side)
     place = Place(str(row["path"]), str(row["archive"]), int(row["offset"]), int(row["length"]), bool(row["deflated"]))
@@ -99,7 +99,7 @@ def _read_picture(root: Path, row: Mapping[Any, Any], side: int, box: Box | None
 
 
 def _read_box(value: str) -> Box | None:
-    """The face box, where the reason of a quarantined row gives all four of its numbers."""
+    """Reads the face box, where the reason of a quarantined row gives all four of its numbers."""
     numbers = []
     for name in ("face_x", "face_y", "face_width", "face_height"):
         found = re.search(rf"\b{name} (-?[0-9]+(?:\.[0-9]*)?(?:e[+-]?[0-9]+)?)(?=[,;]|$)", value)
@@ -119,7 +119,7 @@ def _choose(kinds: npt.NDArray[Any], most: int) -> npt.NDArray[np.int64]:
 
 
 def _share_out(counts: list[int], most: int) -> list[int]:
-    """How many of each kind are shown: one more of each in turn, until `most` are or none is left."""
+    """Decides how many of each kind are shown: one more of each in turn, until `most` are or none is left."""
     quotas = [0] * len(counts)
     while sum(quotas) < min(most, sum(counts)):
         for kind, count in enumerate(counts):

@@ -37,7 +37,7 @@ def report_contract(
     """Writes folder `target`: the pictures, the page with all of them in it, and the list of quarantined rows.
 
     Args:
-        result: Of `check_contract`.
+        result: The result of `check_contract`.
         root: The data folder, for pictures of quarantined rows and near-duplicates.
         target: Replaced as a whole.
         max_quarantine_fraction: The limit that the page's verdict names.
@@ -69,7 +69,7 @@ def write_contract_report(
     """Writes one HTML file that needs nothing beside it: no network, no scripts.
 
     Args:
-        result: Of `check_contract`.
+        result: The result of `check_contract`.
         pictures: The folder that `write_pictures` filled.
         target: The page.
         max_quarantine_fraction: The limit that the verdict names; None names none.
@@ -198,7 +198,7 @@ def _describe_rules(result: ContractResult) -> list[RuleRow]:
 
 
 def _find_examples(result: ContractResult, count: RuleCount) -> tuple[int, tuple[Example, ...]]:
-    """How many rows have the rule as their reason, or as their warning, and some of them."""
+    """Counts the rows that have the rule as their reason, or as their warning, and picks some of them."""
     if not count.broken:
         return 0, ()
     if count.severity == "warning":
@@ -222,7 +222,7 @@ def _find_examples(result: ContractResult, count: RuleCount) -> tuple[int, tuple
 
 
 def _describe_doubt(rule: str, row: dict[Any, Any]) -> str:
-    """What is doubtful about a row that was kept."""
+    """Says what is doubtful about a row that was kept."""
     if rule == "va_plausible":
         name = EXPRESSIONS[int(row["expression"])]
         region = describe_region(name)
@@ -231,7 +231,7 @@ def _describe_doubt(rule: str, row: dict[Any, Any]) -> str:
 
 
 def _choose_pairs(duplicates: pd.DataFrame) -> list[dict[Any, Any]]:
-    """The nearest pairs across splits, then the nearest inside one."""
+    """Chooses the nearest pairs across splits, then the nearest inside one."""
     ordered = duplicates.sort_values("distance", kind="stable")
     across = ordered["dropped"].to_numpy(dtype=bool)
     parts = [ordered[across].head(MAX_PAIRS // 2), ordered[~across].head(MAX_PAIRS // 2)]
@@ -256,7 +256,7 @@ def _format_share(part: int, whole: int) -> str:
 
 
 def _format_figure(value: float, what: str, *, signed: bool = False) -> str:
-    """A share in percent or a difference of shares in points, a mean with two decimals."""
+    """Formats a share in percent or a difference of shares in points, a mean with two decimals."""
     if " share " in what:
         return f"{100 * value:+.1f} points" if signed else f"{value:.1%}"
     return f"{value:+.2f}" if signed else f"{value:.2f}"

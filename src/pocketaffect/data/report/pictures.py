@@ -25,15 +25,15 @@ SPLIT_COLOURS: Final = {"train": ORANGE, "validation": BLUE}
 NO_CLASS: Final = "no class"
 UNKNOWN_CLASS: Final = "not known"
 BINS: Final = 40
-"""Of the valence-arousal square in each direction: 0.05 wide."""
+"""Bins of the valence-arousal square in each direction: 0.05 wide."""
 
 PANEL: Final = (2.35, 2.55)
-"""From one valence-arousal panel's middle to the next one's, across and down, where a panel is 2 wide."""
+"""Distance of neighbouring valence-arousal panels' middles, across and down, where a panel is 2 wide."""
 
 
 @styled
 def draw_class_balance(kept: pd.DataFrame, *left_out: pd.DataFrame) -> Figure:
-    """Rows of each class that are kept and that are left out, a panel for each split.
+    """Draws rows of each class that are kept and that are left out, a panel for each split.
 
     The scale is logarithmic from one row on, so that a class of ten shows beside one of a hundred thousand; the
     counts stand beside the bars.
@@ -97,7 +97,7 @@ def draw_class_balance(kept: pd.DataFrame, *left_out: pd.DataFrame) -> Figure:
 
 @styled
 def draw_va_density(kept: pd.DataFrame) -> Figure:
-    """How many rows lie where in the valence-arousal square, for all and for each class, in both splits.
+    """Draws how many rows lie where in the valence-arousal square, for all and for each class, in both splits.
 
     Args:
         kept: `split`, `expression` (0..7, -1 for none), `valence`, `arousal` (NaN for none).
@@ -153,7 +153,7 @@ def count_va_cells(kept: pd.DataFrame) -> npt.NDArray[np.int64]:
 
 
 def _draw_va_frame(axis: Axes, name: str, across: float, down: float) -> None:
-    """Around the panel's middle: the square, the unit circle and a class's plausible region."""
+    """Draws around the panel's middle: the square, the unit circle and a class's plausible region."""
     from matplotlib.patches import Circle, Rectangle
 
     axis.add_patch(Rectangle((across - 1, down - 1), 2, 2, fill=False, edgecolor=GRID, linewidth=0.6, zorder=1))
@@ -183,7 +183,7 @@ def draw_split_drift(kept: pd.DataFrame, drift: Sequence[Drift]) -> Figure:
 
     Args:
         kept: `split`, `expression` (0..7, -1 for none), `valence`, `arousal` (NaN for none).
-        drift: What the contract found; none where no profile was given.
+        drift: Drift that the contract found; none where no profile was given.
     """
     profile = profile_of(kept)
     findings = {finding.what: finding for finding in drift}
@@ -219,7 +219,7 @@ def draw_split_drift(kept: pd.DataFrame, drift: Sequence[Drift]) -> Figure:
 
 
 def _list_drift_figures(profile: Profile) -> dict[str, list[dict[str, tuple[str, float]]]]:
-    """For each panel and row the splits' figures: the name that `compare_profiles` gives one, and its value."""
+    """Lists for each panel and row the splits' figures: the name that `compare_profiles` gives one, and its value."""
     panels: dict[str, list[dict[str, tuple[str, float]]]] = {}
     for title, key in (("Class shares", "share"), ("Mean valence", "valence"), ("Mean arousal", "arousal")):
         rows: list[dict[str, tuple[str, float]]] = []
@@ -241,7 +241,7 @@ def _list_drift_figures(profile: Profile) -> dict[str, list[dict[str, tuple[str,
 def _write_differences(
     axis: Axes, rows: list[dict[str, tuple[str, float]]], findings: dict[str, Drift], *, percent: bool
 ) -> None:
-    """Columns of numbers right of a panel: found minus stored; without a profile, validation minus training."""
+    """Writes columns of numbers right of a panel: found minus stored; without a profile, validation minus training."""
     scale, form = (100, "+.1f") if percent else (1, "+.2f")
     where = axis.get_yaxis_transform()
     columns = [("train", 1.15), ("validation", 1.34)] if findings else [("", 1.16)]
@@ -283,7 +283,7 @@ def _add_drift_legend(figure: Figure, *, has_profile: bool) -> None:
 
 
 def count_classes(table: pd.DataFrame, split: str) -> npt.NDArray[np.int64]:
-    """Rows of a split by class: int64 [10], the expressions, NO_CLASS, UNKNOWN_CLASS.
+    """Counts rows of a split by class: int64 [10], the expressions, NO_CLASS, UNKNOWN_CLASS.
 
     Args:
         table: `split`, `expression` (0..7; other numbers are no class, NaN is unknown).
@@ -313,7 +313,7 @@ def _shorten(number: int) -> str:
 
 
 def _draw_nothing(sentence: str) -> Figure:
-    """A picture that says why there is none."""
+    """Draws a picture that says why there is none."""
     figure, (axis,) = make_axes(1, 1, (7.2, 1.1), margins=(0, 0, 0, 0))
     axis.set_axis_off()
     axis.text(0.5, 0.5, sentence, ha="center", va="center", color=GREY, fontsize=11)

@@ -120,7 +120,7 @@ def fit_picture(pixels: RGB, side: int, box: Box | None = None) -> RGB:
 
     Args:
         pixels: uint8 [height, width, 3].
-        side: Of the square.
+        side: Side of the square.
         box: x, y, width, height in pixels of `pixels`. Room is made for what lies outside the picture, as far as one
             more picture at each end.
     """
@@ -148,7 +148,7 @@ def fit_picture(pixels: RGB, side: int, box: Box | None = None) -> RGB:
 
 
 def _draw_box(draw: ImageDraw, box: Box, scale: float, corner: tuple[float, float], side: int) -> None:
-    """Orange with white around it, so that it shows on any picture; what lies far outside is cut."""
+    """Draws a box in orange with white around it, so that it shows on any picture; what lies far outside is cut."""
     ends = [corner[0] + box[0] * scale, corner[1] + box[1] * scale]
     ends += [ends[0] + max(box[2], 0) * scale, ends[1] + max(box[3], 0) * scale]
     left, top, right, bottom = (int(np.clip(round(end), -side, 2 * side)) for end in ends)
@@ -157,7 +157,7 @@ def _draw_box(draw: ImageDraw, box: Box, scale: float, corner: tuple[float, floa
 
 
 def draw_reason(reason: str, side: int) -> RGB:
-    """A grey square that says why there is no picture: uint8 [side, side, 3]."""
+    """Draws a grey square that says why there is no picture: uint8 [side, side, 3]."""
     from PIL import Image, ImageDraw
 
     image = Image.new("RGB", (side, side), TILE_GROUND)
@@ -195,7 +195,7 @@ def write_contact_sheets(shards: Path, target: Path) -> None:
 
 
 def spread_evenly(rows: npt.NDArray[np.int64], most: int) -> npt.NDArray[np.int64]:
-    """At most `most` of `rows`, evenly apart, the first and the last among them."""
+    """Chooses at most `most` of `rows`, evenly apart, the first and the last among them."""
     if len(rows) <= most:
         return rows
     return rows[np.linspace(0, len(rows) - 1, most).round().astype(np.int64)]
@@ -246,7 +246,7 @@ def _write(
 
 
 def _wrap(text: str, font: FreeTypeFont, width: int, most: int) -> list[str]:
-    """Lines that fit, broken after a space, slash or comma where one is near, else anywhere."""
+    """Breaks text into lines that fit, after a space, slash or comma where one is near, else anywhere."""
     lines: list[str] = []
     rest = text.strip()
     while rest and len(lines) < most:

@@ -81,7 +81,7 @@ INTENSITY_RANGE: Final = (0.35, 1.0)
 MEAN_INTENSITY: Final = (INTENSITY_RANGE[0] + INTENSITY_RANGE[1]) / 2
 
 VA_SLOPE: Final = 0.7
-"""How far (valence, arousal) moves with intensity: 0 not at all, 1 in proportion."""
+"""Change of (valence, arousal) with intensity: 0 none, 1 in proportion."""
 
 UNIT_VA: Final[Mapping[int, tuple[float, float]]] = {
     1: (-0.05, 0.1),
@@ -95,7 +95,7 @@ UNIT_VA: Final[Mapping[int, tuple[float, float]]] = {
     26: (0.0, 0.2),
     43: (0.0, -0.3),
 }
-"""What a unit beyond (or short of) its expression's average adds to (valence, arousal)."""
+"""Amounts that a unit beyond (or short of) its expression's average adds to (valence, arousal)."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Pose:
         expression: Class index 0..7 of what is drawn.
         intensity: 0..1.
         units: The action units that show it.
-        valence_arousal: What the face shows, before annotators' noise, each in [-1, 1].
+        valence_arousal: The affect that the face shows, before annotators' noise, each in [-1, 1].
     """
 
     expression: int
@@ -170,7 +170,7 @@ def _add_habits(draws: Draws, units: Mapping[int, tuple[float, float]], reach: f
 
 
 def shown_va(expression: int, intensity: float, units: Mapping[int, tuple[float, float]]) -> tuple[float, float]:
-    """The class's mean, moved along intensity and by each unit's deviation from the class's average."""
+    """Computes the class's mean, moved along intensity and by each unit's deviation from the class's average."""
     variants = PROTOTYPES[EXPRESSIONS[expression]]
     one_sided = EXPRESSIONS[expression] == "contempt"
     factor = 1 + VA_SLOPE * (intensity / MEAN_INTENSITY - 1)

@@ -33,7 +33,7 @@ CONFUSIONS: Final = (
     (71, 4, 39, 22, 29, 98, 216, 21),
     (71, 56, 12, 21, 3, 33, 26, 278),
 )
-"""What is taken for what (rows true, columns read): Hewitt & Gunes 2018, VGG variant."""
+"""Shares of what is taken for what (rows true, columns read): Hewitt & Gunes 2018, VGG variant."""
 
 MISREAD_RATE: Final = 0.10
 VA_NOISE: Final = 0.10
@@ -46,7 +46,7 @@ class Annotation:
 
     Attributes:
         label: AffectNet's code 0..10 in the CSV.
-        valence_arousal: As in the CSV: each in [-1, 1] with 4 decimals, or both NO_VA_CODE.
+        valence_arousal: Values as in the CSV: each in [-1, 1] with 4 decimals, or both NO_VA_CODE.
         shown: Class that is drawn, 0..7; None for codes 8 and 10.
         units: Action units of the drawn face; None without a face.
     """
@@ -100,13 +100,13 @@ def sample_annotation(draws: Draws, label: int) -> Annotation:
 
 
 def _misread(draws: Draws, label: int) -> int:
-    """An expression that annotators take for `label`."""
+    """Draws an expression that annotators take for `label`."""
     weights = {shown: float(row[label]) for shown, row in enumerate(CONFUSIONS) if shown != label}
     return draws.pick_weighted(weights)
 
 
 def _read_va(pose: Pose, label: int) -> tuple[float, float]:
-    """What an annotator sees who reads `label`: halfway to it when that is not what is shown."""
+    """Gives what an annotator sees who reads `label`: halfway to it when that is not what is shown."""
     valence, arousal = pose.valence_arousal
     if pose.expression == label:
         return valence, arousal

@@ -12,7 +12,7 @@ import numpy as np
 
 
 def encode_bitmap(pixels: np.ndarray) -> bytes:
-    """BMP file of uint8 RGB pixels of shape (height, width, 3)."""
+    """Encodes uint8 RGB pixels of shape (height, width, 3) as a BMP file."""
     height, width = pixels.shape[:2]
     stride = (width * 3 + 3) // 4 * 4
     rows = np.zeros((height, stride), dtype=np.uint8)

@@ -41,7 +41,7 @@ class Placement:
     head_width: float
 
     def place(self, curve: Points) -> Points:
-        """Face frame to pixels."""
+        """Maps the face frame to pixels."""
         x, y = curve[:, 0], curve[:, 1]
         across, along = x / self.head_width, y / 1.05
         depth = np.maximum(1 - across * across, 0.0) * np.maximum(1 - along * along, 0.0)
@@ -83,7 +83,7 @@ class Canvas:
         self._strokes.append(_Stroke("fine" if fine else "broad", (level, level, level), contours))
 
     def finish(self) -> np.ndarray:
-        """The drawn image, uint8 RGB of shape (height, width, 3)."""
+        """Gives the drawn image, uint8 RGB of shape (height, width, 3)."""
         neutral = np.full((self.height, self.width), _NEUTRAL, dtype=np.uint8)
         layers = {
             "pixels": np.repeat(np.repeat(self._background, OVERSAMPLING, axis=0), OVERSAMPLING, axis=1),
@@ -103,7 +103,7 @@ class Canvas:
         return clipped
 
     def _fixed_contours(self) -> list[list[np.ndarray]]:
-        """All strokes' contours in fillPoly's fixed-point coordinates, placed in one go (ten times faster)."""
+        """Computes all strokes' contours in fillPoly's fixed-point coordinates, placed in one go (ten times faster)."""
         curves = [curve for stroke in self._strokes for curve in stroke.contours]
         if not curves:
             return []
@@ -135,7 +135,7 @@ class _Stroke:
 
 
 def _shrink(enlarged: np.ndarray) -> np.ndarray:
-    """Mean of each OVERSAMPLING x OVERSAMPLING block, rounded, int32."""
+    """Computes the mean of each OVERSAMPLING x OVERSAMPLING block, rounded, int32."""
     total = np.zeros((enlarged.shape[0] // OVERSAMPLING, enlarged.shape[1], 3), dtype=np.uint16)
     for row in range(OVERSAMPLING):
         total += enlarged[row::OVERSAMPLING]

@@ -21,12 +21,12 @@ STEPS: Final = 5
 
 
 def points(*pairs: Pair) -> Points:
-    """The pairs as an array of shape (n, 2)."""
+    """Gives the pairs as an array of shape (n, 2)."""
     return np.array(pairs, dtype=np.float64)
 
 
 def mirror(curve: Points) -> Points:
-    """The curve with left and right exchanged."""
+    """Exchanges left and right of the curve."""
     mirrored: Points = curve * np.array([-1.0, 1.0])
     return mirrored
 
@@ -46,7 +46,7 @@ def _catmull_rom_weights(steps: int) -> np.ndarray:
 
 
 def smooth_closed(control: Points, steps: int = STEPS) -> Points:
-    """Closed Catmull-Rom curve through n control points: n * steps points."""
+    """Computes the closed Catmull-Rom curve through n control points: n * steps points."""
     weights = _catmull_rom_weights(steps)
     p0, p1, p2, p3 = (np.roll(control, shift, axis=0)[:, None, :] for shift in (1, 0, -1, -2))
     curve = p0 * weights[0] + p1 * weights[1] + p2 * weights[2] + p3 * weights[3]
@@ -54,7 +54,7 @@ def smooth_closed(control: Points, steps: int = STEPS) -> Points:
 
 
 def smooth_open(control: Points, steps: int = STEPS) -> Points:
-    """Open Catmull-Rom curve through n control points: (n - 1) * steps + 1 points."""
+    """Computes the open Catmull-Rom curve through n control points: (n - 1) * steps + 1 points."""
     padded = np.concatenate([control[:1], control, control[-1:]])
     weights = _catmull_rom_weights(steps)
     p0, p1, p2, p3 = (padded[start : len(padded) - 3 + start][:, None, :] for start in range(4))
@@ -71,26 +71,26 @@ def _unit_circle(quarter: int) -> Points:
 
 
 def ellipse(center: Pair, radii: Pair, quarter: int = 6) -> Points:
-    """Closed ellipse of 4 * quarter points."""
+    """Computes a closed ellipse of 4 * quarter points."""
     placed: Points = _unit_circle(quarter) * np.array(radii) + np.array(center)
     return placed
 
 
 def rotation(half_angle_tangent: float) -> Pair:
-    """Cosine and sine of the angle whose half has this tangent (about the angle in radians / 2)."""
+    """Computes cosine and sine of the angle whose half has this tangent (about the angle in radians / 2)."""
     square = half_angle_tangent * half_angle_tangent
     return (1 - square) / (1 + square), 2 * half_angle_tangent / (1 + square)
 
 
 def rotate(curve: Points, center: Pair, half_angle_tangent: float) -> Points:
-    """The curve turned about a point."""
+    """Turns the curve about a point."""
     cosine, sine = rotation(half_angle_tangent)
     x, y = curve[:, 0] - center[0], curve[:, 1] - center[1]
     return np.stack([x * cosine - y * sine + center[0], x * sine + y * cosine + center[1]], axis=1)
 
 
 def brush(curve: Points, widths: Sequence[float]) -> Points:
-    """Outline of a stroke along an open curve.
+    """Computes the outline of a stroke along an open curve.
 
     Args:
         curve: The middle of the stroke, shape (n, 2).

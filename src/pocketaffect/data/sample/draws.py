@@ -25,31 +25,31 @@ class Draws:
         self.generator = np.random.Generator(np.random.PCG64(list(key)))
 
     def uniform(self, low: float, high: float) -> float:
-        """A number in [low, high)."""
+        """Draws a number in [low, high)."""
         return low + (high - low) * self.generator.random()
 
     def bell(self, low: float, high: float) -> float:
-        """A number in [low, high) that prefers the middle: the mean of three uniform ones."""
+        """Draws a number in [low, high) that prefers the middle: the mean of three uniform ones."""
         return (self.uniform(low, high) + self.uniform(low, high) + self.uniform(low, high)) / 3
 
     def noise(self, deviation: float) -> float:
-        """A number about 0 with the given standard deviation, never beyond three of them (Irwin-Hall of 3)."""
+        """Draws a number about 0 with the given standard deviation, never beyond three of them (Irwin-Hall of 3)."""
         return self.bell(-3 * deviation, 3 * deviation)
 
     def chance(self, probability: float) -> bool:
-        """True with the given probability."""
+        """Draws true with the given probability."""
         return self.generator.random() < probability
 
     def index(self, count: int) -> int:
-        """A position in 0..count-1."""
+        """Draws a position in 0..count-1."""
         return min(int(self.generator.random() * count), count - 1)
 
     def pick(self, options: Sequence[T]) -> T:
-        """One of the options, all equally likely."""
+        """Picks one of the options, all equally likely."""
         return options[self.index(len(options))]
 
     def pick_weighted(self, weights: Mapping[T, float]) -> T:
-        """One of the keys, as likely as its weight says."""
+        """Picks one of the keys, as likely as its weight says."""
         left = self.generator.random() * sum(weights.values())
         for option, weight in weights.items():
             left -= weight
@@ -58,5 +58,5 @@ class Draws:
         return next(reversed(list(weights)))
 
     def bytes_array(self, *shape: int) -> np.ndarray:
-        """Independent uniform uint8 numbers of the given shape."""
+        """Draws independent uniform uint8 numbers of the given shape."""
         return self.generator.integers(0, 256, size=shape, dtype=np.uint8)

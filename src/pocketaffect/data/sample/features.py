@@ -18,7 +18,7 @@ _PUPIL: Colour = (16, 13, 13)
 
 
 def paint_skin(canvas: Canvas, identity: Identity, face: Face) -> None:
-    """The head's skin with soft relief: sockets, cheeks, nose ridge, chin."""
+    """Paints the head's skin with soft relief: sockets, cheeks, nose ridge, chin."""
     width = identity.head_width
     canvas.fill(identity.skin, face.outline)
     rim = face.outline * np.array([0.86, 0.9]) + np.array([0.0, -0.02])
@@ -92,13 +92,13 @@ def _crease(canvas: Canvas, identity: Identity, line: Points, depth: float, widt
 
 
 def paint_eye(canvas: Canvas, identity: Identity, eye: Eye, gaze: tuple[float, float]) -> None:
-    """One eye: sclera, iris and pupil, lids drawn over them as a ring of skin, lashes, crease.
+    """Paints one eye: sclera, iris and pupil, lids drawn over them as a ring of skin, lashes, crease.
 
     Args:
-        canvas: Where to paint.
-        identity: Whose eye.
+        canvas: The canvas to paint on.
+        identity: The person whose eye it is.
         eye: Its curves.
-        gaze: How far the iris lies off the eye's centre, in units.
+        gaze: Distance of the iris from the eye's centre, in units.
     """
     x, y = eye.center
     ring = ellipse((x, y), (eye.width * 1.12, 0.27))
@@ -122,14 +122,14 @@ def paint_eye(canvas: Canvas, identity: Identity, eye: Eye, gaze: tuple[float, f
 
 
 def paint_brow(canvas: Canvas, identity: Identity, eye: Eye, sign: float) -> None:
-    """One brow, thick at the nose and thin outside."""
+    """Paints one brow, thick at the nose and thin outside."""
     thick = identity.brow_thickness
     widths = (thick * 0.75, thick, thick * 0.85, thick * 0.22)
     canvas.fill(identity.brow, brush(eye.brow, widths if sign > 0 else widths[::-1]))
 
 
 def paint_nose(canvas: Canvas, identity: Identity, face: Face) -> None:
-    """Ridge and wings by light and shade, nostrils and wings by lines."""
+    """Paints ridge and wings by light and shade, nostrils and wings by lines."""
     nose = face.nose
     half, tip, wing = nose.half_width, nose.tip, nose.wing_y
     for sign in (-1.0, 1.0):
@@ -149,7 +149,7 @@ def paint_nose(canvas: Canvas, identity: Identity, face: Face) -> None:
 
 
 def paint_mouth(canvas: Canvas, identity: Identity, units: ActionUnits, face: Face) -> None:
-    """Inside, teeth and tongue, then lips; one dark line when closed."""
+    """Paints inside, teeth and tongue, then lips; one dark line when closed."""
     mouth = face.mouth
     inside = np.concatenate([smooth_open(mouth.inner_upper), smooth_open(mouth.inner_lower)[::-1]])
     if mouth.opening > 0.02:

@@ -99,7 +99,7 @@ def _write_splits(root: Path, params: SampleParams, workers: int) -> None:
 
 
 def _draw_rows(seed: int, rows: Sequence[Row], workers: int) -> Iterator[tuple[str, bytes, str]]:
-    """Path, file content and line of the CSV of each row, in the rows' order."""
+    """Draws path, file content and CSV line of each row, in the rows' order."""
     encode = partial(_encode_row, seed)
     if workers <= 1:
         yield from map(encode, rows)
@@ -122,12 +122,12 @@ def _encode_row(seed: int, row: Row) -> tuple[str, bytes, str]:
 
 
 def _number(value: float) -> str:
-    """AffectNet writes missing values as -2 and others with decimals."""
+    """Writes a number as AffectNet does: missing values as -2, others with decimals."""
     return "-2" if value == -2 else f"{value:.4f}"
 
 
 def _refuse_foreign_folder(root: Path) -> None:
-    """Only an older sample may be replaced: a folder of a user's own may not."""
+    """Refuses to replace anything but an older sample."""
     ours = {IMAGE_FOLDER, ARCHIVE, MARK, *(f"{name}.csv" for name in SPLITS)}
     if root.is_dir():
         foreign = sorted(entry.name for entry in root.iterdir() if entry.name not in ours)

@@ -15,7 +15,7 @@ from pocketaffect.data.sample.curves import Points, mirror, points, smooth_close
 from pocketaffect.data.sample.identity import Identity
 
 MOUTH_PLACES = np.arange(-6, 7, dtype=np.float64) / 6
-"""Where mouth contours have their 13 points: -1 the image's left corner, 0 the middle, 1 the right corner."""
+"""Places of the 13 points of a mouth contour: -1 the image's left corner, 0 the middle, 1 the right corner."""
 _CUPID_BOW = np.array([0, 0.34, 0.6, 0.8, 0.95, 1.04, 0.9, 1.04, 0.95, 0.8, 0.6, 0.34, 0])
 
 
@@ -65,7 +65,7 @@ class Face:
 
 
 def strength(units: ActionUnits, unit: int) -> float:
-    """A unit's intensity, mean of both sides."""
+    """Computes a unit's intensity, the mean of both sides."""
     left, right = units.get(unit, (0.0, 0.0))
     return (left + right) / 2
 
@@ -83,7 +83,7 @@ def shape_face(identity: Identity, units: ActionUnits) -> Face:
 
 
 def _outline(identity: Identity, jaw_drop: float) -> Points:
-    """Closed contour of the head, from the crown by the image's right to the chin and back."""
+    """Computes the closed contour of the head, from the crown by the image's right to the chin and back."""
     width, square = identity.head_width, identity.jaw_squareness
     right = points(
         (0.46 * width, -1.0),
@@ -102,7 +102,7 @@ def _outline(identity: Identity, jaw_drop: float) -> Points:
 
 
 def _eye(identity: Identity, units: ActionUnits, side: int) -> Eye:
-    """One eye with its brow, laid out on the right side and mirrored for the left."""
+    """Lays out one eye with its brow on the right side, mirrored for the left."""
     unit = {number: both[side] for number, both in units.items()}
 
     def au(number: int) -> float:
@@ -135,7 +135,7 @@ def _eye(identity: Identity, units: ActionUnits, side: int) -> Eye:
 
 
 def _brow(identity: Identity, unit: dict[int, float]) -> Points:
-    """The right brow's four control points, from the nose outwards."""
+    """Computes the right brow's four control points, from the nose outwards."""
     au1, au2, au4, au9 = (unit.get(number, 0.0) for number in (1, 2, 4, 9))
     x, width = identity.eye_distance, identity.eye_width
     base = -0.08 - identity.brow_height
@@ -187,7 +187,7 @@ def _mouth(identity: Identity, units: ActionUnits, jaw_drop: float) -> Mouth:
 
 
 def _corner(identity: Identity, units: ActionUnits, side: int, middle: float, jaw_drop: float) -> tuple[float, float]:
-    """Distance of one mouth corner from the middle line, and its y."""
+    """Computes the distance of one mouth corner from the middle line, and its y."""
     au = {number: units.get(number, (0.0, 0.0))[side] for number in (12, 14, 15, 20, 23, 24, 26)}
     reach = 1 + 0.3 * au[12] + 0.33 * au[20] - 0.15 * au[23] - 0.1 * au[24] + 0.06 * au[14]
     reach -= 0.36 * au[26] * (1 - au[12])
@@ -196,7 +196,7 @@ def _corner(identity: Identity, units: ActionUnits, side: int, middle: float, ja
 
 
 def landmarks(face: Face) -> Points:
-    """The 68 points of the iBUG scheme, in the face frame: jaw, brows, nose, eyes, mouth. Shape (68, 2)."""
+    """Computes the 68 points of the iBUG scheme, in the face frame: jaw, brows, nose, eyes, mouth. Shape (68, 2)."""
     steps = len(face.outline) // 18
     jaw = face.outline[14 * steps - (10 * steps * np.arange(17) + 8) // 16]
     left, right = face.eyes

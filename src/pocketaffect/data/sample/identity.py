@@ -97,14 +97,14 @@ class Identity:
 
 
 def mix(first: Colour, second: Colour, share: float) -> Colour:
-    """The first colour with the given share of the second."""
+    """Mixes the first colour with the given share of the second."""
     weight = max(0, min(256, int(share * 256)))
     red, green, blue = ((a * (256 - weight) + b * weight) // 256 for a, b in zip(first, second, strict=True))
     return red, green, blue
 
 
 def darken(colour: Colour, share: float) -> Colour:
-    """The colour moved towards a warm dark one."""
+    """Moves the colour towards a warm dark one."""
     return mix(colour, (colour[0] // 4, colour[1] // 6, colour[2] // 6), share)
 
 

@@ -57,7 +57,7 @@ def draw_portrait(draws: Draws, units: ActionUnits, *, poor: bool = False) -> Pi
 
     Args:
         draws: Random numbers for everything but the units.
-        units: What the face shows.
+        units: The action units that the face shows.
         poor: Blur and hide so much that the expression is uncertain.
     """
     height, width = _sample_size(draws)
@@ -122,7 +122,7 @@ def _sample_placement(draws: Draws, identity: Identity, face: Face, height: int,
 
 
 def _face_box(draws: Draws, outline: Points, height: int, width: int) -> Box:
-    """A square about the head as a detector finds it: a few per cent off, cut at the image's rim."""
+    """Computes a square about the head as a detector finds it: a few per cent off, cut at the image's rim."""
     left, top = float(outline[:, 0].min()), float(outline[:, 1].min())
     right, bottom = float(outline[:, 0].max()), float(outline[:, 1].max())
     slip = 0.05 * (bottom - top)

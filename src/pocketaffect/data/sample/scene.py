@@ -11,7 +11,7 @@ from pocketaffect.data.sample.identity import Colour
 
 
 def paint_background(draws: Draws, height: int, width: int) -> np.ndarray:
-    """Plain, graded or textured background, uint8 RGB of shape (height, width, 3)."""
+    """Paints a plain, graded or textured background, uint8 RGB of shape (height, width, 3)."""
     first, second = _any_colour(draws), _any_colour(draws)
     kind = draws.pick_weighted({"plain": 2.0, "graded": 3.0, "texture": 3.0, "shapes": 2.0})
     if kind == "plain":
@@ -28,7 +28,7 @@ def paint_background(draws: Draws, height: int, width: int) -> np.ndarray:
 
 
 def paint_scene(draws: Draws, height: int, width: int) -> np.ndarray:
-    """A textured scene without a face, uint8 RGB of shape (height, width, 3)."""
+    """Paints a textured scene without a face, uint8 RGB of shape (height, width, 3)."""
     coarse = value_noise(draws, height, width, draws.pick((12, 20, 34)))
     fine = value_noise(draws, height, width, draws.pick((3, 4, 6)))
     canvas = Canvas(_mixed(_any_colour(draws), _any_colour(draws), (coarse * 3 + fine) // 4))
@@ -38,7 +38,7 @@ def paint_scene(draws: Draws, height: int, width: int) -> np.ndarray:
 
 
 def value_noise(draws: Draws, height: int, width: int, cell: int) -> np.ndarray:
-    """Smooth random texture: a grid of random values, linear between its points; int32 in 0..255."""
+    """Draws smooth random texture: a grid of random values, linear between its points; int32 in 0..255."""
     grid = draws.bytes_array(height // cell + 2, width // cell + 2).astype(np.int32)
     y, x = np.arange(height), np.arange(width)
     rows, down = y // cell, (y % cell)[:, None]
@@ -50,7 +50,7 @@ def value_noise(draws: Draws, height: int, width: int, cell: int) -> np.ndarray:
 
 
 def take_picture(draws: Draws, image: np.ndarray, *, poor: bool = False) -> np.ndarray:
-    """Light from one side, exposure, colour cast, blur, sensor noise, sometimes no colour.
+    """Takes the picture: light from one side, exposure, colour cast, blur, sensor noise, sometimes no colour.
 
     Args:
         draws: Random numbers.
@@ -82,7 +82,7 @@ def take_picture(draws: Draws, image: np.ndarray, *, poor: bool = False) -> np.n
 
 
 def _irwin_hall(draws: Draws, height: int, width: int) -> np.ndarray:
-    """Bell-shaped noise about 0 in RGB, standard deviation about 210."""
+    """Draws bell-shaped noise about 0 in RGB, standard deviation about 210."""
     luma = draws.bytes_array(2, height, width, 1).astype(np.int32).sum(axis=0)
     chroma = draws.bytes_array(height, width, 3).astype(np.int32)
     noise: np.ndarray = luma * 2 + (chroma >> 1) - 510 - 63
@@ -90,7 +90,7 @@ def _irwin_hall(draws: Draws, height: int, width: int) -> np.ndarray:
 
 
 def _soften(image: np.ndarray) -> np.ndarray:
-    """Binomial 1-2-1 in both directions."""
+    """Blurs with binomial 1-2-1 in both directions."""
     padded = np.pad(image, ((1, 1), (0, 0), (0, 0)), mode="edge")
     image = padded[:-2] + 2 * padded[1:-1] + padded[2:]
     padded = np.pad(image, ((0, 0), (1, 1), (0, 0)), mode="edge")
@@ -105,14 +105,14 @@ def _any_colour(draws: Draws) -> Colour:
 
 
 def _mixed(first: Colour, second: Colour, weight: np.ndarray) -> np.ndarray:
-    """Between two colours by an int32 weight in 0..255 of shape (height, width)."""
+    """Interpolates between two colours by an int32 weight in 0..255 of shape (height, width)."""
     low, high = np.array(first, dtype=np.int32), np.array(second, dtype=np.int32)
     mixed: np.ndarray = (low + (high - low) * weight[:, :, None] // 255).astype(np.uint8)
     return mixed
 
 
 def _ramp(draws: Draws, height: int, width: int) -> np.ndarray:
-    """A gradient in any direction, int32 in 0..255."""
+    """Computes a gradient in any direction, int32 in 0..255."""
     x = np.arange(width, dtype=np.int32)[None, :] * 255 // max(1, width - 1)
     y = np.arange(height, dtype=np.int32)[:, None] * 255 // max(1, height - 1)
     share = draws.index(257)
@@ -121,7 +121,7 @@ def _ramp(draws: Draws, height: int, width: int) -> np.ndarray:
 
 
 def _paint_shape(canvas: Canvas, draws: Draws) -> None:
-    """One thing of the world: a disc, a slab, a branch, a lump."""
+    """Paints one thing of the world: a disc, a slab, a branch, a lump."""
     x, y = draws.uniform(0, canvas.width), draws.uniform(0, canvas.height)
     size = draws.uniform(0.05, 0.35) * canvas.height
     colour = _any_colour(draws)

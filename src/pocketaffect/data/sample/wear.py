@@ -14,7 +14,7 @@ OCCLUDERS = ("hand", "bar", "scarf", "lock", "cup")
 
 
 def paint_behind(canvas: Canvas, identity: Identity) -> None:
-    """Hair behind the head, neck, shoulders, ears."""
+    """Paints hair behind the head, neck, shoulders, ears."""
     width, volume, style = identity.head_width, identity.hair_volume, identity.hair_style
     if style == "long":
         half = width + 0.10 + volume
@@ -39,7 +39,7 @@ def paint_behind(canvas: Canvas, identity: Identity) -> None:
 
 
 def paint_beard(canvas: Canvas, identity: Identity, face: Face) -> None:
-    """Beard and stubble below the mouth's paint; a moustache follows the upper lip."""
+    """Paints beard and stubble below the mouth's paint; a moustache follows the upper lip."""
     if identity.beard == "none":
         return
     mouth, width = face.mouth, identity.head_width
@@ -60,7 +60,7 @@ def paint_beard(canvas: Canvas, identity: Identity, face: Face) -> None:
 
 
 def paint_hair(canvas: Canvas, identity: Identity, draws: Draws) -> None:
-    """Hair and head-dress in front of the head."""
+    """Paints hair and head-dress in front of the head."""
     style, width = identity.hair_style, identity.head_width
     if style == "bald":
         canvas.shade(22, ellipse((-0.15, -0.85), (0.25, 0.1)))
@@ -89,7 +89,7 @@ def paint_hair(canvas: Canvas, identity: Identity, draws: Draws) -> None:
 
 
 def _hairline(identity: Identity, temple: float) -> Points:
-    """From the left temple over the forehead to the right one."""
+    """Computes the line from the left temple over the forehead to the right one."""
     width, line, part = identity.head_width, identity.hairline, identity.parting
     if identity.hair_style == "fringe":
         line = min(line, -0.5) + 0.2
@@ -142,7 +142,7 @@ def _box(center: tuple[float, float], half_width: float, half_height: float) -> 
 
 
 def paint_occluder(canvas: Canvas, identity: Identity, draws: Draws, kind: str) -> None:
-    """Something in front of the face that hides a part of it, seldom all that matters."""
+    """Paints something in front of the face that hides a part of it, seldom all that matters."""
     sign = draws.pick((-1.0, 1.0))
     colour = draws.pick(CLOTH_COLOURS)
     if kind == "hand":

@@ -35,7 +35,7 @@ def cut_out(pixels: npt.NDArray[np.float32], draws: npt.NDArray[np.float64], sid
     Args:
         pixels: float32 [n, size, size, 3].
         draws: float64 [n, 2] in [0, 1), the centre's place across and down.
-        side: Of the square, as a share of the image's.
+        side: Side of the square, as a share of the image's.
     """
     size = pixels.shape[1]
     length = round(side * size)
@@ -110,12 +110,12 @@ def mix_faces(own: Faces, other: Faces, shares: npt.NDArray[np.float32]) -> Face
 
 
 def _distributions(faces: Faces) -> npt.NDArray[np.float32]:
-    """float32 [n, 8]: soft labels, else the class as one, else NaN."""
+    """Computes float32 [n, 8]: soft labels, else the class as one, else NaN."""
     hard = np.eye(len(EXPRESSIONS), dtype=np.float32)[np.maximum(faces.expression, 0)]
     hard[faces.expression == NO_EXPRESSION] = np.nan
     return np.where(_labelled(faces.soft)[:, None], faces.soft, hard)
 
 
 def _labelled(labels: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
-    """The rows without NaN, as bool [n]."""
+    """Finds the rows without NaN, bool [n]."""
     return ~np.asarray(np.isnan(labels).any(axis=1))

@@ -50,7 +50,7 @@ class Batch:
     rows: torch.Tensor
 
     def to(self, device: torch.device) -> Batch:
-        """The same batch on `device`; Lightning calls it."""
+        """Moves the batch to `device`; Lightning calls it."""
         parts = (self.images, self.expression, self.valence_arousal, self.soft, self.rows)
         return Batch(*(tensor.to(device) for tensor in parts))
 
@@ -135,10 +135,10 @@ class BatchOrder(Sampler[npt.NDArray[np.int64]]):
     Args:
         length: Images of the split.
         batch_size: Images of a batch, of all processes together.
-        seed: Of the order; None for the split's own.
+        seed: Seed of the order; None for the split's own.
         epoch: Shuffles anew.
         process: The number of this process, from 0.
-        processes: How many there are. They must divide `batch_size`; in order, the last batch is filled up with the
+        processes: Number of processes. They must divide `batch_size`; in order, the last batch is filled up with the
             split's first images, so that all have equally many.
     """
 
@@ -187,14 +187,14 @@ def train_batches(
     process: int = 0,
     processes: int = 1,
 ) -> DataLoader[Batch]:
-    """One epoch of shuffled, augmented batches, or the part of each that is one process's."""
+    """Yields one epoch of shuffled, augmented batches, or the part of each that is one process's."""
     dataset = FaceBatches(split, augment=augment, seed=seed, epoch=epoch, soft_labels=soft_labels)
     order = BatchOrder(len(split), batch_size, seed=seed, epoch=epoch, process=process, processes=processes)
     return _loader(dataset, order)
 
 
 def ordered_batches(split: Split, batch_size: int, *, process: int = 0, processes: int = 1) -> DataLoader[Batch]:
-    """The whole split in its own order, untouched, or one process's part of it."""
+    """Yields the whole split in its own order, untouched, or one process's part of it."""
     return _loader(FaceBatches(split), BatchOrder(len(split), batch_size, process=process, processes=processes))
 
 
@@ -205,7 +205,7 @@ def _loader(dataset: FaceBatches, order: BatchOrder) -> DataLoader[Batch]:
 
 
 def plan_warps(draws: npt.NDArray[np.float64], augment: AugmentParams, size: int) -> npt.NDArray[np.float64]:
-    """Affine matrices that mirror, turn about the centre and shift.
+    """Plans affine matrices that mirror, turn about the centre and shift.
 
     Args:
         draws: float64 [n, DRAWS], each in [0, 1).
@@ -234,7 +234,7 @@ def warp_face(face: npt.NDArray[np.uint8], matrix: npt.NDArray[np.float64], *, o
     Args:
         face: uint8 [size, size, 3].
         matrix: float64 [2, 3], of `plan_warps`.
-        out: Where the result goes, contiguous, of the shape of `face`; may be `face` itself.
+        out: Array for the result, contiguous, of the shape of `face`; may be `face` itself.
     """
     # OpenCV warps four channels in two thirds of the time of three, to the same bytes.
     four = cv2.cvtColor(face, cv2.COLOR_RGB2RGBA)

@@ -42,7 +42,7 @@ BLOCK_ROWS: Final = 16_384
 
 
 def name_shard(split: str, number: int) -> str:
-    """The file of a split's shard, from 0 on."""
+    """Names the file of a split's shard, from 0 on."""
     return f"{split}-{number:05d}.npy"
 
 

@@ -28,11 +28,11 @@ NEEDED_COLUMNS: Final = (
     *LABEL_COLUMNS,
     "warnings",
 )
-"""Of the manifest's columns, what cutting and indexing the faces takes."""
+"""Columns of the manifest that cutting and indexing the faces takes."""
 
 BATCH_ROWS: Final = 8192
 BUFFER_BYTES: Final = 1 << 16
-"""Of each column, read at a time: without it, pyarrow reads the whole file's part of a column at once."""
+"""Bytes of a column that are read at a time: without it, pyarrow reads the whole file's part of a column at once."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Manifest:
         return int(pq.read_metadata(self.file).num_rows)
 
     def read_batches(self, columns: tuple[str, ...], *, split: str | None = None) -> Iterator[pa.RecordBatch]:
-        """Some columns of all rows, or of one split's, in their order, a few thousand rows at a time."""
+        """Reads some columns of all rows, or of one split's, in their order, a few thousand rows at a time."""
         names = list(dict.fromkeys((*columns, "split")))
         with pq.ParquetFile(self.file, buffer_size=BUFFER_BYTES, pre_buffer=False) as parquet:
             for batch in parquet.iter_batches(BATCH_ROWS, columns=names, use_threads=False):
@@ -79,7 +79,7 @@ class Manifest:
                     yield rows.select(list(columns))
 
     def read_tables(self, columns: tuple[str, ...], *, split: str, rows: int) -> Iterator[pa.Table]:
-        """As `read_batches`, but exactly `rows` rows at a time, fewer in the last table."""
+        """Reads like `read_batches`, but exactly `rows` rows at a time, fewer in the last table."""
         waiting: list[pa.RecordBatch] = []
         held = 0
         for batch in self.read_batches(columns, split=split):
@@ -96,5 +96,5 @@ class Manifest:
 
 
 def join_columns(rows: pa.RecordBatch | pa.Table, names: tuple[str, ...]) -> npt.NDArray[np.float64]:
-    """Number columns side by side: float64 [rows, names], NaN for a missing value."""
+    """Joins number columns side by side: float64 [rows, names], NaN for a missing value."""
     return np.stack([rows[name].cast(pa.float64()).to_numpy(zero_copy_only=False) for name in names], axis=1)

@@ -34,16 +34,16 @@ STREAM_BYTES: Final = 96 * MEGABYTE
 WORKER_BYTES: Final = 96 * MEGABYTE
 ROW_BYTES: Final = 1000
 QUEUED_JOBS: Final = 4
-"""Of each worker: two are pickled on their way (`pool.IN_FLIGHT_PER_WORKER`), one is worked on, one is made."""
+"""Jobs of each worker: two are pickled on their way (`pool.IN_FLIGHT_PER_WORKER`), one is worked on, one is made."""
 
 LEAST_IMAGE_BYTES: Final = 16 * MEGABYTE
 """A share that a photograph of a face fits in; with less, a worker is not worth its start."""
 
 JPEG_PIXEL_BYTES: Final = 6
-"""For each pixel of the size decoded at: three, and three more where the picture must be turned."""
+"""Bytes for each pixel of the size decoded at: three, and three more where the picture must be turned."""
 
 COEFFICIENT_BYTES: Final = 8
-"""For each pixel of the full size, where a JPEG comes in several scans: libjpeg then holds all coefficients."""
+"""Bytes for each pixel of the full size, where a JPEG comes in several scans: libjpeg then holds all coefficients."""
 
 OTHER_PIXEL_BYTES: Final = 22
 """What Pillow takes for a WebP at the most; 14 for most: its own copy, the converted one, twice three for the array."""
@@ -101,7 +101,7 @@ def plan_memory(memory_mb: int, *, workers: int, shard_images: int, largest: Lar
 
 
 def describe_lack(memory_mb: int, plan: MemoryPlan, *, workers: int, largest: LargestImage) -> str:
-    """Why fewer workers run than asked for, and what would let all of them run."""
+    """Says why fewer workers run than asked for, and what would let all of them run."""
     wanted = max(LEAST_IMAGE_BYTES, largest.image_bytes)
     spare = plan.image_bytes - wanted
     more = (workers - plan.workers) * (WORKER_BYTES + wanted) - plan.workers * spare
@@ -113,7 +113,7 @@ def describe_lack(memory_mb: int, plan: MemoryPlan, *, workers: int, largest: La
 
 
 def refuse_image(image: LargestImage, plan: MemoryPlan, memory_mb: int) -> PocketAffectError:
-    """The error for an image whose decoding does not fit into a worker's share."""
+    """Makes the error for an image whose decoding does not fit into a worker's share."""
     missing = plan.workers * (image.image_bytes - plan.image_bytes)
     fewer = " or lower preprocess.workers" if plan.workers > 1 else ""
     return PocketAffectError(
@@ -143,7 +143,7 @@ def find_sides(
     margin: float,
     align: Align,
 ) -> FaceSides:
-    """The squares' sides, as `crop.decode_face` takes them, of many images at once.
+    """Finds the squares' sides, as `crop.decode_face` takes them, of many images at once.
 
     Args:
         boxes: [n, 4], NaN for none.
@@ -170,7 +170,7 @@ def estimate_picture_bytes(
     *,
     size: int,
 ) -> npt.NDArray[np.float64]:
-    """An upper bound of the memory that each image takes from its decoder to its face: float64 [n].
+    """Estimates an upper bound of the memory that each image takes from its decoder to its face: float64 [n].
 
     A JPEG counts as one of a single scan; `estimate_file_bytes` adds what only the file tells.
     """
@@ -191,7 +191,7 @@ def estimate_file_bytes(content: bytes, width: int, height: int) -> int:
 
 
 def read_memory_held() -> int:
-    """Bytes of memory that this process holds now; where the system does not tell, the most it ever held."""
+    """Reads how many bytes of memory this process holds now; where the system does not tell, the most it ever held."""
     try:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     except (OSError, ValueError, IndexError):

@@ -53,12 +53,12 @@ class Split:
         return images
 
     def images(self) -> npt.NDArray[np.uint8]:
-        """All images of the split, in its order."""
+        """Gives all images of the split, in its order."""
         return self.gather(np.arange(len(self), dtype=np.int64))
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
-    """The summary that `write_shards` left in `folder`."""
+    """Reads the summary that `write_shards` left in `folder`."""
     try:
         summary: dict[str, Any] = json.loads((folder / SUMMARY_FILE).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -90,7 +90,7 @@ def _join_columns(rows: Any, names: Sequence[str]) -> npt.NDArray[np.float32]:
 
 
 def _map_shard(file: Path) -> npt.NDArray[np.uint8]:
-    """The pixels of one shard, read-only, paged in as they are used.
+    """Maps the pixels of one shard, read-only, paged in as they are used.
 
     numpy's own memory map keeps its file open, and the shards of a million images are more files than a process may
     have open on many systems.

@@ -68,7 +68,7 @@ def write_shards(
         work: A folder for finished shards until all are; what other settings left in it is removed.
         settings: Of the stage. Fewer workers run where `memory_mb` does not allow them all.
         progress: Called with the number of images of each finished shard.
-        executor: Where the workers are; this machine where none is given. On a cluster `memory_mb` is of all nodes.
+        executor: Executor of the workers; this machine where none is given. On a cluster `memory_mb` is of all nodes.
 
     Returns:
         The summary: settings, counts, digests, the training pixels' mean and standard deviation.
@@ -182,7 +182,7 @@ def _move(shards: Path, target: Path, names: set[str]) -> None:
 
 
 def _pixel_statistics(parts: Sequence[ShardSums], size: int) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each channel, for pixels scaled to [0, 1]."""
+    """Computes mean and standard deviation of each channel, for pixels scaled to [0, 1]."""
     count = sum(part.images for part in parts) * size * size
     mean, deviation = [], []
     for channel in range(3):

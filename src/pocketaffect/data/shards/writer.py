@@ -181,7 +181,7 @@ def _make_header(images: int, size: int) -> bytes:
 
 
 def _identify_sources(source: Path, job: ShardJob) -> str:
-    """One digest of which files the shard is cut from, without reading them."""
+    """Digests which files the shard is cut from, without reading them."""
     digest = hashlib.sha256()
     archives: dict[str, bytes] = {}
     for path, archive, *_ in job.places:
