@@ -9,9 +9,9 @@ class PocketAffectError(Exception):
     """A problem that the user can fix; stages and the command line print it without a traceback.
 
     Args:
-        problem: Which file, row or params.yaml key is wrong, and how.
-        found: What was found there.
-        allowed: What would have been accepted.
+        problem: The wrong file, row or params.yaml key, and how it is wrong.
+        found: The value found there.
+        allowed: The values that would have been accepted.
         todo: The next thing for the user to do.
     """
 

@@ -25,7 +25,7 @@ _FULL: Final = re.compile(
     r"No space left on device|Disk quota exceeded|disk is full|\d+ requested and \d+ written|unexpected pos \d+ vs"
 )
 _TOO_LARGE: Final = re.compile("File too large|disk I/O error")
-"""What writers say that pass no error number on: those in Rust, SQLite, NumPy, PyTorch."""
+"""Texts of writers that pass no error number on: those in Rust, SQLite, NumPy, PyTorch."""
 
 _NO_PLACE: Final = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
 
@@ -68,8 +68,8 @@ def explain_failed_write(error: BaseException, place: Path) -> PocketAffectError
     """Says that the disk is full or a file may not grow, where that is what an error or one behind it comes from.
 
     Args:
-        error: What a writer raised.
-        place: What was to be written, or a folder on the same disk.
+        error: The error that a writer raised.
+        place: The file to be written, or a folder on the same disk.
     """
     chain: list[BaseException] = []
     cause: BaseException | None = error

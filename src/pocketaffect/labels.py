@@ -35,7 +35,7 @@ PLACE_COLUMNS: Final = ("path", "archive", "offset", "length", "deflated")
 """Where a file's bytes are: the fields of `data.release.places.Place`."""
 
 NO_VA_CODE: Final = -2.0
-"""What AffectNet writes for both dimensions where nobody annotated them."""
+"""Value that AffectNet writes for both dimensions where nobody annotated them."""
 
 NO_EXPRESSION: Final = -1
 """Class index of a row without one of the eight expressions, in shards and batches. Missing VA is NaN."""

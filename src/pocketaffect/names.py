@@ -11,7 +11,7 @@ import re
 from typing import Final
 
 SYSTEM_FILE: Final = r"(?i)(?:^|/)(?:\.[^/]*|thumbs\.db|desktop\.ini|__macosx)(/|$)"
-"""What systems leave in folders, and what is hidden there: nobody's data."""
+"""Files that systems leave in folders, and hidden ones: nobody's data."""
 
 
 def show_name(name: object) -> str:

@@ -41,7 +41,7 @@ FACES_REPORT: Final = REPORTS / "faces"
 """Pictures hold faces of the data set: DVC keeps them, git does not."""
 
 WORK: Final = Path(".work")
-"""Not tracked by git or DVC: checkpoints, and what a failed stage leaves to look at."""
+"""Files that neither git nor DVC tracks: checkpoints, and what a failed stage leaves to look at."""
 
 REFUSED_DATA: Final = WORK / "validate"
 """The report on data that broke a limit."""
@@ -53,7 +53,7 @@ TRAINING_TIME: Final = CHECKPOINTS / "time.json"
 SHARD_DRAFTS: Final = WORK / "preprocess"
 
 RANKS: Final = WORK / "ranks"
-"""Where the processes of one training on a cluster find each other."""
+"""Folder in which the processes of one training on a cluster find each other."""
 
 SWEEP: Final = WORK / "sweep"
 """The journal of all sweeps, and a folder for each with what its workers need."""
@@ -61,7 +61,7 @@ SWEEP: Final = WORK / "sweep"
 SWEEP_REPORT: Final = REPORTS / "sweep"
 
 WEB: Final = WORK / "web"
-"""What the page needs from npm, fetched at set-up (`make web`)."""
+"""Files that the page needs from npm, fetched at set-up (`make web`)."""
 
 STUDY: Final = Path("study")
 """Ignored by git, and nobody's scratch: what participants and listeners answered, and an imported catalogue."""

@@ -63,7 +63,7 @@ class Catalogue:
     Args:
         tracks: At least one, with ids that occur once.
         problems: Rows of the file that are not among them.
-        source: What messages call the catalogue.
+        source: The catalogue's name in messages.
 
     Raises:
         PocketAffectError: There is no track, or an id occurs twice.
@@ -97,7 +97,7 @@ class Catalogue:
         """Reads a catalogue.
 
         Args:
-            file: What `pocketaffect music import` wrote; None for the curated catalogue of the package.
+            file: File that `pocketaffect music import` wrote; None for the curated catalogue of the package.
 
         Returns:
             The tracks; broken rows and second occurrences of an id are skipped and listed in `problems`.

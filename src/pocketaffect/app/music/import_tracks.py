@@ -30,7 +30,7 @@ _VERSION: Final = re.compile(
     r"|\s*[\(\[][^)\]]*\b(remaster(ed)?|mono|stereo|explicit|album version|single version)\b[^)\]]*[\)\]]"
     r"|\s+-\s+[^-]*\b(remaster(ed)?|mono|stereo|album version|single version)\b.*$"
 )
-"""What one recording's titles differ by; a remix, a live or another artist's version is another song."""
+"""Differences between one recording's titles; a remix, a live or another artist's version is another song."""
 
 _NO_LETTERS: Final = re.compile(r"[\W_]+")
 _MODES: Final = {"1": 1, "1.0": 1, "major": 1, "0": 0, "0.0": 0, "minor": 0, "": None, "-1": None}
@@ -41,10 +41,10 @@ class Imported:
     """A list of tracks as a catalogue.
 
     Attributes:
-        tracks: In the list's order.
+        tracks: Tracks in the list's order.
         problems: Rows that were skipped.
-        rows: How many rows the list has.
-        merged: How many rows were merged into an earlier one of the same song.
+        rows: Number of rows in the list.
+        merged: Number of rows that were merged into an earlier one of the same song.
         declarations: One line for each column that was recognised, each scale, and each change.
     """
 

@@ -51,7 +51,7 @@ class Suggestion:
     Attributes:
         track: The song.
         reason: A line such as "calm and bright: valence .6, energy .2".
-        score: What ranked it, without the chance; higher is better.
+        score: The score that ranked it, without the chance; higher is better.
         links: Key of each service in SERVICES to the address that searches it for the song.
         tone: The two words of the reason, for translations: calm, steady or lively, then dark, mellow or bright.
         adapted: Whether the listener's ratings took part.

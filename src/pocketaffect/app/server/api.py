@@ -105,7 +105,7 @@ class Services:
     model: ServedModel
     recommender: Recommender | SpotifyRecommender
     catalogue: Catalogue | None
-    """Whose tracks are suggested and may be rated; None where a service suggests its own."""
+    """Tracks that are suggested and may be rated; None where a service suggests its own."""
 
     listeners: Listeners
     study: StudyStore

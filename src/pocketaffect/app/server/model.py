@@ -49,7 +49,7 @@ class ServedModel:
         precision: Name of the stored weights' precision, or "unknown".
         commit: Git commit of the sources, where the registry knows it.
         digest: SHA-256 of the file.
-        verified: What executed the model in its verification.
+        verified: The program that executed the model in its verification.
     """
 
     name: str

@@ -49,7 +49,7 @@ class Guard:
     The host check is what keeps another site from reaching a local server by a name that it points at 127.0.0.1.
 
     Args:
-        app: What is guarded.
+        app: The guarded application.
         hosts: Names that the Host header may have, without port.
         rate: Requests to /api that one client may make in a second, in the mean.
         burst: Requests at once.

@@ -47,7 +47,7 @@ def create_app(
     """Makes the application.
 
     Args:
-        services: What the API works with.
+        services: The model, stores and songs that the API works with.
         runtime: The folder that `require_runtime` returns.
         hosts: Host names under which it may be asked.
         rate: Requests to /api that one client may make in a second, in the mean.

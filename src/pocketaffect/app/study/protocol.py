@@ -71,8 +71,8 @@ class Prompt:
         number: 1..10, the order in which they are shown.
         id: The paper's word, the key of translations and pictures.
         expression: Expected class, an index of `labels.EXPRESSIONS`.
-        title: What to show, in a word or two.
-        hint: How a face does that.
+        title: The expression to show, in a word or two.
+        hint: A hint how a face shows it.
         in_class_metrics: Whether its rows enter the classification metrics: delighted and miserable stand for happy
             and sad there, which keeps the eight classes balanced.
     """
@@ -121,7 +121,7 @@ class PromptRow:
 
     Args:
         prompt: Number of the prompt, 1..10.
-        affect: What the network said of the photograph.
+        affect: The network's answer to the photograph.
         rating: Stars for the five songs together, 1..5.
         annotated_valence: The participant's own, -1..1. Always 0 for the neutral prompt, whatever is given, as in
             the paper.
