@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -18,7 +19,7 @@ from pocketaffect.stage import require_dependency
 ROOT = Path(__file__).parents[1]
 
 SCRIPT = """
-import errno, resource, time
+import errno, json, resource, time
 from pathlib import Path
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.stage import run_stage
@@ -38,6 +39,9 @@ def main(params):
         print({}["no such key"])
     if "missing file" in text:
         Path("nowhere").read_text()
+    if "edit" in text:
+        file, old, new = json.loads(text)["edit"]
+        Path(file).write_text(Path(file).read_text().replace(old, new, 1))
     if "wait" in text:
         Path("started").touch()
         time.sleep(60)
@@ -141,6 +145,26 @@ def test_a_first_failure_claims_no_outputs(repository):
     done = dvc(repository, "repro", "one")
     assert "in: not wanted" in done.stderr
     assert "kept" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("edit", "named"),
+    [
+        (("stage.py", "sleep(60)", "sleep(61)"), "stage.py"),
+        (("params.yaml", "epochs: 16", "epochs: 17"), "train"),
+        (("stage.py", "import", "# why\nimport"), ""),
+        (("params.yaml", "trials: 40", "trials: 41"), ""),
+    ],
+    ids=["code", "setting", "comment", "another stage's setting"],
+)
+def test_edits_while_a_stage_runs_are_not_recorded_as_what_its_result_was_made_of(edit, named, repository):
+    (repository / "in").write_text(json.dumps({"edit": edit}))
+    done = dvc(repository, "repro")
+    if named:
+        assert f"found:   another {named} than at its start" in done.stderr
+        assert KEPT in done.stderr
+    else:
+        assert done.returncode == 0, done.stderr
 
 
 def test_bad_settings_end_with_two_and_keep_the_outputs(repository):

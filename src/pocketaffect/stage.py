@@ -6,7 +6,7 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -105,7 +105,9 @@ def run_stage(name: str, main: Callable[[Params], None]) -> None:
         _fail(name, f"error in stage {name}: {error}", code=2)
     try:
         _refuse_unaddressable_store()
+        before = _read_inputs(name)
         main(params)
+        _refuse_edits(before, _read_inputs(name))
     except PocketAffectError as error:
         _fail(name, f"error in stage {name}: {error}", code=1)
     except KeyboardInterrupt:
@@ -125,6 +127,34 @@ def _refuse_unaddressable_store() -> None:
 
     if not os.environ.get("MLFLOW_TRACKING_URI", "").strip() and (problem := find_address_problem(find_home(Path()))):
         raise problem.error()
+
+
+def _read_inputs(name: str) -> dict[str, object]:
+    """What DVC records of code and settings after the stage has run: a digest, and values; nothing outside of DVC."""
+    from pocketaffect.provenance.code import hash_code
+
+    if os.environ.get("DVC_STAGE") != name:
+        return {}
+    settings, script = read_yaml(Path("params.yaml")), Path(sys.argv[0])
+    declared = [key for key in read_yaml(PIPELINE_FILE)["stages"][name].get("params", ()) if isinstance(key, str)]
+    return {str(script): hash_code(script)} | {key: _pick(settings, key) for key in declared}
+
+
+def _pick(settings: object, key: str) -> object:
+    for part in key.split("."):
+        settings = settings.get(part) if isinstance(settings, dict) else None
+    return settings
+
+
+def _refuse_edits(before: Mapping[str, object], after: Mapping[str, object]) -> None:
+    """Keeps DVC from recording what was edited meanwhile as what the result was made of."""
+    edited = [key for key, value in before.items() if after.get(key) != value]
+    if edited:
+        raise PocketAffectError(
+            "code or settings were edited while the stage ran: nobody could say what its result was made of",
+            found=f"another {', '.join(edited)} than at its start",
+            todo="`dvc repro` again; to go on editing meanwhile, run `dvc exp run --temp` (docs/experiments.md)",
+        )
 
 
 def _fail(name: str, message: str, *, code: int) -> NoReturn:
