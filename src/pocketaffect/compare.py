@@ -11,7 +11,7 @@ from typing import Final, Literal
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.evaluation.comparison import ModelComparisons, compare_models
 from pocketaffect.evaluation.prediction_table import PREDICTIONS_FILE, PredictionTable, read_predictions
-from pocketaffect.registry.store.store import Store, open_store
+from pocketaffect.registry.store.store import Store, require_store
 from pocketaffect.registry.store.versions import artifact_path, get_version
 
 Form = Literal["shipped", "network"]
@@ -118,5 +118,5 @@ class _Finder:
 
     @property
     def _store(self) -> Store:
-        self._opened = self._opened or open_store(self._root)
+        self._opened = self._opened or require_store(self._root)
         return self._opened

@@ -249,8 +249,7 @@ def _examine_store(root: Path) -> Iterator[Finding]:
     problem = find_problem(root, to_write=False)
     database = root / STORE / DATABASE
     if problem is not None:
-        detail = f"{problem.problem}; found: {problem.found}; allowed: {problem.allowed}"
-        yield Finding("store", "problem", detail, problem.todo)
+        yield Finding("store", "problem", problem.in_one_line().partition("; do: ")[0], problem.todo or "")
     elif database.exists():
         yield Finding("store", "ok", f"{STORE / DATABASE}, {database.stat().st_size / 1e6:.1f} MB")
     else:

@@ -24,6 +24,7 @@ class PocketAffectError(Exception):
         todo: str | None = None,
     ) -> None:
         self.problem = show_name(problem)
+        self.todo = todo
         lines = [self.problem]
         for name, value in (("found", found), ("allowed", allowed), ("do", todo)):
             if value is not None:

@@ -126,7 +126,7 @@ def _refuse_unaddressable_store() -> None:
     from pocketaffect.registry.store.database import find_address_problem
 
     if not os.environ.get("MLFLOW_TRACKING_URI", "").strip() and (problem := find_address_problem(find_home(Path()))):
-        raise problem.error()
+        raise problem
 
 
 def _read_inputs(name: str) -> dict[str, object]:

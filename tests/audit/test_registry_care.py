@@ -19,6 +19,7 @@ from pocketaffect.config import RegisterParams
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.registry.lineage.lineage import Lineage
 from pocketaffect.registry.promotion.log import LogEntry, append_entry, read_log
+from pocketaffect.registry.promotion.overview import survey
 from pocketaffect.registry.store.register import register_package
 from pocketaffect.registry.store.runs import RunRecord
 from pocketaffect.registry.store.store import Store, find_store, open_store
@@ -117,7 +118,7 @@ def test_verification_names_every_changed_and_missing_file_of_its_version(store,
     assert found[3][0][0] == "model/affect.mlpackage"
     assert ("model/affect.mlpackage/Data/weight.bin", "other bytes than were registered") in found[3]
     assert found[1] == [("contents.json", "missing: no other file can be held to its hash")]
-    with pytest.raises(PocketAffectError, match="not the one that was registered"):
+    with pytest.raises(PocketAffectError, match="is not what was registered"):
         package_path(store, three[2])
 
 
@@ -180,10 +181,22 @@ def test_gc_removes_archived_versions_failed_runs_and_ownerless_files_and_nothin
     states = {state.version.version: state for state in verify_registry(store, MODEL)}
     assert states[1].removed
     assert [states[number].damages for number in (2, 3)] == [(), ()]
-    with pytest.raises(PocketAffectError, match="its package is gone"):
+    with pytest.raises(PocketAffectError, match="is gone"):
         package_path(store, list_versions(store, MODEL)[0])
     with pytest.raises(PocketAffectError, match="its files were removed"):
         archive_version(store, MODEL, "1", undo=True)
+
+
+def test_a_version_whose_files_were_removed_gets_them_back_when_its_bytes_are_registered_again(store, three, tmp_path):
+    archive_version(store, MODEL, "1")
+    assert "archived" in survey(store, MODEL).to_text()
+    collect_garbage(store, MODEL)
+    assert "archived, files removed" in survey(store, MODEL).to_text()
+    again = register(store, tmp_path / "again", "one")
+    assert (again.version, again.aliases) == (1, ("candidate",))
+    assert not {"archived", "artifacts.removed"} & again.tags.keys()
+    assert [state.damages for state in verify_registry(store, MODEL)] == [()] * 3
+    assert "archived" not in survey(store, MODEL).to_text()
 
 
 def test_an_archived_version_can_be_taken_back_and_its_bytes_may_have_another_version(store, three, tmp_path):

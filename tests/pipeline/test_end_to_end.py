@@ -306,4 +306,4 @@ def test_a_quick_audit_says_that_faces_are_missing_and_names_a_stored_file_that_
     assert f"model/{twin.name}: other bytes than were registered" in found["reason"]
     promoted = spoilt.run("pocketaffect", "promote", "--override", "in a hurry")
     assert promoted.returncode == 1
-    assert f"model/{twin.name} is not the file that was registered" in promoted.stderr
+    assert f"model/{twin.name} is not what was registered" in promoted.stderr

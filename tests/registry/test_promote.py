@@ -205,9 +205,9 @@ def test_a_package_with_other_bytes_is_refused_by_promote_and_rollback_and_no_ov
     registrar(b"b")
     promote(store, params)
     (package_path(store, get_version(store, NAME, 1)) / "Manifest.json").write_text("changed")
-    with pytest.raises(PocketAffectError, match="its package is not the one that was registered"):
+    with pytest.raises(PocketAffectError, match="mlpackage is not what was registered"):
         roll_back(store, NAME)
-    with pytest.raises(PocketAffectError, match="its package is not the one that was registered"):
+    with pytest.raises(PocketAffectError, match="mlpackage is not what was registered"):
         promote(store, params, 1, override="because")
     assert champion(store) == 2
 
@@ -217,7 +217,7 @@ def test_a_changed_report_is_refused(store, registrar, params):
     version = registrar(b"a", verification=VERIFIED | {"passed": False})
     file = package_path(store, version).parent.parent / "verification.json"
     file.write_text(json.dumps(VERIFIED))
-    with pytest.raises(PocketAffectError, match=r"verification\.json is not the file that was registered"):
+    with pytest.raises(PocketAffectError, match=r"verification\.json is not what was registered"):
         promote(store, params)
 
 

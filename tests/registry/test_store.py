@@ -12,8 +12,10 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from registry_parts import in_processes
 
+from pocketaffect.cli.main import main
 from pocketaffect.doctor import examine
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.registry.store.database import find_problem, known_revisions
@@ -218,7 +220,7 @@ def test_a_read_only_store_is_refused(root):
                 "from pocketaffect.registry.store.database import find_problem\n"
                 "known = find_problem(Path(sys.argv[1]), to_write=False)\n"
                 "os.setuid(65534)\n"
-                "print(known, find_problem(Path(sys.argv[1]), to_write=True).error())"
+                "print(known, find_problem(Path(sys.argv[1]), to_write=True))"
             )
             command = [sys.executable, "-c", code, str(place / "repository")]
             done = subprocess.run(command, capture_output=True, text=True, timeout=60)
@@ -283,3 +285,21 @@ def test_a_path_that_no_store_can_be_addressed_in_is_refused_by_the_first_stage_
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
     run_stage("sample", begun.append)
     assert len(begun) == 1
+
+
+def test_where_nothing_is_registered_yet_the_advice_is_what_registers_it(tmp_path, store_template, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(Path(__file__).parents[2] / "params.yaml", tmp_path)
+    for command in (["registry"], ["promote"], ["rollback"], ["registry", "verify"], ["predict", "x", "--model", "3"]):
+        said = CliRunner().invoke(main, command).output
+        assert "`dvc repro`, then `pocketaffect register`" in said, command
+    verification = tmp_path / "out" / "export" / "verification.json"
+    verification.parent.mkdir(parents=True)
+    verification.write_text("{}")  # a finished run: DVC would say "up to date" (a clone after a pull, a lost database)
+    said = CliRunner().invoke(main, ["registry"]).output
+    assert "dvc repro" not in said
+    assert "`pocketaffect register`" in said
+    shutil.copytree(store_template, tmp_path / "mlruns")  # a new server, or a database that somebody made anew
+    said = CliRunner().invoke(main, ["registry"]).output
+    assert said.endswith("no versions in this store yet; `pocketaffect register`\n")
+    assert "or register one: `pocketaffect register`" in CliRunner().invoke(main, ["promote"]).output

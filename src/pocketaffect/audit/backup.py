@@ -64,5 +64,5 @@ def restore(root: Path, backup: Path) -> Store:
     with write_atomically(folder / DATABASE) as draft:  # last: a store without its files must not look like one
         shutil.copyfile(backup / DATABASE, draft)
     if problem := find_problem(root, to_write=True):
-        raise problem.error()
+        raise problem
     return open_store(root)

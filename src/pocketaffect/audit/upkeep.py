@@ -19,16 +19,14 @@ from pocketaffect.registry.promotion.log import read_log
 from pocketaffect.registry.store.runs import CONTENTS_FILE, CONTENTS_TAG, DIGEST_TAG, MODEL_FOLDER, PACKAGE_TAG
 from pocketaffect.registry.store.store import Store
 from pocketaffect.registry.store.versions import (
+    ARCHIVED_TAG,
+    REMOVED_TAG,
     RegisteredVersion,
     get_version,
     list_versions,
     local_folder,
     search_versions,
 )
-
-ARCHIVED_TAG: Final = "archived"
-REMOVED_TAG: Final = "artifacts.removed"
-"""Tag: when `gc` removed a version's files, which are no loss then."""
 
 TAGGED_FILES: Final = {"params.yaml": "params.sha256", "dvc.lock": "dvc_lock.sha256"}
 """Files that versions without a list of contents are still held to, beside the package."""

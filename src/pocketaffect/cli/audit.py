@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from pocketaffect.cli.registry import existing_store, registry
+from pocketaffect.cli.registry import registry
 
 
 @click.command()
@@ -46,12 +46,13 @@ def audit(
     from pocketaffect.audit.outcome import attach_report, write_html
     from pocketaffect.config import load_params
     from pocketaffect.files import write_json
+    from pocketaffect.registry.store.store import require_store
     from pocketaffect.registry.store.versions import get_version
 
     logging.basicConfig(level=logging.INFO, format="audit: %(message)s", stream=sys.stderr)
     params = load_params()
     keeps = not no_record and at is None
-    store = existing_store(to_write=keeps)  # before hours of training, not after them
+    store = require_store(to_write=keeps)  # before hours of training, not after them
     registered = get_version(store, params.register_.model_name, version)
     with tempfile.TemporaryDirectory(prefix="pocketaffect-audit-", ignore_cleanup_errors=True) as temporary:
         place = Path(temporary) if scratch is None else _new_folder(scratch)
@@ -72,8 +73,9 @@ def verify() -> None:
     """Hash every stored file of every version again; exit with 1 if one is missing or was changed."""
     from pocketaffect.audit.upkeep import verify_registry
     from pocketaffect.registry.promotion.log import read_log
+    from pocketaffect.registry.store.store import require_store
 
-    store, name = existing_store(to_write=False), _model_name()
+    store, name = require_store(), _model_name()
     damaged = 0
     for state in verify_registry(store, name):
         title = f"version {state.version.version}"
@@ -101,8 +103,9 @@ def verify() -> None:
 def archive(version: str, undo: bool) -> None:
     """Mark VERSION as no longer needed, so that `gc` may remove its files."""
     from pocketaffect.audit.upkeep import archive_version
+    from pocketaffect.registry.store.store import require_store
 
-    marked = archive_version(existing_store(to_write=True), _model_name(), version, undo=undo)
+    marked = archive_version(require_store(to_write=True), _model_name(), version, undo=undo)
     click.echo(f"version {marked.version} is {'no longer ' if undo else ''}archived")
 
 
@@ -114,13 +117,10 @@ def gc(dry_run: bool) -> None:
     Never those of a version that an alias or an entry of the promotion log points to.
     """
     from pocketaffect.audit.upkeep import collect_garbage, plan_removals
+    from pocketaffect.registry.store.store import require_store
 
     name = _model_name()
-    removals = (
-        plan_removals(existing_store(to_write=False), name)
-        if dry_run
-        else collect_garbage(existing_store(to_write=True), name)
-    )
+    removals = plan_removals(require_store(), name) if dry_run else collect_garbage(require_store(to_write=True), name)
     for removal in removals:
         click.echo(f"{removal.size:>14,} bytes  {removal.folder.name}  {removal.why}")
     total = sum(removal.size for removal in removals)
@@ -132,10 +132,9 @@ def gc(dry_run: bool) -> None:
 def backup(target: Path) -> None:
     """Copy the store to the new folder TARGET, while others may use it."""
     from pocketaffect.audit.backup import back_up
+    from pocketaffect.registry.store.store import require_store
 
-    click.echo(
-        f"{back_up(existing_store(to_write=False), target)} written; back: pocketaffect registry restore {target}"
-    )
+    click.echo(f"{back_up(require_store(), target)} written; back: pocketaffect registry restore {target}")
 
 
 @registry.command()

@@ -10,7 +10,6 @@ import click
 
 if TYPE_CHECKING:
     from pocketaffect.registry.promotion.promote import Decision
-    from pocketaffect.registry.store.store import Store
 
 
 @click.command()
@@ -40,8 +39,9 @@ def promote(version: str, dry_run: bool, override: str | None) -> None:
     from pocketaffect.config import load_params
     from pocketaffect.registry.promotion.policy import render_checks
     from pocketaffect.registry.promotion.promote import promote as decide
+    from pocketaffect.registry.store.store import require_store
 
-    store = existing_store(to_write=not dry_run)
+    store = require_store(to_write=not dry_run)
     decision = decide(store, load_params(), version, dry_run=dry_run, override=override)
     if decision.checks:
         click.echo(render_checks(decision.checks) + "\n")
@@ -57,8 +57,9 @@ def rollback(version: str | None, why: str) -> None:
     """Make an earlier champion champion again."""
     from pocketaffect.config import load_params
     from pocketaffect.registry.promotion.promote import roll_back
+    from pocketaffect.registry.store.store import require_store
 
-    _report(roll_back(existing_store(to_write=True), load_params().register_.model_name, version, why=why))
+    _report(roll_back(require_store(to_write=True), load_params().register_.model_name, version, why=why))
 
 
 @click.group(invoke_without_command=True)
@@ -69,13 +70,9 @@ def registry(context: click.Context) -> None:
         return
     from pocketaffect.config import load_params
     from pocketaffect.registry.promotion.overview import survey
-    from pocketaffect.registry.store.store import find_store
+    from pocketaffect.registry.store.store import require_store
 
-    store = find_store()
-    if store is None:
-        click.echo("no store yet; `dvc repro` makes it with its first version")
-        return
-    click.echo(survey(store, load_params().register_.model_name).to_text())
+    click.echo(survey(require_store(), load_params().register_.model_name).to_text())
 
 
 @click.command()
@@ -94,17 +91,6 @@ def lineage(asked: str) -> None:
     click.echo("\n\n".join(one.to_text() for one in traces))
     if any(one.disagreements for one in traces):
         sys.exit(1)
-
-
-def existing_store(*, to_write: bool) -> Store:
-    """The store of the repository here, which none of these commands makes; a read-only one is enough to read."""
-    from pocketaffect.errors import PocketAffectError
-    from pocketaffect.registry.store.store import find_store, open_store
-
-    store = find_store()
-    if store is None:
-        raise PocketAffectError("no store here yet", found="no mlruns/mlflow.db", todo="dvc repro, or registry restore")
-    return open_store() if to_write else store
 
 
 def _report(decision: Decision) -> None:

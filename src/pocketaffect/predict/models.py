@@ -121,7 +121,7 @@ def _open_twin(file: Path, threads: int) -> AffectModel:
 
 
 def _find_version(name: str | None, version: str, root: Path) -> Path:
-    from pocketaffect.registry.store.store import find_store
+    from pocketaffect.registry.store.store import advise_register, find_store
     from pocketaffect.registry.store.versions import get_version, package_path
 
     store = find_store(root)
@@ -129,7 +129,7 @@ def _find_version(name: str | None, version: str, root: Path) -> Path:
         raise PocketAffectError(
             f"{version}: neither a file nor a folder, and there is no registry here to look for a version of that name",
             allowed=FORMS,
-            todo="correct the path; or `dvc repro`, which registers a version",
+            todo=f"correct the path; or register a version: {advise_register(root)}",
         )
     return package_path(
         store, get_version(store, name or load_params(root / PARAMS_FILE).register_.model_name, version)

@@ -21,8 +21,8 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.storages.journal._file import BaseJournalFileLock
 
 from pocketaffect.errors import PocketAffectError
+from pocketaffect.registry.store.database import TABLES_OF_MLFLOW
 from pocketaffect.registry.store.postgresql import (
-    TABLES_OF_MLFLOW,
     creation_lock,
     hide_password,
     list_tables,

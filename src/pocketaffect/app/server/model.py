@@ -15,7 +15,7 @@ from pocketaffect.config import PARAMS_FILE, describe_problems, load_params
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.labels import EXPRESSIONS, VALENCE_AROUSAL
 from pocketaffect.registry.store.runs import MODEL_FOLDER
-from pocketaffect.registry.store.store import Store, find_store
+from pocketaffect.registry.store.store import Store, advise_register, find_store
 from pocketaffect.registry.store.versions import (
     CHAMPION,
     RegisteredVersion,
@@ -99,7 +99,7 @@ def find_model(wanted: str | None, root: Path = Path()) -> ServedModel:
         raise PocketAffectError(
             f"{wanted}: no .onnx file, and there is no registry here to look for a version of that name",
             allowed="an .onnx file, a registered version's number, or an alias such as champion",
-            todo="correct the path; or `dvc repro`, which registers a version",
+            todo=f"correct the path; or register a version: {advise_register(root)}",
         )
     if wanted is not None:
         return _open_version(store, get_version(store, name, wanted))
@@ -114,9 +114,7 @@ def _open_version(store: Store, version: RegisteredVersion) -> ServedModel:
     )
     if record is None or twin is None:
         missing = paths.VERIFICATION.name if record is None else paths.TWIN.name
-        raise PocketAffectError(
-            f"{title} cannot be served", found=f"no {missing} with it", todo="register it again with dvc repro"
-        )
+        raise PocketAffectError(f"{title} cannot be served", found=f"no {missing} with it", todo="name another version")
     return _open_verified(twin, record, title, version.tags.get("git.commit"))
 
 

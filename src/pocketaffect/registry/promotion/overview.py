@@ -9,8 +9,8 @@ from pocketaffect.registry.lineage.lineage import EXPERIMENT_TAG
 from pocketaffect.registry.promotion.log import Log, LogEntry
 from pocketaffect.registry.promotion.policy import AUDITS_THAT_PASS
 from pocketaffect.registry.promotion.promote import VERDICT_TAG, look
-from pocketaffect.registry.store.store import Store
-from pocketaffect.registry.store.versions import RegisteredVersion, list_versions
+from pocketaffect.registry.store.store import Store, advise_register
+from pocketaffect.registry.store.versions import ARCHIVED_TAG, REMOVED_TAG, RegisteredVersion, list_versions
 from pocketaffect.tables import render_table
 
 SCORES: Final = {
@@ -21,6 +21,8 @@ SCORES: Final = {
 }
 """Metrics of the list; of the shipped file where it was measured, else of the network."""
 _ALIGN: Final = "ll" + "r" * len(SCORES) + "l"
+
+MARKS: Final = {ARCHIVED_TAG: "archived", REMOVED_TAG: "files removed"}
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Overview:
     def to_text(self) -> str:
         """For a person."""
         if not self.versions:
-            return f"{self.model_name}: no versions yet; `dvc repro` registers the first"
+            return f"{self.model_name}: no versions in this store yet; {advise_register()}"
         rows: list[tuple[str, ...]] = [("version", "alias", *SCORES.values(), "commit", "audit", "verdict", "package")]
         rows += [_version_row(listed) for listed in reversed(self.versions)]
         lines = [self.model_name, render_table(rows, _ALIGN), ""]
@@ -78,7 +80,7 @@ def _version_row(listed: Listed) -> tuple[str, ...]:
     audit = tags.get("audit", "")
     return (
         str(version.version),
-        ", ".join(version.aliases),
+        ", ".join([*version.aliases, *(mark for tag, mark in MARKS.items() if tag in tags)]),
         *("-" if value is None else f"{value:,.0f}" if value > 100 else f"{value:.3f}" for value in scores),
         commit,
         "passed" if audit.startswith(AUDITS_THAT_PASS) else audit or "-",

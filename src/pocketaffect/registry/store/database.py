@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import logging
 import os
 import re
 import sqlite3
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote, urlsplit
 from urllib.request import url2pathname
 
 from pocketaffect.errors import PocketAffectError
+from pocketaffect.files import explain_failed_write
 
 STORE: Final = Path("mlruns")
 DATABASE: Final = "mlflow.db"
@@ -30,6 +32,8 @@ UNADDRESSABLE: Final = "%?"
 WAIT_SECONDS: Final = 60
 QUICK_CHECK_BYTES: Final = 64 * 2**20
 """A database up to this size is checked page by page (0.1 s); a larger one only by its first pages."""
+
+TABLES_OF_MLFLOW: Final = frozenset({"experiments", "runs", "model_versions"})
 
 LOCATIONS: Final = (
     ("experiments", "artifact_location"),
@@ -45,22 +49,8 @@ _OWN_LOCATION: Final = re.compile(r"^(?P<base>(?:file:|/).*/mlruns)/artifacts(?:
 _MIGRATED_LOCATION: Final = re.compile(r"^(?P<base>(?:file:|/).*/mlruns)/\d+/?$")
 
 
-@dataclass(frozen=True)
-class StoreProblem:
-    """Why the store cannot be used, in the words of a `PocketAffectError`."""
-
-    problem: str
-    found: str
-    allowed: str
-    todo: str
-
-    def error(self) -> PocketAffectError:
-        """The same as an exception."""
-        return PocketAffectError(self.problem, found=self.found, allowed=self.allowed, todo=self.todo)
-
-
-def find_problem(root: Path, *, to_write: bool) -> StoreProblem | None:
-    """What is wrong with root/mlruns; None for a usable store and for one that does not exist yet.
+def find_problem(root: Path, *, to_write: bool) -> PocketAffectError | None:
+    """Says what is wrong with root/mlruns; None for a usable store and for one that does not exist yet.
 
     Args:
         root: The repository.
@@ -69,7 +59,7 @@ def find_problem(root: Path, *, to_write: bool) -> StoreProblem | None:
     folder, database = root / STORE, root / STORE / DATABASE
     if problem := find_address_problem(root):
         return problem
-    if not _has_content(database):
+    if not has_content(database):
         return _old_file_store(folder) or (_unwritable(folder) if to_write else None)
     if to_write and (problem := _unwritable(folder)):
         return problem
@@ -79,20 +69,21 @@ def find_problem(root: Path, *, to_write: bool) -> StoreProblem | None:
         return _sqlite_problem(database, error)
 
 
-def find_address_problem(root: Path) -> StoreProblem | None:
-    """What is wrong with the place of root/mlruns itself, whether the store exists or not."""
+def find_address_problem(root: Path) -> PocketAffectError | None:
+    """Says what is wrong with the place of root/mlruns itself, whether the store exists or not."""
     folder = str(root.resolve() / STORE)
     found = sorted(set(UNADDRESSABLE) & set(folder))
     if not found and not re.search("[\ud800-\udfff]", folder):  # bytes that are no UTF-8: the database keeps text
         return None
-    return StoreProblem(
+    return PocketAffectError(
         f"{ascii(folder)[1:-1]}: MLflow cannot address a store in such a path",
-        " ".join(found) or "bytes that are no UTF-8",
-        f"a path in UTF-8 without {' and '.join(UNADDRESSABLE)}",
-        "move the repository, or set MLFLOW_TRACKING_URI to a server",
+        found=" ".join(found) or "bytes that are no UTF-8",
+        allowed=f"a path in UTF-8 without {' and '.join(UNADDRESSABLE)}",
+        todo="move the repository, or set MLFLOW_TRACKING_URI to a server",
     )
 
 
+@cache
 def known_revisions() -> tuple[frozenset[str], str]:
     """All schema revisions that the installed MLflow knows, and the newest."""
     from alembic.script import ScriptDirectory
@@ -102,6 +93,53 @@ def known_revisions() -> tuple[frozenset[str], str]:
         raise PocketAffectError("MLflow is not installed", todo="make setup")
     scripts = ScriptDirectory(str(Path(spec.submodule_search_locations[0]) / "store" / "db_migrations"))
     return frozenset(script.revision for script in scripts.walk_revisions()), str(scripts.get_current_head())
+
+
+def check_schema(
+    place: object, tables: Collection[str], revision: str | None, *, anew: str, address: str
+) -> PocketAffectError | None:
+    """Says why the installed MLflow cannot use a database; None where it can.
+
+    Args:
+        place: The database, as messages name it.
+        tables: Names of its tables.
+        revision: Its schema's, from the table `alembic_version`.
+        anew: What to do about one that nothing can mend.
+        address: What `mlflow db upgrade` is to be called with.
+    """
+    known, newest = known_revisions()
+    half_made = any(table.startswith("_alembic_tmp_") for table in tables)
+    found = f"schema {revision}"
+    if revision is None or half_made or not set(tables) >= TABLES_OF_MLFLOW:
+        problem, todo = "not a complete MLflow database", anew
+        found = "tables of an unfinished creation" if half_made or "experiments" in tables else "other tables"
+    elif revision == newest:
+        return None
+    elif revision in known:
+        problem, todo = "older than the installed MLflow", f"back it up, then: mlflow db upgrade {address}"
+    else:
+        problem = "newer than the installed MLflow"
+        todo = "make setup (installs the locked MLflow), or use the MLflow version that wrote it"
+    return PocketAffectError(
+        f"{place}: {problem}", found=found, allowed=f"an MLflow database of schema {newest}", todo=todo
+    )
+
+
+def create_tables(address: str, artifacts: str) -> None:
+    """Makes MLflow's tables in an empty database.
+
+    Args:
+        address: The database's.
+        artifacts: Where files of experiment 0 go, which comes with the tables.
+    """
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    level = logging.root.manager.disable
+    logging.disable(logging.INFO)  # MLflow's and alembic's reports of 60 migrations
+    try:
+        SqlAlchemyStore(address, artifacts).engine.dispose()  # type: ignore[no-untyped-call]
+    finally:
+        logging.disable(level)
 
 
 def moved_bases(root: Path) -> dict[str, str]:
@@ -145,7 +183,8 @@ def rewrite_locations(root: Path, moved: dict[str, str]) -> None:
                 )
 
 
-def _has_content(database: Path) -> bool:
+def has_content(database: Path) -> bool:
+    """Whether there is a database; SQLite's empty file counts as none."""
     return database.is_file() and database.stat().st_size > 0
 
 
@@ -169,18 +208,17 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
     connection.execute("COMMIT")
 
 
-def _wrong_content(database: Path, *, to_write: bool) -> StoreProblem | None:
+def _wrong_content(database: Path, *, to_write: bool) -> PocketAffectError | None:
     with contextlib.closing(_connect(database, "rw" if to_write else "ro")) as connection:
         tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if database.stat().st_size <= QUICK_CHECK_BYTES:
             verdict = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
             if verdict != "ok":
                 return _corrupt(database, verdict)
-        revision = None
-        if "alembic_version" in tables:
-            row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
-            revision = row[0] if row else None
-        if problem := _wrong_schema(database, tables, revision):
+        row = "alembic_version" in tables and connection.execute("SELECT version_num FROM alembic_version").fetchone()
+        anew = f"move {database} away (mv {database} {database}.broken) and repeat; nothing can mend it"
+        address = f"sqlite:///{database}"
+        if problem := check_schema(database, tables, row[0] if row else None, anew=anew, address=address):
             return problem
         if to_write:
             connection.execute("BEGIN IMMEDIATE")
@@ -188,61 +226,47 @@ def _wrong_content(database: Path, *, to_write: bool) -> StoreProblem | None:
     return None
 
 
-def _wrong_schema(database: Path, tables: set[str], revision: str | None) -> StoreProblem | None:
-    known, newest = known_revisions()
-    allowed = f"an MLflow database of schema {newest}"
-    half_made = any(table.startswith("_alembic_tmp_") for table in tables)
-    if revision is None or half_made or not {"experiments", "runs", "model_versions"} <= tables:
-        found = "tables of an unfinished creation" if half_made or "experiments" in tables else "other tables"
-        todo = f"move {database} away (mv {database} {database}.broken) and repeat; nothing can mend it"
-        return StoreProblem(f"{database}: not a complete MLflow database", found, allowed, todo)
-    if revision == newest:
-        return None
-    if revision in known:
-        todo = f"back up {database}, then: mlflow db upgrade sqlite:///{database}"
-        return StoreProblem(f"{database}: older than the installed MLflow", f"schema {revision}", allowed, todo)
-    todo = "make setup (installs the locked MLflow), or use the MLflow version that wrote it"
-    return StoreProblem(f"{database}: newer than the installed MLflow", f"schema {revision}", allowed, todo)
-
-
-def _old_file_store(folder: Path) -> StoreProblem | None:
+def _old_file_store(folder: Path) -> PocketAffectError | None:
     files = sorted(folder.glob("*/meta.yaml")) + sorted(folder.glob("models/*/meta.yaml"))
     if not files:
         return None
-    return StoreProblem(
+    return PocketAffectError(
         f"{folder}: MLflow's old file format, which MLflow no longer opens",
-        f"{files[0]}" + (f" and {len(files) - 1} more" if len(files) > 1 else ""),
-        f"a database, {folder / DATABASE}",
-        f"mlflow migrate-filestore --source {folder} --target sqlite:///{folder / DATABASE}",
+        found=f"{files[0]}" + (f" and {len(files) - 1} more" if len(files) > 1 else ""),
+        allowed=f"a database, {folder / DATABASE}",
+        todo=f"mlflow migrate-filestore --source {folder} --target sqlite:///{folder / DATABASE}",
     )
 
 
-def _unwritable(folder: Path) -> StoreProblem | None:
-    """Permissions and read-only file systems; SQLite needs to write beside its file, too."""
+def _unwritable(folder: Path) -> PocketAffectError | None:
+    """Looks at permissions and read-only file systems; SQLite needs to write beside its file, too."""
     places = [folder / DATABASE, folder / ARTIFACTS, folder]
     existing = next(parent for parent in [folder, *folder.resolve().parents] if parent.exists())
     for place in [place for place in places if place.exists()] or [existing]:
         if not os.access(place, os.W_OK):
-            return StoreProblem(
-                f"{folder}: the store cannot be written",
-                f"{place} is read-only for this user",
-                "write permission for the folder, its artifacts and its database",
-                f"chmod -R u+w {place}, or set MLFLOW_TRACKING_URI to a server",
-            )
+            return _read_only(folder, f"{place} is read-only for this user")
     return None
 
 
-def _corrupt(database: Path, found: str) -> StoreProblem:
+def _read_only(folder: Path, found: str) -> PocketAffectError:
+    return PocketAffectError(
+        f"{folder}: the store cannot be written",
+        found=found,
+        allowed="write permission for the folder, its artifacts and its database",
+        todo=f"chmod -R u+w {folder}, or set MLFLOW_TRACKING_URI to a server",
+    )
+
+
+def _corrupt(database: Path, found: str) -> PocketAffectError:
     todo = f"restore {database} from a backup, or move it away (mv {database} {database}.broken) to start anew"
-    return StoreProblem(f"{database}: damaged", found, "a sound SQLite file", todo)
+    return PocketAffectError(f"{database}: damaged", found=found, allowed="a sound SQLite file", todo=todo)
 
 
-def _sqlite_problem(database: Path, error: sqlite3.Error) -> StoreProblem:
+def _sqlite_problem(database: Path, error: sqlite3.Error) -> PocketAffectError:
     name = getattr(error, "sqlite_errorname", "") or ""
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         todo = "end the program that holds it (mlflow ui, a sweep), or wait and repeat"
-        return StoreProblem(f"{database}: locked for over {WAIT_SECONDS} s", str(error), "a free database", todo)
+        return PocketAffectError(f"{database}: locked for over {WAIT_SECONDS} s", found=error, todo=todo)
     if name.startswith("SQLITE_READONLY"):
-        todo = f"chmod -R u+w {database.parent}, or set MLFLOW_TRACKING_URI to a server"
-        return StoreProblem(f"{database}: the store cannot be written", str(error), "a writable database", todo)
-    return _corrupt(database, str(error))
+        return _read_only(database.parent, str(error))
+    return explain_failed_write(error, database) or _corrupt(database, str(error))

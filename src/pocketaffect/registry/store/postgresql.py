@@ -9,19 +9,17 @@ schema in a table `alembic_version`.
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.registry.store.database import known_revisions
+from pocketaffect.registry.store.database import check_schema, create_tables
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 CONNECT_SECONDS: Final = 5
 CREATION_LOCK: Final = 0x706F636B  # any number that nothing else in the database locks
-TABLES_OF_MLFLOW: Final = frozenset({"experiments", "runs", "model_versions"})
 TABLES_OF_OPTUNA: Final = frozenset({"studies", "trials", "study_directions"})
 
 
@@ -99,15 +97,23 @@ def prepare_mlflow(address: str, *, setting: str, artifacts: str) -> None:
     Raises:
         PocketAffectError: As `creation_lock`; or the tables are Optuna's, of another MLflow, or not whole.
     """
+    from sqlalchemy import text
+
     with creation_lock(address, setting=setting) as connection:
         tables = list_tables(connection)
         shown = hide_password(address)
         if tables & TABLES_OF_OPTUNA:
             raise shared_database_error(setting, shown, "Optuna's studies")
         if not tables:
-            _create_tables(address, artifacts)
-        else:
-            _refuse_other_schema(connection, tables, f"{setting}: {shown}")
+            create_tables(address, artifacts)
+        elif problem := check_schema(
+            f"{setting}: {shown}",
+            tables,
+            connection.scalar(text("SELECT version_num FROM alembic_version")) if "alembic_version" in tables else None,
+            anew="drop the other tables, or name an empty database",
+            address="ADDRESS",
+        ):
+            raise problem
 
 
 def list_tables(connection: Connection) -> frozenset[str]:
@@ -124,40 +130,4 @@ def shared_database_error(setting: str, shown: str, owner: str) -> PocketAffectE
         found="MLflow and Optuna both number their tables in `alembic_version`",
         allowed="a database for each, on one server",
         todo="createdb NAME, and name that one (docs/scaling.md)",
-    )
-
-
-def _create_tables(address: str, artifacts: str) -> None:
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-
-    level = logging.root.manager.disable
-    logging.disable(logging.INFO)  # MLflow's and alembic's reports of 60 migrations
-    try:
-        SqlAlchemyStore(address, artifacts).engine.dispose()  # type: ignore[no-untyped-call]
-    finally:
-        logging.disable(level)
-
-
-def _refuse_other_schema(connection: Connection, tables: frozenset[str], place: str) -> None:
-    from sqlalchemy import text
-
-    revision = None
-    if "alembic_version" in tables:
-        row = connection.execute(text("SELECT version_num FROM alembic_version")).fetchone()
-        revision = None if row is None else str(row[0])
-    known, newest = known_revisions()
-    if revision is None or not tables >= TABLES_OF_MLFLOW:
-        problem, todo = "not a complete MLflow database", "drop the other tables, or name an empty database"
-    elif revision == newest:
-        return
-    elif revision in known:
-        problem, todo = "older than the installed MLflow", "back it up, then: mlflow db upgrade ADDRESS"
-    else:
-        problem = "newer than the installed MLflow"
-        todo = "make setup (installs the locked MLflow), or use the MLflow version that wrote it"
-    raise PocketAffectError(
-        f"{place}: {problem}",
-        found="no schema of MLflow's" if revision is None else f"schema {revision}",
-        allowed=f"an MLflow database of schema {newest}",
-        todo=todo,
     )

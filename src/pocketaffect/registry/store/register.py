@@ -19,14 +19,17 @@ from pocketaffect.registry.store.runs import (
     RunRecord,
     drop_run,
     end_run,
+    log_files,
     log_run,
     show_model,
     start_run,
 )
 from pocketaffect.registry.store.store import Store
 from pocketaffect.registry.store.versions import (
+    ARCHIVED_TAG,
     CANDIDATE,
     FIRST_COMMIT_TAG,
+    REMOVED_TAG,
     RegisteredVersion,
     ensure_model,
     find_version,
@@ -76,6 +79,7 @@ def register_package(
         if version is None:
             version = _make_version(store, client, register, record)
         else:
+            _take_back(client, version, record)
             package_path(store, version)  # what the registry holds must still be these bytes
             end_run(client, version.run_id, record, name, version.version)
             _renew_commit(client, version, record.lineage, root)
@@ -90,7 +94,8 @@ def _make_version(store: Store, client: MlflowClient, register: RegisterParams, 
     run = start_run(client, experiment_id, record, f"{name}-{record.digest[:8]}")
     run_id, source = run.info.run_id, f"{run.info.artifact_uri}/{MODEL_FOLDER}"
     try:
-        tags = record.version_tags() | log_run(client, run_id, record)
+        log_run(client, run_id, record)
+        tags = record.version_tags() | log_files(client, run_id, record)
         stored = RegisteredVersion(name, 0, record.digest, run_id, source, tags=tags)
         package_path(store, stored)  # a copy cut short must not become a version
         show_model(client, run, record)
@@ -129,6 +134,16 @@ def _abandon(client: MlflowClient, run_id: str) -> None:
         client.set_terminated(run_id)
     else:
         drop_run(client, run_id)
+
+
+def _take_back(client: MlflowClient, version: RegisteredVersion, record: RunRecord) -> None:
+    """Gives an archived version that is needed after all its files again, if `gc` removed them."""
+    number = str(version.version)
+    if REMOVED_TAG in version.tags:
+        for key, value in log_files(client, version.run_id, record).items():
+            client.set_model_version_tag(version.model_name, number, key, value)
+    for tag in {ARCHIVED_TAG, REMOVED_TAG} & version.tags.keys():
+        client.delete_model_version_tag(version.model_name, number, tag)
 
 
 def _renew_commit(client: MlflowClient, version: RegisteredVersion, lineage: Lineage, root: Path | None) -> None:

@@ -100,12 +100,8 @@ def start_run(client: MlflowClient, experiment_id: str, record: RunRecord, name:
     return client.create_run(experiment_id, start_time=began, tags=record.version_tags() | shown, run_name=name)
 
 
-def log_run(client: MlflowClient, run_id: str, record: RunRecord) -> dict[str, str]:
-    """Logs everything but the run's tags and status.
-
-    Returns:
-        Tags that hold the list of registered files and the other forms of the model to their bytes.
-    """
+def log_run(client: MlflowClient, run_id: str, record: RunRecord) -> None:
+    """Logs settings, curves and data set."""
     from mlflow.entities import Dataset, DatasetInput, InputTag, Param
 
     for params in _in_batches((Param(name, str(value)) for name, value in sorted(record.params.items())), PARAM_BATCH):
@@ -116,10 +112,17 @@ def log_run(client: MlflowClient, run_id: str, record: RunRecord) -> dict[str, s
     profile = json.dumps({"num_rows": record.faces}) if record.faces else None
     data = Dataset(name, digest, "local", json.dumps({"uri": paths.DATA.as_posix()}), profile=profile)
     client.log_inputs(run_id, [DatasetInput(data, [InputTag("mlflow.data.context", "training")])])
-    with tempfile.TemporaryDirectory(prefix="pocketaffect-") as name:
-        folder = Path(name)
-        tags = _collect_files(record, folder)
-        client.log_artifacts(run_id, str(folder))
+
+
+def log_files(client: MlflowClient, run_id: str, record: RunRecord) -> dict[str, str]:
+    """Logs all files, and MLflow's own of the model.
+
+    Returns:
+        Tags that hold the list of registered files and the other forms of the model to their bytes.
+    """
+    with tempfile.TemporaryDirectory(prefix="pocketaffect-") as folder:
+        tags = _collect_files(record, Path(folder))
+        client.log_artifacts(run_id, folder)
     return tags
 
 

@@ -8,8 +8,8 @@ import logging
 import os
 import socket
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
@@ -17,13 +17,16 @@ from urllib.request import getproxies
 
 from filelock import FileLock, Timeout
 
+from pocketaffect import paths
 from pocketaffect.checkout import find_home
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.registry.store.database import (
     ARTIFACTS,
     DATABASE,
     STORE,
+    create_tables,
     find_problem,
+    has_content,
     moved_bases,
     rewrite_locations,
 )
@@ -60,6 +63,8 @@ class Store:
     lock_file: Path
     needs_place: bool = False
     """Whether it is a bare database, which keeps no files."""
+    moved: Mapping[str, str] = field(default_factory=dict)
+    """Old location of mlruns -> its location now, where a read-only database still names the old one."""
 
     def client(self) -> MlflowClient:
         """A client for runs and versions of this store alone, whatever MLflow's globals say."""
@@ -68,6 +73,13 @@ class Store:
         if self.artifact_root is None:  # then MLFLOW_REGISTRY_URI is the user's to set
             return MlflowClient(tracking_uri=self.tracking_uri)
         return MlflowClient(tracking_uri=self.tracking_uri, registry_uri=self.tracking_uri)
+
+    def find_here(self, location: str) -> str:
+        """Where files lie now, whose location in the store may be from before the repository was moved."""
+        for old, new in self.moved.items():
+            if location.startswith(f"{old}/"):
+                return new + location.removeprefix(old)
+        return location
 
     def experiment_id(self, name: str, description: str = "") -> str:
         """The experiment's id; it is created, with a description, where it does not exist.
@@ -132,28 +144,50 @@ class Store:
 
 
 def find_store(root: Path = Path()) -> Store | None:
-    """The store of the repository at `root` to read from, also where it cannot be written; None if there is none.
+    """Finds the store of the repository at `root` to read from, also where it cannot be written; None if there is none.
 
     Raises:
         PocketAffectError: As `open_store`, but for a read-only one.
     """
-    root = find_home(root)
-    database = root.resolve() / STORE / DATABASE
-    local = not os.environ.get(ADDRESS, "").strip()
-    if not local:
-        return open_store(root)
-    if problem := find_problem(root, to_write=False):
-        raise problem.error()
-    if not database.is_file() or not database.stat().st_size:
-        return None
-    if find_problem(root, to_write=True) is None:
-        return open_store(root)
     disable_telemetry()
-    return Store(f"sqlite:///{database}", database.parent / ARTIFACTS, database.parent / LOCK)
+    root = find_home(root)
+    folder = root.resolve() / STORE
+    if address := _other_address(folder):
+        return _open_remote(address)
+    problem = find_problem(root, to_write=True)
+    if problem is None and has_content(folder / DATABASE):
+        return _open_local(root)
+    if problem := problem and find_problem(root, to_write=False):
+        raise problem
+    return _local_store(folder, moved_bases(root)) if has_content(folder / DATABASE) else None
+
+
+def require_store(root: Path = Path(), *, to_write: bool = False) -> Store:
+    """Finds a store that is there.
+
+    Args:
+        root: The repository.
+        to_write: Whether one that is read-only will not do.
+
+    Raises:
+        PocketAffectError: There is none, or as `open_store`.
+    """
+    store = find_store(root)
+    if store is None:
+        raise PocketAffectError(
+            "no store here yet", found=f"no {STORE / DATABASE}", todo=f"{advise_register(root)}; or registry restore"
+        )
+    return open_store(root) if to_write else store
+
+
+def advise_register(root: Path = Path()) -> str:
+    """Says which commands register what is here: where DVC finds its outputs up to date, `dvc repro` does not."""
+    made = (root / paths.VERIFICATION).is_file()
+    return "`pocketaffect register`" if made else "`dvc repro`, then `pocketaffect register`"
 
 
 def open_store(root: Path = Path()) -> Store:
-    """The store of the repository at `root`: MLFLOW_TRACKING_URI where set, else root/mlruns, made if missing.
+    """Opens the store of the repository at `root`: MLFLOW_TRACKING_URI where set, else root/mlruns, made if missing.
 
     A DVC experiment in a temporary folder, which DVC deletes, uses the store of the repository that it belongs to.
     A repository that was moved or copied finds its artifacts again: MLflow writes absolute locations, which are
@@ -166,37 +200,41 @@ def open_store(root: Path = Path()) -> Store:
     disable_telemetry()
     root = find_home(root)
     folder = root.resolve() / STORE
-    address = os.environ.get(ADDRESS, "").strip()
-    if address and not _is_local_database(address, folder / DATABASE):
+    if address := _other_address(folder):
         return _open_remote(address)
     if problem := find_problem(root, to_write=True):
-        raise problem.error()
+        raise problem
     (folder / ARTIFACTS).mkdir(parents=True, exist_ok=True)
-    store = Store(f"sqlite:///{folder / DATABASE}", folder / ARTIFACTS, folder / LOCK)
+    return _open_local(root)
+
+
+def _open_local(root: Path) -> Store:
+    store = _local_store(root.resolve() / STORE)
     with store.locked():
-        if not (folder / DATABASE).exists() or (folder / DATABASE).stat().st_size == 0:
-            _create_database(folder)
+        if not has_content(store.lock_file.with_name(DATABASE)):
+            _create_database(store.lock_file.parent)
         elif moved := moved_bases(root):
             rewrite_locations(root, moved)
     return store
 
 
+def _local_store(folder: Path, moved: Mapping[str, str] | None = None) -> Store:
+    return Store(f"sqlite:///{folder / DATABASE}", folder / ARTIFACTS, folder / LOCK, moved=moved or {})
+
+
 def _create_database(folder: Path) -> None:
     """Makes the whole database under another name, so that a killed process leaves none rather than half of one."""
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-
     unfinished = folder / f".{DATABASE}.new"
     for leftover in folder.glob(f"{unfinished.name}*"):  # and SQLite's journal of it
         leftover.unlink()
-    level = logging.root.manager.disable
-    logging.disable(logging.INFO)  # MLflow's and alembic's reports of 60 migrations
-    try:
-        address = f"sqlite:///{unfinished}"
-        store = SqlAlchemyStore(address, (folder / ARTIFACTS).as_uri())  # type: ignore[no-untyped-call]
-        store.engine.dispose()
-    finally:
-        logging.disable(level)
+    create_tables(f"sqlite:///{unfinished}", (folder / ARTIFACTS).as_uri())
     unfinished.replace(folder / DATABASE)
+
+
+def _other_address(folder: Path) -> str:
+    """The address of another store than the repository's own, as MLFLOW_TRACKING_URI names it; "" for none."""
+    address = os.environ.get(ADDRESS, "").strip()
+    return "" if _is_local_database(address, folder / DATABASE) else address
 
 
 def _is_local_database(address: str, database: Path) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,8 +12,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.files import hash_file
-from pocketaffect.mlpackage.package import package_digest
+from pocketaffect.registry.lineage.model_file import digest_file
 from pocketaffect.registry.store.runs import (
     CONTENTS_FILE,
     CONTENTS_TAG,
@@ -22,7 +20,7 @@ from pocketaffect.registry.store.runs import (
     MODEL_FOLDER,
     PACKAGE_TAG,
 )
-from pocketaffect.registry.store.store import Store
+from pocketaffect.registry.store.store import Store, advise_register
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -32,6 +30,15 @@ CANDIDATE: Final = "candidate"
 CHAMPION: Final = "champion"
 FIRST_COMMIT_TAG: Final = "git.first_commit"
 """Tag: the commit of the first registration, where that one had uncommitted changes or was replaced since."""
+
+ARCHIVED_TAG: Final = "archived"
+REMOVED_TAG: Final = "artifacts.removed"
+"""Tag: when `gc` removed a version's files, which are no loss then."""
+
+_RESTORE: Final = (
+    "restore mlruns/artifacts from a backup; or delete the version (MlflowClient.delete_model_version), then "
+    "`pocketaffect register` from its commit"
+)
 
 
 @dataclass(frozen=True)
@@ -82,14 +89,14 @@ def get_version(store: Store, model_name: str, alias_or_number: str | int) -> Re
             f"model {model_name!r} has no version {wanted!r}",
             found=error.message,
             allowed=_known(client, model_name),
-            todo="name one of these, or register one with dvc repro",
+            todo=f"name one of these, or register one: {advise_register()}",
         ) from None
     return RegisteredVersion(
         model_name=model_name,
         version=int(found.version),
         digest=found.tags.get(DIGEST_TAG, ""),
         run_id=found.run_id or "",
-        source=str(found.source),
+        source=store.find_here(str(found.source)),
         aliases=tuple(sorted(found.aliases)),
         tags=dict(sorted(found.tags.items())),
     )
@@ -114,51 +121,33 @@ def aliased_version(store: Store, model_name: str, alias: str) -> RegisteredVers
     return get_version(store, model_name, aliases[alias]) if alias in aliases else None
 
 
-def package_path(store: Store, version: RegisteredVersion, destination: Path | None = None) -> Path:
+def package_path(store: Store, version: RegisteredVersion) -> Path:
     """The version's .mlpackage on this machine, after checking that its bytes are those that were registered.
 
     Args:
-        store: From `open_store`.
+        store: From `open_store` or `find_store`.
         version: From `find_version` or `get_version`.
-        destination: Folder to copy the package to. Without it the store's own file is answered where it lies
-            on this machine (do not change it), else a download in a new temporary folder.
+
+    Returns:
+        The store's own file where that lies on this machine (do not change it), else a download.
 
     Raises:
         PocketAffectError: The package is missing, or its bytes differ from the version's digest.
     """
     name = version.tags.get(PACKAGE_TAG, "")
-    title = f"version {version.version} of {version.model_name!r}"
     if not name or not version.digest:
         raise PocketAffectError(
-            f"{title} was not registered by pocketaffect", found=f"no tag {PACKAGE_TAG} or {DIGEST_TAG}"
+            f"version {version.version} of {version.model_name!r} was not registered by pocketaffect",
+            found=f"no tag {PACKAGE_TAG} or {DIGEST_TAG}",
         )
-    folder = local_folder(version.source) or _download(store, version)
-    package = folder / name
-    again = (
-        "restore mlruns/artifacts from a backup, or delete this version (MlflowClient.delete_model_version) "
-        "and register again with dvc repro --force --single-item register"
-    )
-    if not package.is_dir():
-        raise PocketAffectError(f"{title}: its package is gone", found=f"nothing at {package}", todo=again)
-    digest = package_digest(package)
-    if digest != version.digest:
-        raise PocketAffectError(
-            f"{title}: its package is not the one that was registered",
-            found=f"SHA-256 {digest} at {package}",
-            allowed=version.digest,
-            todo=again,
-        )
-    if destination is None:
-        return package
-    destination.mkdir(parents=True, exist_ok=True)
-    return Path(shutil.copytree(package, destination / name))
+    return _hold(version, _find(store, version, f"{MODEL_FOLDER}/{name}"), f"{MODEL_FOLDER}/{name}", version.digest)
 
 
 def artifact_path(store: Store, version: RegisteredVersion, name: str) -> Path | None:
     """A registered file of the version's run on this machine, held to its registered bytes; None if it has none.
 
     Args:
-        store: From `open_store`.
+        store: From `open_store` or `find_store`.
         version: From `find_version` or `get_version`.
         name: Place among the run's artifacts, such as `verification.json`.
 
@@ -166,7 +155,7 @@ def artifact_path(store: Store, version: RegisteredVersion, name: str) -> Path |
         PocketAffectError: The file or the list of hashes is gone or has other bytes than were registered.
     """
     expected = _read_contents(store, version).get(name)
-    return None if expected is None else _fetch(store, version, name, expected)
+    return None if expected is None else _hold(version, _find(store, version, name), name, expected)
 
 
 def check_forms(store: Store, version: RegisteredVersion) -> None:
@@ -176,15 +165,18 @@ def check_forms(store: Store, version: RegisteredVersion) -> None:
         PocketAffectError: One of them is gone or has other bytes.
     """
     package_path(store, version)
-    forms = {
-        name: sha256 for name, sha256 in _read_contents(store, version).items() if name.startswith(f"{MODEL_FOLDER}/")
-    }
-    with tempfile.TemporaryDirectory(prefix="pocketaffect-") as place:
-        local = local_folder(version.source)
-        if local is None and forms:
-            store.client().download_artifacts(version.run_id, MODEL_FOLDER, place)
-        for name, sha256 in forms.items():
-            _hold(version, (Path(place) if local is None else local.parent) / name, name, sha256)
+    contents = _read_contents(store, version)
+    folder = _find(store, version, MODEL_FOLDER).parent if contents else Path()
+    for name, sha256 in contents.items():
+        if name.startswith(f"{MODEL_FOLDER}/"):
+            _hold(version, folder / name, name, sha256)
+
+
+def local_folder(source: str) -> Path | None:
+    """The folder where the source is one on this machine."""
+    if source.startswith("file:"):
+        return Path(url2pathname(urlsplit(source).path))
+    return Path(source) if source.startswith("/") else None
 
 
 def _read_contents(store: Store, version: RegisteredVersion) -> Mapping[str, str]:
@@ -192,46 +184,49 @@ def _read_contents(store: Store, version: RegisteredVersion) -> Mapping[str, str
     wanted = version.tags.get(CONTENTS_TAG)
     if wanted is None:
         return {}
-    listed: dict[str, str] = json.loads(_fetch(store, version, CONTENTS_FILE, wanted).read_text(encoding="utf-8"))
+    file = _hold(version, _find(store, version, CONTENTS_FILE), CONTENTS_FILE, wanted)
+    listed: dict[str, str] = json.loads(file.read_text(encoding="utf-8"))
     return listed
 
 
-def _fetch(store: Store, version: RegisteredVersion, name: str, sha256: str) -> Path:
+def _find(store: Store, version: RegisteredVersion, place: str) -> Path:
+    """A file or folder of the version's run, downloaded where the store is not on this machine."""
     from mlflow.exceptions import MlflowException
 
     folder = local_folder(version.source)
     if folder is not None:
-        return _hold(version, folder.parent / name, name, sha256)
-    scratch = tempfile.mkdtemp(prefix="pocketaffect-version-")
+        return folder.parent / place
     try:
-        file = Path(store.client().download_artifacts(version.run_id, name, scratch))
+        scratch = tempfile.mkdtemp(prefix="pocketaffect-version-")
+        return Path(store.client().download_artifacts(version.run_id, place, scratch))
     except (OSError, MlflowException) as error:
-        raise _gone(version, name, error) from None
-    return _hold(version, file, name, sha256)
+        raise _gone(version, place, error) from None
 
 
-def _gone(version: RegisteredVersion, name: str, error: Exception) -> PocketAffectError:
-    return PocketAffectError(
-        f"version {version.version} of {version.model_name!r}: {name} is gone",
-        found=" ".join(str(error).split())[:200],
-        todo="restore mlruns/artifacts from a backup",
-    )
-
-
-def _hold(version: RegisteredVersion, file: Path, name: str, sha256: str) -> Path:
-    """The file, if it has its registered bytes."""
+def _hold(version: RegisteredVersion, path: Path, place: str, digest: str) -> Path:
+    """The file or package, if it has its registered bytes."""
+    if not path.exists():
+        raise _gone(version, place, f"nothing at {path}")
     try:
-        found = hash_file(file)
+        found = digest_file(path)
     except OSError as error:
-        raise _gone(version, name, error) from None
-    if found != sha256:
+        raise _gone(version, place, error) from None
+    if found != digest:
         raise PocketAffectError(
-            f"version {version.version} of {version.model_name!r}: {name} is not the file that was registered",
-            found=f"SHA-256 {found} at {file}",
-            allowed=sha256,
-            todo="restore mlruns/artifacts from a backup",
+            f"version {version.version} of {version.model_name!r}: {place} is not what was registered",
+            found=f"SHA-256 {found} at {path}",
+            allowed=digest,
+            todo=_RESTORE,
         )
-    return file
+    return path
+
+
+def _gone(version: RegisteredVersion, place: str, found: object) -> PocketAffectError:
+    return PocketAffectError(
+        f"version {version.version} of {version.model_name!r}: {place} is gone",
+        found=" ".join(str(found).split())[:200],
+        todo=_RESTORE,
+    )
 
 
 def ensure_model(client: MlflowClient, model_name: str, description: str | None = None) -> None:
@@ -265,16 +260,3 @@ def _known(client: MlflowClient, model_name: str) -> str:
         return "nothing is registered under this name yet"
     numbers = sorted(int(version.version) for version in search_versions(client, f"name = '{model_name}'"))
     return f"aliases {', '.join(aliases) or '(none)'}; versions {', '.join(map(str, numbers)) or '(none)'}"
-
-
-def local_folder(source: str) -> Path | None:
-    """The folder that a version's source names, where it is one on this machine."""
-    if source.startswith("file:"):
-        return Path(url2pathname(urlsplit(source).path))
-    return Path(source) if source.startswith("/") else None
-
-
-def _download(store: Store, version: RegisteredVersion) -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="pocketaffect-version-"))
-    store.client().download_artifacts(version.run_id, MODEL_FOLDER, str(folder))
-    return folder / MODEL_FOLDER
