@@ -60,19 +60,32 @@ def test_batches_in_order_are_the_split_itself():
 
 def test_a_batch_moves_between_devices_whole():
     batch = next(iter(ordered_batches(small_split(), 4))).to(torch.device("meta"))
-    parts = (batch.images, batch.expression, batch.valence_arousal, batch.soft)
+    parts = (batch.pixels, batch.expression, batch.valence_arousal, batch.rows, batch.rated)
     assert {tensor.device.type for tensor in parts} == {"meta"}
+    assert batch.soft is None
 
 
-def test_soft_labels_follow_their_images_and_are_nan_where_a_split_has_none():
+def test_pixels_stay_bytes_until_they_are_used_unless_their_tones_change():
+    split, rows = small_split(), np.arange(23)
+    assert FaceBatches(split, augment=MOVING)[rows].pixels.dtype == torch.uint8
+    lit = MOVING.model_copy(update={"brightness": 0.1})
+    assert FaceBatches(split, augment=lit)[rows].pixels.dtype == torch.float32
+    scaled = FaceBatches(split)[rows].images.permute(0, 2, 3, 1).numpy()
+    np.testing.assert_array_equal(scaled, np.divide(split.images(), np.float32(255)))
+
+
+def test_rated_names_the_images_with_valence_and_arousal():
+    batch = FaceBatches(small_split())[np.arange(23)]
+    np.testing.assert_array_equal(batch.rated, np.flatnonzero(~np.isnan(batch.valence_arousal.numpy()).any(axis=1)))
+
+
+def test_soft_labels_follow_their_images_and_are_absent_where_a_split_has_none():
     soft = np.random.default_rng(1).dirichlet(np.ones(8), 23).astype(np.float32)
     soft[5] = np.nan
     batch = FaceBatches(small_split(soft=soft))[np.array([5, 2, 2, 20])]
     assert batch.soft.dtype == torch.float32
     np.testing.assert_array_equal(batch.soft, soft[[5, 2, 2, 20]])
-    without = FaceBatches(small_split())[np.array([5, 2])].soft
-    assert (without.dtype, tuple(without.shape)) == (torch.float32, (2, 8))
-    assert bool(without.isnan().all())
+    assert FaceBatches(small_split())[np.array([5, 2])].soft is None
 
 
 def test_an_image_looks_the_same_whatever_batch_it_falls_into():

@@ -14,13 +14,15 @@ from safetensors.torch import save_file
 from training_parts import EVERYTHING, MODEL, TRAIN, read_history, write_separable_shards
 
 from pocketaffect.config import ModelParams, TrainParams
-from pocketaffect.data.shards.batches import Batch
+from pocketaffect.data.shards.batches import Batch, train_batches
+from pocketaffect.data.shards.split import open_split
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.models.network import AffectNetwork, NetworkSpec, load_network, save_network
+from pocketaffect.training.averaging import MovingAverage
 from pocketaffect.training.callbacks import is_stale
-from pocketaffect.training.finite import require_finite
+from pocketaffect.training.finite import note_step, require_finite
 from pocketaffect.training.fit import Run, build_trainer, prepare_run, train_network
-from pocketaffect.training.objective import Losses
+from pocketaffect.training.objective import Losses, Objective
 from pocketaffect.training.scores import find_best, score_epoch
 
 DISTILL = TRAIN["distill"]
@@ -294,16 +296,21 @@ def test_a_loss_that_is_no_number_names_the_rows_that_it_comes_from():
     labels = Batch(torch.empty(0), torch.zeros(8), torch.zeros(8, 2), torch.zeros(8, 8), torch.arange(40, 48))
     paths = [f"faces/{row}.jpg" for row in range(48)]
     losses = Losses(torch.tensor(torch.nan), torch.tensor(torch.nan), torch.tensor(0.5))
-    require_finite(losses._replace(total=torch.tensor(1.0)), (logits, prediction), labels, paths, "epoch 1")
+    fine = note_step(losses._replace(total=torch.tensor(1.0)), (logits, prediction), labels)
+
+    def place(number: int) -> str:
+        return f"epoch 2, step {number + 1}"
+
+    require_finite([fine, fine], paths, place)
     logits[1, 2], prediction[4, 0] = torch.nan, torch.inf
     with pytest.raises(PocketAffectError) as caught:
-        require_finite(losses, (logits, prediction), labels, paths, "epoch 2, step 3")
+        require_finite([fine, fine, note_step(losses, (logits, prediction), labels)], paths, place)
     text = str(caught.value)
     assert "loss is nan in epoch 2, step 3" in text
     assert "2 of 8 answers of the network not finite" in text
     assert "training rows 41 (faces/41.jpg), 44 (faces/44.jpg)\n" in text
     with pytest.raises(PocketAffectError, match=r"44 \(faces/44\.jpg\) and 3 more"):
-        require_finite(losses, (torch.zeros(8, 8), torch.zeros(8, 2)), labels, paths, "epoch 1")
+        require_finite([note_step(losses, (torch.zeros(8, 8), torch.zeros(8, 2)), labels)], paths, place)
 
 
 def test_a_label_that_is_not_finite_stops_the_training_with_the_batchs_rows(shards, tmp_path):
@@ -313,3 +320,25 @@ def test_a_label_that_is_not_finite_stops_the_training_with_the_batchs_rows(shar
     with pytest.raises(PocketAffectError, match=r"training rows .*train/") as caught:
         fit(relabel(shards, tmp_path / "spoilt", valence=spoil), tmp_path, batch_size=96)
     assert "loss is inf in epoch 1, step 1" in str(caught.value)
+
+
+@pytest.mark.parametrize("change", [{}, {"task_weights": "learned", "label_smoothing": 0.1, "va_loss": "mix"}])
+@pytest.mark.parametrize("mixup", [0.0, 0.4])
+def test_a_step_asks_the_device_for_no_number(change, mixup, shards):
+    # Tensors of the device "meta" have no content: whatever would wait for a GPU's answer raises on them.
+    params = TrainParams(**TRAIN | change | {"augment": TRAIN["augment"] | {"mixup": mixup}})
+    split = open_split(shards, "train")
+    batch = next(iter(train_batches(split, 16, params.augment, seed=1, epoch=0))).to(torch.device("meta"))
+    network = AffectNetwork(NetworkSpec("mobilenet", 0.1, 32, "prototype")).to("meta")
+    objective = Objective(params, split.expression).to("meta")
+    average = MovingAverage(network, 0.9)
+    for _ in range(2):
+        outputs = network(batch.images)
+        losses = objective(outputs, batch, outputs)
+        assert note_step(losses, outputs, batch).losses.device.type == "meta"
+        losses.total.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        average.follow(network)
+    assert average.steps == 2
+    with pytest.raises(RuntimeError, match="meta"):
+        bool(losses.total > 0)

@@ -9,7 +9,7 @@ each process draws for itself.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -24,6 +24,7 @@ from pocketaffect.training.objective import Outputs
 
 _BATCH_NORM: Final = inspect.signature(functional.batch_norm)
 _LABELS: Final = ("expression", "valence_arousal", "soft", "rows")
+"""Parts of a `Batch` that are joined; `rated` holds places in one process's part, and is looked for anew."""
 
 
 def join_processes(
@@ -52,8 +53,7 @@ def in_order(
     """
     logits, prediction = torch.cat([part[0] for part in predicted]), torch.cat([part[1] for part in predicted])
     first = predicted[0][2]
-    joined = {name: torch.cat([getattr(part[2], name) for part in predicted]) for name in _LABELS}
-    labels = replace(first, **joined)
+    labels = _change_labels(first, lambda name: torch.cat([getattr(part[2], name) for part in predicted]))
     if module.trainer.world_size == 1:
         return (logits, prediction), labels
     labels = _gather_labels(module, labels)
@@ -61,7 +61,7 @@ def in_order(
     is_first = labels.rows[order].diff(prepend=labels.rows.new_tensor([-1])) > 0
     once = order[is_first]
     outputs = _gather(module, logits)[once], _gather(module, prediction)[once]
-    return outputs, replace(labels, **{name: getattr(labels, name)[once] for name in _LABELS})
+    return outputs, _change_labels(labels, lambda name: getattr(labels, name)[once])
 
 
 def _gather(module: pl.LightningModule, tensor: torch.Tensor, *, sync_grads: bool = False) -> torch.Tensor:
@@ -70,7 +70,12 @@ def _gather(module: pl.LightningModule, tensor: torch.Tensor, *, sync_grads: boo
 
 
 def _gather_labels(module: pl.LightningModule, batch: Batch) -> Batch:
-    return replace(batch, **{name: _gather(module, getattr(batch, name)) for name in _LABELS})
+    return _change_labels(batch, lambda name: _gather(module, getattr(batch, name)))
+
+
+def _change_labels(batch: Batch, change: Callable[[str], torch.Tensor]) -> Batch:
+    present = [name for name in _LABELS if getattr(batch, name) is not None]
+    return replace(batch, rated=None, **{name: change(name) for name in present})
 
 
 class GlobalBatchNorm(TorchFunctionMode):

@@ -41,34 +41,44 @@ def expression_loss(
         smoothing: Share of each target that all classes get alike (Szegedy et al. 2016, arXiv 1512.00567).
     """
     has_class = expression != NO_EXPRESSION
-    has_soft = torch.zeros_like(has_class) if soft is None else ~soft.isnan().any(dim=1)
-    if not bool((has_class | has_soft).any()):
-        return logits.sum() * 0
-    if not smoothing and (soft is None or not bool(has_soft.any())):
-        return functional.cross_entropy(logits, expression, weight, ignore_index=NO_EXPRESSION)
-    hard = functional.one_hot(expression.clamp(min=0), logits.shape[1]) * has_class[:, None]
-    target = (hard if soft is None else torch.where(has_soft[:, None], soft, hard)).to(logits.dtype)
+    if soft is None and not smoothing:
+        # The mean over no row is NaN. Without any class all rows stand in, times 0: asking whether there is one would
+        # wait for a GPU.
+        any_class = has_class.any()
+        target = torch.where(any_class, expression, 0)
+        return functional.cross_entropy(logits, target, weight, ignore_index=NO_EXPRESSION) * any_class
+    shares = functional.one_hot(expression.clamp(min=0), logits.shape[1]) * has_class[:, None].to(logits.dtype)
+    if soft is not None:
+        has_soft = ~soft.isnan().any(dim=1)
+        shares = torch.where(has_soft[:, None], soft, shares)
+        has_class = has_class | has_soft
     if smoothing:
-        labelled = (has_class | has_soft)[:, None].to(logits.dtype)
-        target = (1 - smoothing) * target + smoothing / logits.shape[1] * labelled
-    weighted = target if weight is None else target * weight
-    return -(weighted * functional.log_softmax(logits, dim=1)).sum() / weighted.sum()
+        labelled = has_class[:, None].to(logits.dtype)
+        shares = (1 - smoothing) * shares + smoothing / logits.shape[1] * labelled
+    weighted = shares if weight is None else shares * weight
+    total = weighted.sum().clamp(min=torch.finfo(weighted.dtype).tiny)
+    return -(weighted * functional.log_softmax(logits, dim=1)).sum() / total
 
 
 def valence_arousal_loss(
-    prediction: torch.Tensor, truth: torch.Tensor, kind: Literal["mse", "ccc", "mix"] = "mse"
+    prediction: torch.Tensor,
+    truth: torch.Tensor,
+    kind: Literal["mse", "ccc", "mix"] = "mse",
+    rated: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Mean squared error, `concordance_loss`, or half of each, over the rows that have VA; 0 when none has.
 
     Args:
         prediction: float [n, 2].
         truth: float [n, 2], NaN for no label.
-        kind: Which of them.
+        kind: "mse", "ccc", or "mix" (their mean).
+        rated: int64 [m], the rows that have VA; by default they are looked for, which waits for a GPU.
     """
-    labelled = ~truth.isnan().any(dim=1)
-    if not bool(labelled.any()):
+    if rated is None:
+        rated = (~truth.isnan().any(dim=1)).nonzero()[:, 0]
+    if not len(rated):
         return prediction.sum() * 0
-    prediction, truth = prediction[labelled], truth[labelled]
+    prediction, truth = prediction[rated], truth[rated]
     if kind == "mse":
         return functional.mse_loss(prediction, truth)
     discord = concordance_loss(prediction, truth)

@@ -10,14 +10,13 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torch.optim.swa_utils import AveragedModel
 
 from pocketaffect.config import TrainParams
 from pocketaffect.data.shards.batches import Batch
 from pocketaffect.models.network import AffectNetwork
-from pocketaffect.training.averaging import average_weights
+from pocketaffect.training.averaging import MovingAverage
 from pocketaffect.training.distributed import GlobalBatchNorm, in_order, join_processes
-from pocketaffect.training.finite import require_finite
+from pocketaffect.training.finite import Step, note_step, require_finite
 from pocketaffect.training.objective import Losses, Objective, Outputs
 from pocketaffect.training.optimizer import build_optimizer
 from pocketaffect.training.scores import SCORE, find_best, score_epoch
@@ -52,13 +51,13 @@ class AffectModule(pl.LightningModule):
         self.objective = objective
         self.params = params
         self.paths = paths
-        self.average: AveragedModel | None = None
+        self.average: MovingAverage | None = None
         if params.ema_decay:
-            self.average = average_weights(self.network, params.ema_decay)
+            self.average = MovingAverage(self.network, params.ema_decay)
         object.__setattr__(self, "teacher", teacher)  # no submodule: it is no part of a checkpoint
         self.history: list[dict[str, float]] = []
         self.best: dict[str, torch.Tensor] = {}
-        self._train_losses: list[torch.Tensor] = []
+        self._steps: list[Step] = []
         self._predicted: list[tuple[torch.Tensor, torch.Tensor, Batch]] = []
 
     @property
@@ -71,6 +70,11 @@ class AffectModule(pl.LightningModule):
         if self.teacher is not None:
             self.teacher.to(self.device, memory_format=torch.channels_last)
 
+    def on_train_start(self) -> None:
+        """Learns from a checkpoint how many steps the average has followed."""
+        if self.average is not None:
+            self.average.steps = int(self.average.n_averaged)
+
     def training_step(self, batch: Batch, batch_index: int) -> torch.Tensor:
         """One step.
 
@@ -81,14 +85,20 @@ class AffectModule(pl.LightningModule):
         # run. Not in a hook of the epoch: Lightning leaves those out in the epoch that it resumes with.
         step = self.current_epoch * int(self.trainer.num_training_batches) + batch_index
         torch.manual_seed(self.params.seed * 1_000_003 + step + self.global_rank * 1_000_000_007)
+        images = batch.images
         with self._statistics():
-            logits, prediction = self.network(batch.images)
-        said = self._ask_teacher(batch.images)
+            logits, prediction = self.network(images)
+        said = self._ask_teacher(images)
         outputs, labels, guidance = join_processes(self, (logits.float(), prediction.float()), batch, said)
         losses: Losses = self.objective(outputs, labels, guidance)
-        require_finite(losses, outputs, labels, self.paths, f"epoch {self.current_epoch + 1}, step {batch_index + 1}")
-        self._train_losses.append(torch.stack(losses).detach())
+        self._steps.append(note_step(losses, outputs, labels))
+        if self.device.type == "cpu":  # elsewhere a look at each step would make the device wait
+            self._require_finite(first=len(self._steps) - 1)
         return losses.total
+
+    def _require_finite(self, first: int) -> None:
+        epoch = self.current_epoch + 1
+        require_finite(self._steps[first:], self.paths, lambda place: f"epoch {epoch}, step {first + place + 1}")
 
     def _statistics(self) -> AbstractContextManager[Any]:
         """Of normalisation: over the batch of all processes."""
@@ -119,13 +129,13 @@ class AffectModule(pl.LightningModule):
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_index: int) -> None:  # noqa: ARG002
         """Lets the average follow, once for each step of the optimiser."""
-        if self.average is not None and self.global_step > int(self.average.n_averaged):
-            self.average.update_parameters(self.network)
+        if self.average is not None and self.global_step > self.average.steps:
+            self.average.follow(self.network)
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:  # noqa: ARG002
         """Keeps the batch's predictions for the end of the epoch."""
         logits, prediction = self.shown(batch.images)
-        labels = replace(batch, images=torch.empty(0))
+        labels = replace(batch, pixels=torch.empty(0))
         self._predicted.append((logits.float(), prediction.float(), labels))
 
     def on_validation_epoch_end(self) -> None:
@@ -134,12 +144,14 @@ class AffectModule(pl.LightningModule):
         Raises:
             PocketAffectError: The loss is not finite.
         """
+        self._require_finite(first=0)
         outputs, labels = in_order(self, self._predicted)
-        train = torch.stack(self._train_losses).double().mean(dim=0)
+        train = torch.stack([step.losses for step in self._steps]).cpu().double().mean(dim=0)  # MPS has no float64
         self._predicted.clear()
-        self._train_losses.clear()
+        self._steps.clear()
         losses: Losses = self.objective(outputs, labels)
-        require_finite(losses, outputs, labels, None, f"epoch {self.current_epoch + 1}, validation")
+        noted = note_step(losses, outputs, labels)
+        require_finite([noted], None, lambda _: f"epoch {self.current_epoch + 1}, validation")
         self.history.append(
             {
                 "epoch": float(self.current_epoch + 1),
@@ -151,7 +163,7 @@ class AffectModule(pl.LightningModule):
                 "validation_expression_loss": float(losses.expression),
                 "validation_va_loss": float(losses.valence_arousal),
                 **self.objective.task_weights(),
-                **score_epoch(*outputs, labels.expression, labels.valence_arousal),
+                **score_epoch(*(part.cpu() for part in (*outputs, labels.expression, labels.valence_arousal))),
             }
         )
         if find_best(self.history, self.params.select) == len(self.history) - 1:

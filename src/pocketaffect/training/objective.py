@@ -93,7 +93,7 @@ class Objective(nn.Module):
             if self.log_shares is not None:
                 logits = logits + self.log_shares
         by_expression = expression_loss(logits, batch.expression, self.class_weights, soft, smoothing=smoothing)
-        by_va = valence_arousal_loss(prediction, batch.valence_arousal, params.va_loss)
+        by_va = valence_arousal_loss(prediction, batch.valence_arousal, params.va_loss, batch.rated)
         if self.training and teacher is not None:
             guided = follow_teacher(outputs, teacher, temperature=params.distill.temperature)
             share = params.distill.weight
@@ -105,7 +105,9 @@ class Objective(nn.Module):
         if self.log_variances is None:
             return self.params.expression_weight * by_expression + self.params.va_weight * by_va
         # A task without a label in the batch says nothing about its variance.
-        has_class = (batch.expression != NO_EXPRESSION).any() | ~batch.soft.isnan().all()
+        has_class = (batch.expression != NO_EXPRESSION).any()
+        if batch.soft is not None:
+            has_class = has_class | ~batch.soft.isnan().all()
         has_va = ~batch.valence_arousal.isnan().all()
         known = torch.stack((has_class, has_va))
         half = self.log_variances.new_tensor((0.5, 1.0))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -49,13 +49,13 @@ class Faces(NamedTuple):
     """Images and labels, as arrays.
 
     Attributes:
-        pixels: float32 [n, size, size, 3] in [0, 1].
+        pixels: float32 [n, size, size, 3] in [0, 1]; uint8 where nothing but warps changes them.
         expression: int64 [n], 0..7 or NO_EXPRESSION.
         valence_arousal: float32 [n, 2], NaN for no label.
         soft: float32 [n, 8], rows of NaN for no soft label.
     """
 
-    pixels: npt.NDArray[np.float32]
+    pixels: npt.NDArray[Any]
     expression: npt.NDArray[np.int64]
     valence_arousal: npt.NDArray[np.float32]
     soft: npt.NDArray[np.float32]

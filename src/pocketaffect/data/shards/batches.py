@@ -7,10 +7,10 @@ worker processes or on where a resumed training starts.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Final
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -36,23 +36,39 @@ class Batch:
     """Images and labels of one step.
 
     Attributes:
-        images: float32 [n, 3, size, size] in [0, 1], channels last in memory.
+        pixels: uint8 [n, 3, size, size], or float32 in [0, 1] where augmentation made it so; channels last in memory.
         expression: int64 [n], 0..7 or NO_EXPRESSION.
         valence_arousal: float32 [n, 2], NaN for no label.
-        soft: float32 [n, 8], shares of votes over the expressions, rows of NaN for no soft label.
+        soft: float32 [n, 8], shares of votes over the expressions, rows of NaN for no soft label; None where the whole
+            split has none.
         rows: int64 [n], the images' places in their split.
+        rated: int64 [m], the places in the batch of images that have valence and arousal; None where nobody has
+            looked. To look for them on a GPU would be to wait for it.
     """
 
-    images: torch.Tensor
+    pixels: torch.Tensor
     expression: torch.Tensor
     valence_arousal: torch.Tensor
-    soft: torch.Tensor
+    soft: torch.Tensor | None
     rows: torch.Tensor
+    rated: torch.Tensor | None = None
+
+    @property
+    def images(self) -> torch.Tensor:
+        """float32 [n, 3, size, size] in [0, 1], channels last in memory."""
+        return self.pixels if self.pixels.is_floating_point() else self.pixels.float().div_(255)
 
     def to(self, device: torch.device) -> Batch:
-        """Moves the batch to `device`; Lightning calls it."""
-        parts = (self.images, self.expression, self.valence_arousal, self.soft, self.rows)
-        return Batch(*(tensor.to(device) for tensor in parts))
+        """Moves the batch to `device`, without waiting for the copy; Lightning calls it."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> Batch:
+        """Copies the batch to memory that a GPU reads by itself."""
+        return self._map(torch.Tensor.pin_memory)
+
+    def _map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
+        parts = (getattr(self, part.name) for part in fields(self))
+        return Batch(*(None if part is None else change(part) for part in parts))  # type: ignore[arg-type]
 
 
 class FaceBatches(Dataset[Batch]):
@@ -85,21 +101,29 @@ class FaceBatches(Dataset[Batch]):
             torch.from_numpy(faces.pixels).permute(0, 3, 1, 2),
             torch.from_numpy(faces.expression),
             torch.from_numpy(faces.valence_arousal),
-            torch.from_numpy(faces.soft),
+            torch.from_numpy(faces.soft) if self._has_soft else None,
             torch.from_numpy(indices),
+            torch.from_numpy(np.flatnonzero(~np.isnan(faces.valence_arousal).any(axis=1))),
         )
 
+    @property
+    def _has_soft(self) -> bool:
+        mixed = self.augment is not None and self.augment.mixup > 0
+        return mixed or (self.soft_labels and self.split.soft is not None)
+
     def _read(self, indices: npt.NDArray[np.int64]) -> Faces:
-        images = self.split.gather(indices)
+        images: npt.NDArray[Any] = self.split.gather(indices)
         if self.augment is not None:
             matrices = plan_warps(self._draws[indices], self.augment, images.shape[1])
             for face, matrix in zip(images, matrices, strict=True):
                 warp_face(face, matrix, out=face)
-        # numpy converts and scales in one pass over memory, torch in two.
-        pixels = np.divide(images, np.float32(255))
-        if self.augment is not None and (self.augment.brightness or self.augment.contrast):
-            change_tones(pixels, self._appearance_draws[indices, :2], self.augment)
-        return Faces(pixels, self.split.expression[indices], self.split.valence_arousal[indices], self._soft(indices))
+        change = self.augment
+        if change is not None and (change.brightness or change.contrast or change.cutout or change.mixup):
+            # numpy converts and scales in one pass over memory, torch in two.
+            images = np.divide(images, np.float32(255))
+            if change.brightness or change.contrast:
+                change_tones(images, self._appearance_draws[indices, :2], change)
+        return Faces(images, self.split.expression[indices], self.split.valence_arousal[indices], self._soft(indices))
 
     def _soft(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         if self.split.soft is None or not self.soft_labels:
