@@ -80,6 +80,20 @@ def test_json_holds_what_the_table_shows(place):
     assert found["expected_calibration_error"].keys() == {"first", "this"}
 
 
+def test_models_are_compared_on_the_one_task_that_the_faces_are_labelled_for(place):
+    for name, right in (("first", 0.5), ("second", 0.9)):
+        table = answers(right)
+        labels = Labels(table.labels.expression, np.full((FACES, 2), np.nan, np.float32))
+        write_predictions(Path(f"{name}.parquet"), PredictionTable(table.paths, table.predictions, labels))
+    done = CliRunner().invoke(main, ["compare", "first.parquet", "second.parquet", "--resamples", "100"])
+    assert done.exit_code == 0, done.output
+    assert "0 with valence and arousal" in done.output
+    (missing,) = (line for line in done.output.splitlines() if line.startswith("not measured"))
+    assert "CCC arousal" in missing
+    assert "Accuracy" not in missing
+    assert "better" in done.output
+
+
 @pytest.mark.parametrize(
     ("runs", "message"),
     [

@@ -11,7 +11,7 @@ from pocketaffect import paths
 from pocketaffect.config import load_params
 from pocketaffect.data.source import check_source
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.evaluation.metrics import METRIC_TITLES
+from pocketaffect.evaluation.metrics import METRIC_TITLES, list_missing
 from pocketaffect.mlpackage.package import package_digest
 from pocketaffect.registry.store.store import find_store
 from pocketaffect.registry.store.versions import CANDIDATE, aliased_version, find_version
@@ -93,8 +93,7 @@ def summary_table(metrics: Mapping[str, float], floors: Mapping[str, Mapping[str
     rows = [["", *columns]]
     rows += [[title, *(_number(row.get(name)) for row in columns.values())] for name, title in titles.items()]
     lines = [render_table(rows, "lr")]
-    missing = [title for name, title in METRIC_TITLES.items() if name not in metrics]
-    if missing:
+    if missing := list_missing(metrics):
         lines.append(f"not measured, since no validation face has the labels: {', '.join(missing)}")
     return "\n".join(lines)
 

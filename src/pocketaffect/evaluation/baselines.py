@@ -24,13 +24,16 @@ FLOOR_TITLES = {
 
 
 def mean_affect(training: Labels) -> npt.NDArray[np.float64] | None:
-    """Mean (valence, arousal) of the training rows that have them, float64 [2]; None where none has."""
+    """Computes the mean (valence, arousal) of the training rows that have them, float64 [2]; None where none has."""
     labelled = training.valence_arousal[training.has_valence_arousal]
     return np.asarray(labelled.mean(0, dtype=np.float64)) if len(labelled) else None
 
 
 def mean_affect_of_classes(training: Labels, mean: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Mean (valence, arousal) of each expression in training, float64 [8, 2]; `mean` for a class without such a row."""
+    """Computes the mean (valence, arousal) of each expression in training, float64 [8, 2].
+
+    A class without such a row gets `mean`.
+    """
     means = np.tile(mean, (len(EXPRESSIONS), 1))
     for index in range(len(EXPRESSIONS)):
         rows = training.has_valence_arousal & (training.expression == index)

@@ -7,6 +7,8 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import minimize_scalar
+from scipy.special import logsumexp, softmax
 
 from pocketaffect.evaluation.metrics import BINS, EXPRESSION_METRICS, ExpressionRows
 from pocketaffect.evaluation.tables import FloatArray, IntArray, Labels, Predictions, check_same_rows
@@ -59,7 +61,7 @@ class Calibration:
 
 
 def measure_calibration(predictions: Predictions, labels: Labels, *, seed: int = SEED) -> Calibration | None:
-    """Reliability, calibration error and the temperature that would mend it; None where no face has an expression.
+    """Measures reliability, calibration error and the temperature that would mend it; None where no face is labelled.
 
     A temperature judged on the faces that it was fitted on would flatter: it is cross-fitted for the scaled figures,
     each half of the faces (drawn by `seed`) at the temperature of the other half.
@@ -117,15 +119,11 @@ def fit_temperature(scores: FloatArray, true: IntArray) -> float:
         scores: float [n, 8], rows sum to 1.
         true: int [n], 0..7.
     """
-    from scipy.optimize import minimize_scalar
-
     logits = _logits(scores)
     chosen = logits[np.arange(len(true)), true]
 
     def loss(inverse: float) -> float:
-        scaled = logits * inverse
-        top = scaled.max(axis=1)
-        return float((top + np.log(np.exp(scaled - top[:, None]).sum(axis=1)) - chosen * inverse).mean())
+        return float((logsumexp(logits * inverse, axis=1) - chosen * inverse).mean())
 
     # In the inverse of the temperature the loss is convex.
     bounds = (1 / _TEMPERATURES[1], 1 / _TEMPERATURES[0])
@@ -134,10 +132,8 @@ def fit_temperature(scores: FloatArray, true: IntArray) -> float:
 
 
 def scale(probabilities: FloatArray, temperature: float) -> npt.NDArray[np.float64]:
-    """Divides the logits of probabilities [n, 8] by `temperature`."""
-    logits = _logits(probabilities) / temperature
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+    """Computes probabilities [n, 8] whose logits are divided by `temperature`."""
+    return np.asarray(softmax(_logits(probabilities) / temperature, axis=1))
 
 
 def _logits(probabilities: FloatArray) -> npt.NDArray[np.float64]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pocketaffect.evaluation.intervals import RESAMPLES, SEED, Comparison, compare_predictions
-from pocketaffect.evaluation.metrics import METRIC_TITLES
+from pocketaffect.evaluation.metrics import METRIC_TITLES, list_missing
 from pocketaffect.evaluation.prediction_table import PredictionTable, match_rows
 from pocketaffect.files import to_plain
 from pocketaffect.tables import render_table
@@ -87,6 +87,8 @@ class ModelComparisons:
                 f"{other.name}, against the first (the same class for {other.same_class:.1%} of the faces)",
                 render_table(rows, "lrrrll"),
             ]
+        if self.others and (missing := list_missing(self.others[0].metrics)):
+            lines += ["", f"not measured, since no face has the labels: {', '.join(missing)}"]
         lines += [
             "",
             f"↓ less is better. Intervals of the difference: {self.resamples:,} draws of faces, the same for both.",

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from pocketaffect.evaluation.baselines import floor_rows, mean_affect
 from pocketaffect.evaluation.calibration import Calibration, measure_calibration
-from pocketaffect.evaluation.metrics import METRIC_TITLES, ExpressionRows
+from pocketaffect.evaluation.metrics import ExpressionRows, list_missing
 from pocketaffect.evaluation.priors import PriorShift, measure_prior_shift
 from pocketaffect.evaluation.slices import ClassRow, Slice, class_rows
 from pocketaffect.evaluation.tables import Labels, Predictions, check_same_rows
@@ -61,7 +61,7 @@ class Evaluation:
     @property
     def not_measured(self) -> list[str]:
         """Titles of the metrics that the labels do not allow."""
-        return [title for name, title in METRIC_TITLES.items() if name not in self.metrics]
+        return list_missing(self.metrics)
 
 
 def evaluate_predictions(predictions: Predictions, labels: Labels, training_labels: Labels) -> Evaluation:

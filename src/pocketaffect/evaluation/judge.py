@@ -26,7 +26,7 @@ from pocketaffect.training.scores import find_best
 
 
 def judge_network(evaluate: EvaluateParams, select: str, *, model: Path, shards: Path, target: Path) -> None:
-    """Metrics with intervals, floors, calibration, priors, slices and behaviour, as files and as one page.
+    """Writes metrics with intervals, floors, calibration, priors, slices and behaviour, as files and as one page.
 
     Args:
         evaluate: The section of params.yaml.

@@ -16,7 +16,7 @@ same as a torchmetrics metric.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
@@ -208,6 +208,11 @@ METRIC_TITLES: Final[dict[str, str]] = {
 }
 
 
+def list_missing(measured: Container[str]) -> list[str]:
+    """Lists the titles of the metrics that the labels did not allow."""
+    return [title for name, title in METRIC_TITLES.items() if name not in measured]
+
+
 def less_is_better(metric: str) -> bool:
     """Tells whether the smaller value of a metric, by its name, is the better one."""
     return METRIC_TITLES.get(metric, metric).endswith("↓")
@@ -241,11 +246,11 @@ class ExpressionRows:
         return np.clip(bins, 0, BINS - 1), (np.ones_like(confidence), confidence, right)
 
     def statistics(self, weights: Weights | None = None) -> ExpressionStatistics:
-        """Sums under each weighting; under weights of 1 by default."""
+        """Sums the faces up under each weighting; under weights of 1 by default."""
         return ExpressionStatistics(self, _or_ones(weights, len(self._true)))
 
     def metrics(self, weights: Weights | None = None) -> dict[str, Floats]:
-        """Metrics of expressions, float64 [weightings] each; with weights only those that the bootstrap resamples."""
+        """Computes metrics, float64 [weightings] each; with weights only those that the bootstrap resamples."""
         sums = self.statistics(weights)
         return {
             name: metric.compute(sums)
@@ -305,7 +310,7 @@ def expression_metrics(probabilities: FloatArray, expression: IntArray) -> dict[
 
 
 def valence_arousal_metrics(prediction: FloatArray, truth: FloatArray) -> dict[str, float]:
-    """Metrics of valence and arousal [n, 2] per dimension, over the rows where truth is not NaN; empty without any."""
+    """Measures valence and arousal [n, 2] per dimension, over the rows where truth is not NaN; empty without any."""
     rows = ~np.isnan(truth[:, 0])
     return defined(AffectRows(prediction[rows], truth[rows]).metrics()) if rows.any() else {}
 
@@ -330,7 +335,7 @@ class _Ranking:
     """These and the group's own."""
 
     def areas(self, weights: Weights) -> tuple[Floats, Floats]:
-        """Areas under the ROC curve (NaN without both kinds of rows) and precision-recall curve (without positives).
+        """Computes areas under the ROC (NaN without both kinds of rows) and precision-recall curve (without positives).
 
         Tied scores count half in the first and share one point of the second curve, as in scikit-learn.
         """
@@ -368,7 +373,7 @@ def _or_ones(weights: Weights | None, rows: int) -> Weights:
 
 
 def _mean_present(values: Floats) -> Floats:
-    """Mean over the classes [weightings, 8] that have a value; NaN where none has."""
+    """Averages over the classes [weightings, 8] that have a value; NaN where none has."""
     return _divide(np.nansum(values, axis=1), np.isfinite(values).sum(1))
 
 

@@ -76,7 +76,7 @@ def measure_prior_shift(predictions: Predictions, labels: Labels, training: Labe
 def adjust_to_uniform_prior(
     probabilities: FloatArray, training_counts: npt.NDArray[np.integer]
 ) -> npt.NDArray[np.float64]:
-    r"""Probabilities under a uniform prior: logits minus the logarithm of training's shares (Menon et al. 2021).
+    r"""Computes probabilities under a uniform prior: logits minus the log of training's shares (Menon et al. 2021).
 
     .. math::
         p'_c \propto p_c / \pi_c

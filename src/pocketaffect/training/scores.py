@@ -19,7 +19,7 @@ SELECTION: Final = {"score": (SCORE, 1.0), "accuracy": ("accuracy", 1.0), "loss"
 
 
 def find_best(history: list[dict[str, float]], select: str) -> int:
-    """The number, from 0, of the first epoch that no other is better than.
+    """Finds the number, from 0, of the first epoch that no other is better than.
 
     Raises:
         PocketAffectError: The validation split has no label for what `train.select` asks for.
@@ -36,7 +36,7 @@ def find_best(history: list[dict[str, float]], select: str) -> int:
 def score_epoch(
     logits: torch.Tensor, prediction: torch.Tensor, expression: torch.Tensor, truth: torch.Tensor
 ) -> dict[str, float]:
-    """The metrics of a whole split, without those of a task that has no labels in it.
+    """Computes the metrics of a whole split, without those of a task that has no labels in it.
 
     Args:
         logits: float [n, 8].

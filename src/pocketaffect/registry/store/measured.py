@@ -25,7 +25,7 @@ _NAMES: Final = {"expected_calibration_error": "ece"}
 
 
 def hash_validation(shards: Path) -> str:
-    """SHA-256 of the validation split: its pixels (by their files' hashes), names and labels, in order."""
+    """Computes the SHA-256 of the validation split: its pixels (by their files' hashes), names and labels, in order."""
     summary, split = read_summary(shards), open_split(shards, "validation")
     pixels = {name: digest for name, digest in summary["sha256"].items() if name.startswith("validation")}
     digest = hashlib.sha256(json.dumps(pixels, sort_keys=True).encode())
@@ -36,7 +36,7 @@ def hash_validation(shards: Path) -> str:
 
 
 def measure_predictions(table: PredictionTable, *, resamples: int, seed: int) -> dict[str, Interval]:
-    """Every metric that the labels allow, with its 95 % interval; `ece` without one."""
+    """Measures every metric that the labels allow, with its 95 % interval; `ece` without one."""
     intervals = bootstrap_metrics(table.predictions, table.labels, resamples=resamples, seed=seed)
     return {
         _NAMES.get(name, name): intervals.get(name, Interval(value, math.nan, math.nan))
@@ -57,7 +57,7 @@ class ClassScores:
 
 
 def measure_classes(table: PredictionTable) -> tuple[ClassScores, ...]:
-    """A row for each expression that has a face."""
+    """Measures each expression that has a face."""
     rows = []
     for row in class_rows(table.predictions, table.labels):
         if row.precision is not None and row.recall is not None:
