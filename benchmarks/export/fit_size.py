@@ -24,8 +24,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "export")
 import torch
 from size_parts import compare
 
+from pocketaffect.designs import CATALOGUE
 from pocketaffect.export.size import list_shapes
-from pocketaffect.models.catalogue import CATALOGUE
 from pocketaffect.models.network import NetworkSpec
 from pocketaffect.precisions import COMPRESSED_ABOVE, PRECISIONS
 

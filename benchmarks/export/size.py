@@ -19,9 +19,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "export")
 
 from size_parts import compare
 
+from pocketaffect.designs import CATALOGUE
 from pocketaffect.export.size import list_shapes, predict_package_bytes
 from pocketaffect.export.size_table import FORMS
-from pocketaffect.models.catalogue import CATALOGUE
 from pocketaffect.models.network import NetworkSpec
 
 

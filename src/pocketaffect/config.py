@@ -9,9 +9,9 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from pocketaffect.designs import HUB, known_design
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.files import read_yaml
-from pocketaffect.models.catalogue import known_design
 from pocketaffect.precisions import Target, known_precision
 
 # The catalogues of precisions and networks are the home of the names they allow, and import nothing heavy.
@@ -314,6 +314,26 @@ def find_contradictions(model: ModelParams, train: TrainParams, device: str | No
             "processor), or train.precision: fp32"
         )
     return problems
+
+
+def list_networks(params: Params, *, searched: bool = False) -> list[tuple[str, str]]:
+    """Lists setting and path of each network that a training reads beside its shards.
+
+    Args:
+        params: All settings.
+        searched: Whether what `sweep.space` has for these settings counts too.
+    """
+    networks = []
+    for key, path in (
+        ("train.start_from", params.train.start_from),
+        ("train.distill.teacher", params.train.distill.teacher),
+        ("model.pretrained", params.model.pretrained),
+    ):
+        values = params.sweep.space.get(key, []) if searched else []
+        choices = values if isinstance(values, list) else []
+        places = [(key, path), *((f"sweep.space.{key}", choice) for choice in choices)]
+        networks += [(place, one) for place, one in places if isinstance(one, str)]
+    return [(place, one) for place, one in networks if not (place.endswith("model.pretrained") and one == HUB)]
 
 
 def describe_problems(error: ValidationError) -> list[str]:

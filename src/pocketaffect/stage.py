@@ -31,30 +31,10 @@ def require_networks(params: Params, pipeline: Path = PIPELINE_FILE, *, searched
     Raises:
         PocketAffectError: A folder or file that is not among the stage's `deps`, nor below one of them.
     """
+    from pocketaffect.config import list_networks
+
     for key, path in list_networks(params, searched=searched):
         require_dependency(path, key, pipeline)
-
-
-def list_networks(params: Params, *, searched: bool = False) -> list[tuple[str, str]]:
-    """Lists setting and path of each network that a training reads beside its shards.
-
-    Args:
-        params: All settings.
-        searched: Whether what `sweep.space` has for these settings counts too.
-    """
-    from pocketaffect.models.catalogue import HUB
-
-    networks = []
-    for key, path in (
-        ("train.start_from", params.train.start_from),
-        ("train.distill.teacher", params.train.distill.teacher),
-        ("model.pretrained", params.model.pretrained),
-    ):
-        values = params.sweep.space.get(key, []) if searched else []
-        choices = values if isinstance(values, list) else []
-        places = [(key, path), *((f"sweep.space.{key}", choice) for choice in choices)]
-        networks += [(place, one) for place, one in places if isinstance(one, str)]
-    return [(place, one) for place, one in networks if not (place.endswith("model.pretrained") and one == HUB)]
 
 
 def require_dependency(path: str | None, key: str, pipeline: Path = PIPELINE_FILE) -> None:

@@ -8,6 +8,7 @@ import torch
 from size_parts import MOST_OVER, describe
 from torch import nn
 
+from pocketaffect.designs import CATALOGUE
 from pocketaffect.export.convert import PackageDescription, convert
 from pocketaffect.export.fold import fold_batchnorm
 from pocketaffect.export.measure import Faces, compare, predict_network, predict_program
@@ -16,7 +17,6 @@ from pocketaffect.export.size import predict_package_bytes
 from pocketaffect.export.verify import Verifier
 from pocketaffect.mlpackage.interpret import load_program
 from pocketaffect.mlpackage.package import save_package
-from pocketaffect.models.catalogue import CATALOGUE
 from pocketaffect.models.network import AffectNetwork, NetworkSpec
 from pocketaffect.models.reparameterize import reparameterize
 from pocketaffect.precisions import PRECISIONS

@@ -7,10 +7,10 @@ import pytest
 import torch
 from size_parts import MOST_OVER, MOST_UNDER, MOST_UNDER_SHARE, compare
 
+from pocketaffect.designs import CATALOGUE
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.export.size import list_shapes, predict_package_bytes
 from pocketaffect.export.size_table import FORMS, PROGRAMS
-from pocketaffect.models.catalogue import CATALOGUE
 from pocketaffect.models.network import AffectNetwork, NetworkSpec
 from pocketaffect.precisions import PRECISIONS
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from pocketaffect.models.catalogue import CATALOGUE
+from pocketaffect.designs import CATALOGUE
 from pocketaffect.models.network import AffectNetwork, NetworkSpec
 
 PHONE = [name for name in CATALOGUE if name not in ("alexnet", "vgg", "mobilenet")]

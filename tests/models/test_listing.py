@@ -4,8 +4,8 @@ from itertools import pairwise, product
 
 import pytest
 
+from pocketaffect.designs import CATALOGUE
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.models.catalogue import CATALOGUE
 from pocketaffect.models.listing import WIDTHS, ModelRow, list_models, render_models
 
 

@@ -14,10 +14,10 @@ from network_parts import PHONE, build, faces, predict, without_heavy
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from pocketaffect.designs import CATALOGUE, find_design, known_design
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.labels import EXPRESSIONS
-from pocketaffect.models.catalogue import CATALOGUE, build_backbone, find_design, known_design
-from pocketaffect.models.network import count_macs, count_parameters, load_network, save_network
+from pocketaffect.models.network import build_backbone, count_macs, count_parameters, load_network, save_network
 from pocketaffect.models.paper import BACKBONES
 from pocketaffect.models.phone import PHONE_BACKBONES
 
@@ -33,9 +33,7 @@ def test_every_design_has_one_builder():
 
 
 def test_the_catalogue_can_be_read_without_torch_and_timm():
-    code = (
-        "import sys, pocketaffect.models.catalogue as c; print(len(c.CATALOGUE), {'torch', 'timm'} & set(sys.modules))"
-    )
+    code = "import sys, pocketaffect.designs as c; print(len(c.CATALOGUE), {'torch', 'timm'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == f"{len(CATALOGUE)} set()"
 

@@ -9,8 +9,8 @@ import torch
 from network_parts import PHONE, build, faces, predict, settle
 from torch import nn
 
+from pocketaffect.designs import CATALOGUE, find_design
 from pocketaffect.export.fold import fold_batchnorm
-from pocketaffect.models.catalogue import CATALOGUE, find_design
 from pocketaffect.models.listing import count_shipped_parameters
 from pocketaffect.models.network import count_macs, count_parameters, save_network
 from pocketaffect.models.reparameterize import reparameterize

@@ -13,14 +13,8 @@ from pocketaffect.provenance.code import NAME, SOURCE, find_imports
 ROOT = Path(__file__).parents[2]
 LIBRARY = SOURCE / NAME
 REMAINING = {
-    "config.py imports models/catalogue.py",
     "executor/local.py imports data/pool.py",
     "mlpackage/package.py imports export/compact.py",
-    "models/catalogue.py imports models/phone.py",
-    "models/phone.py imports models/catalogue.py",
-    "data/release/places.py imports data/release/streams.py",
-    "data/release/streams.py imports data/release/places.py",
-    "stage.py imports models/catalogue.py",
 }
 """What is still to be fixed: this set only shrinks."""
 

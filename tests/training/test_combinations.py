@@ -23,9 +23,9 @@ from safetensors.torch import save_file
 from training_parts import MODEL, TRAIN, write_separable_shards
 
 from pocketaffect.config import AugmentParams, DistillParams, ModelParams, TrainParams
+from pocketaffect.designs import CATALOGUE
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.labels import SOFT_COLUMNS
-from pocketaffect.models.catalogue import CATALOGUE
 from pocketaffect.models.network import AffectNetwork, NetworkSpec, load_network, save_network
 from pocketaffect.training.fit import train_network
 

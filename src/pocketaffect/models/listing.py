@@ -8,7 +8,7 @@ from typing import Final
 
 from torch import nn
 
-from pocketaffect.models.catalogue import CATALOGUE, Design
+from pocketaffect.designs import CATALOGUE, Design
 from pocketaffect.models.network import AffectNetwork, NetworkSpec, count_macs, count_parameters
 from pocketaffect.models.reparameterize import reparameterize
 from pocketaffect.tables import render_table
@@ -43,7 +43,7 @@ def list_models(size: int, widths: Sequence[float] = WIDTHS, *, full_resolution_
     Args:
         size: Pixels a side of the input.
         widths: Width multipliers.
-        full_resolution_stem: See `models.catalogue.build_backbone`.
+        full_resolution_stem: See `models.network.build_backbone`.
 
     Raises:
         PocketAffectError: A width or size that a network cannot have.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
@@ -13,12 +13,14 @@ from pydantic import AfterValidator, Field, ValidationError, create_model
 from torch import nn
 
 from pocketaffect.config import ModelParams, Section
+from pocketaffect.designs import SMALLEST_SIZE, find_design, known_design
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.files import write_atomically, write_json
 from pocketaffect.labels import CLASS_MEAN_VA, EXPRESSIONS, VALENCE_AROUSAL
-from pocketaffect.models.catalogue import SMALLEST_SIZE, build_backbone, find_design, known_design
+from pocketaffect.models.paper import BACKBONES, Backbone
 
 if TYPE_CHECKING:
+    from pocketaffect.models.phone import PhoneBackbone
     from pocketaffect.models.pretrained import PretrainedWeights
 
 WEIGHTS_FILE: Final = "model.safetensors"
@@ -30,12 +32,12 @@ class NetworkSpec:
     """What is needed to build a network; its weights are the rest.
 
     Attributes:
-        architecture: A key of `models.catalogue.CATALOGUE`.
+        architecture: A key of `designs.CATALOGUE`.
         width: Multiplies every layer's channels.
         size: Pixels a side of the input.
         head: "prototype" or "plain", see `AffectNetwork`.
         dropout: Multiplies the architecture's dropout rates.
-        full_resolution_stem: No stride in the first layer, see `models.catalogue.build_backbone`.
+        full_resolution_stem: No stride in the first layer, see `build_backbone`.
     """
 
     architecture: str
@@ -256,3 +258,34 @@ def load_network(folder: Path) -> AffectNetwork:
 
 def _damaged(folder: Path, found: str) -> PocketAffectError:
     return PocketAffectError(f"{folder}: damaged model", found=found, todo="`dvc repro --force train`")
+
+
+def build_backbone(
+    name: str, width: float, size: int, dropout: float = 1.0, *, full_resolution_stem: bool = False
+) -> Backbone | PhoneBackbone:
+    """Builds a network from float [n, 3, size, size] to features [n, feature_dimension], with random weights.
+
+    Args:
+        name: A key of `designs.CATALOGUE`.
+        width: Multiplies the channels.
+        size: Pixels a side; only the paper's pooled networks have layers that depend on it.
+        dropout: Multiplies the design's rate.
+        full_resolution_stem: The first convolution takes every pixel and not every second: total stride 16 in place
+            of 32, the same weights, about four times the multiplications. For faces of 64 pixels and less, of which
+            stride 32 leaves 2 x 2 places. Designs that start at full resolution stay as they are.
+    """
+    design = find_design(name)
+    backbone = _builder(name)(width, size, dropout)
+    if full_resolution_stem and design.stem is not None:
+        for layer in backbone.get_submodule(design.stem).modules():
+            if isinstance(layer, nn.Conv2d):
+                layer.stride = (1, 1)
+    return backbone
+
+
+def _builder(name: str) -> Callable[[float, int, float], Backbone | PhoneBackbone]:
+    if name in BACKBONES:
+        return BACKBONES[name]
+    from pocketaffect.models.phone import PHONE_BACKBONES  # timm takes two seconds to import
+
+    return PHONE_BACKBONES[name]

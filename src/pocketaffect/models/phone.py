@@ -21,7 +21,7 @@ from timm.models.efficientnet import _gen_efficientnet_lite
 from timm.models.mobilenetv3 import _gen_mobilenet_v3, _gen_mobilenet_v4
 from torch import nn
 
-from pocketaffect.models.catalogue import CATALOGUE
+from pocketaffect.designs import CATALOGUE
 from pocketaffect.models.paper import scale_channels
 
 REPVIT_CHANNELS: Final = (48, 96, 192, 384)

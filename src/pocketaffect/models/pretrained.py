@@ -9,9 +9,9 @@ from typing import Final
 
 import torch
 
+from pocketaffect.designs import CATALOGUE, HUB, find_design
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.files import hash_file
-from pocketaffect.models.catalogue import CATALOGUE, HUB, find_design
 from pocketaffect.models.network import AffectNetwork
 from pocketaffect.models.phone import PhoneBackbone
 

@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pocketaffect import paths
-from pocketaffect.config import Params
+from pocketaffect.config import Params, list_networks
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.export.size_table import FORMS
 from pocketaffect.files import hash_file, hash_json
 from pocketaffect.provenance.code import hash_code
 from pocketaffect.registry.lineage.model_file import digest_file
 from pocketaffect.registry.store.runs import flatten
-from pocketaffect.stage import list_networks
 from pocketaffect.sweep.space import FURTHER, SECTIONS
 
 if TYPE_CHECKING:

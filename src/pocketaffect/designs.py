@@ -1,19 +1,14 @@
 """The designs that a network can be built on: where each comes from, what it may be used for, what it can take.
 
-The one home of the names that `model.architecture` may have. Importing it imports neither torch nor timm.
+The one home of the names that `model.architecture` may have.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from pocketaffect.errors import PocketAffectError
-
-if TYPE_CHECKING:
-    from pocketaffect.models.paper import Backbone
-    from pocketaffect.models.phone import PhoneBackbone
 
 HUB: Final = "hub"
 """What `model.pretrained` says for timm's weights on the Hugging Face hub."""
@@ -146,38 +141,3 @@ def known_design(name: str) -> str:
     if name not in CATALOGUE:
         raise ValueError(f"no such architecture; there are {', '.join(CATALOGUE)}")
     return name
-
-
-def build_backbone(
-    name: str, width: float, size: int, dropout: float = 1.0, *, full_resolution_stem: bool = False
-) -> Backbone | PhoneBackbone:
-    """A network from float [n, 3, size, size] to features [n, feature_dimension], with random weights.
-
-    Args:
-        name: A key of `CATALOGUE`.
-        width: Multiplies the channels.
-        size: Pixels a side; only the paper's pooled networks have layers that depend on it.
-        dropout: Multiplies the design's rate.
-        full_resolution_stem: The first convolution takes every pixel and not every second: total stride 16 in place
-            of 32, the same weights, about four times the multiplications. For faces of 64 pixels and less, of which
-            stride 32 leaves 2 x 2 places. Designs that start at full resolution stay as they are.
-    """
-    design = find_design(name)
-    backbone = _builder(name)(width, size, dropout)
-    if full_resolution_stem and design.stem is not None:
-        from torch import nn
-
-        for layer in backbone.get_submodule(design.stem).modules():
-            if isinstance(layer, nn.Conv2d):
-                layer.stride = (1, 1)
-    return backbone
-
-
-def _builder(name: str) -> Callable[[float, int, float], Backbone | PhoneBackbone]:
-    from pocketaffect.models.paper import BACKBONES
-
-    if name in BACKBONES:
-        return BACKBONES[name]
-    from pocketaffect.models.phone import PHONE_BACKBONES  # timm takes two seconds to import
-
-    return PHONE_BACKBONES[name]
