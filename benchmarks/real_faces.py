@@ -81,8 +81,8 @@ def measure(clone: Path) -> list[tuple[str, str, dict[str, float]]]:
     from pocketaffect.evaluation.evaluate import evaluate_predictions
     from pocketaffect.evaluation.tables import Labels, Predictions
     from pocketaffect.export.convert import PROBABILITIES, VALENCE_AROUSAL_OUTPUT
-    from pocketaffect.mlpackage.interpret import load_program
     from pocketaffect.mlpackage.package import package_bytes
+    from pocketaffect.mlpackage.program import load_program
 
     train, validation = (open_split(clone / paths.SHARDS, split) for split in ("train", "validation"))
     known = Labels(train.expression, train.valence_arousal)

@@ -13,25 +13,20 @@ def main(params: Params) -> None:
     pin_arithmetic(threads=1, instructions="avx2")
     from pocketaffect.data.shards.split import open_split
     from pocketaffect.export.export import export_network
-    from pocketaffect.export.tune import finetune_for_export
-    from pocketaffect.files import write_atomically
     from pocketaffect.models.network import load_network
     from pocketaffect.provenance.origin import describe_origin
 
-    network = load_network(paths.MODEL)
-    finetuned = finetune_for_export(network, open_split(paths.SHARDS, "train"), params.export, params.train)
-    with write_atomically(paths.EXPORT) as draft:
-        draft.mkdir()
-        export_network(
-            network,
-            open_split(paths.SHARDS, "validation"),
-            params.export,
-            margin=params.preprocess.margin,
-            lineage=describe_origin(params),
-            folder=draft,
-            rejects=paths.WORK / "export",
-            finetuned=finetuned,
-        )
+    export_network(
+        load_network(paths.MODEL),
+        open_split(paths.SHARDS, "train"),
+        open_split(paths.SHARDS, "validation"),
+        export=params.export,
+        train=params.train,
+        margin=params.preprocess.margin,
+        lineage=describe_origin(params),
+        target=paths.EXPORT,
+        rejects=paths.WORK / "export",
+    )
 
 
 if __name__ == "__main__":

@@ -136,8 +136,8 @@ def _machine(row: Row) -> dict[str, Any]:
 
 
 def _package_bytes(network: Any) -> int:
+    from pocketaffect.export.convert import Packages
     from pocketaffect.export.describe import PackageDescription
-    from pocketaffect.export.packages import Packages
     from pocketaffect.precisions import find_precision
 
     words = PackageDescription("the authors", "Apache-2.0", "0", "A network of the paper's recipe.", {})
@@ -150,7 +150,6 @@ def _train_ours(row: Row, seed: int, clone: Path, made: Path) -> tuple[Predictio
     from pocketaffect.data.shards.split import open_split
     from pocketaffect.evaluation.prediction_table import read_predictions
     from pocketaffect.export.export import export_network
-    from pocketaffect.files import write_atomically
     from pocketaffect.mlpackage.package import package_bytes
     from pocketaffect.models.network import load_network
     from pocketaffect.training.fit import train_network
@@ -161,17 +160,17 @@ def _train_ours(row: Row, seed: int, clone: Path, made: Path) -> tuple[Predictio
         train_network(
             clone / paths.SHARDS, params.model, params.train, work=made / "checkpoints", target=target, progress=False
         )
-    with write_atomically(exported) as draft:
-        draft.mkdir()
-        export_network(
-            load_network(target),
-            open_split(clone / paths.SHARDS, "validation"),
-            params.export,
-            margin=params.preprocess.margin,
-            lineage={},
-            folder=draft,
-            rejects=made / "rejected",
-        )
+    export_network(
+        load_network(target),
+        open_split(clone / paths.SHARDS, "train"),
+        open_split(clone / paths.SHARDS, "validation"),
+        export=params.export,
+        train=params.train,
+        margin=params.preprocess.margin,
+        lineage={},
+        target=exported,
+        rejects=made / "rejected",
+    )
     answers = read_predictions(exported / paths.SHIPPED_PREDICTIONS.name)
     return answers.predictions, package_bytes(exported / paths.PACKAGE.name)
 

@@ -27,9 +27,9 @@ from pocketaffect.arithmetic import pin_arithmetic
 
 if TYPE_CHECKING:
     from pocketaffect.config import Params
-    from pocketaffect.export.packages import Packages
+    from pocketaffect.export.convert import Packages
+    from pocketaffect.export.measure import Faces, Predictions
     from pocketaffect.export.verify import Verifier
-    from pocketaffect.models.network import AffectNetwork
     from pocketaffect.precisions import Precision
 
 NETWORKS: Final = {
@@ -42,7 +42,7 @@ NETWORKS: Final = {
 """Architecture to width and epochs: after 5 the depthwise ones had learnt next to nothing (CCC of valence .02 to .07),
 which no precision can spoil."""
 FINETUNED: Final = ("vgg", "mobilenet")
-FORMS: Final = (("dkm", "palette4"), ("dkm", "palette2"), ("qat", "int8-activations"))
+TUNED: Final = ("palette4", "palette2")
 NEWEST: Final = "iOS18"
 
 
@@ -101,10 +101,10 @@ def train(architecture: str, width: float, epochs: int, params: Params, work: Pa
 def measure(folder: Path, params: Params, shards: Path, rows: Path, count: int) -> None:
     """Makes and executes every package of a trained network; writes its rows."""
     from pocketaffect.data.shards.split import open_split
+    from pocketaffect.export.convert import Packages
     from pocketaffect.export.describe import PackageDescription
-    from pocketaffect.export.measure import Faces
-    from pocketaffect.export.packages import Packages
-    from pocketaffect.export.tune import finetune_for_export
+    from pocketaffect.export.finetune import finetune_for_export
+    from pocketaffect.export.measure import Faces, compare, predict_network
     from pocketaffect.export.verdict import describe_results
     from pocketaffect.export.verify import Verifier
     from pocketaffect.files import write_json
@@ -120,23 +120,23 @@ def measure(folder: Path, params: Params, shards: Path, rows: Path, count: int) 
     found: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="pocketaffect-ladder-") as scratch:
         plain = Packages(reparameterize(network), network.spec.size, words, _below(scratch, "plain"))
-        verifier = Verifier(network, faces, shipped_form=reparameterize(network))
-        found.append({"form": "PyTorch", **_metrics(verifier, None)})
+        verifier = Verifier(plain.network, faces, trained=network)
+        trained = predict_network(network, faces.images)
+        found.append({"form": "PyTorch", **_metrics(trained, faces)})
         for precision in readable_precisions(NEWEST):
             found.append(_row(precision.name, precision, plain, verifier, params))
             print(f"{folder.name}: {found[-1]}", file=sys.stderr, flush=True)
         steps = params.export.finetune_steps
-        for finetune, name in FORMS if steps and network.spec.architecture in FINETUNED else ():
-            export = params.export.model_copy(update={"precision": name, "finetune": finetune})
+        for name in TUNED if steps and network.spec.architecture in FINETUNED else ():
+            export = params.export.model_copy(update={"precision": name, "finetune": "dkm"})
             start = time.process_time()
             tuned = finetune_for_export(network, open_split(shards, "train"), export, params.train)
             seconds = time.process_time() - start
-            assert tuned is not None
-            packages = Packages(tuned, network.spec.size, words, _below(scratch, f"{finetune}-{name}"))
-            judge = Verifier(tuned, faces, shipped_form=tuned, baseline=network)
-            row = _row(f"{name}, {finetune}", find_precision(name), packages, judge, params)
+            packages = Packages(tuned, network.spec.size, words, _below(scratch, f"dkm-{name}"))
+            judge = Verifier(tuned, faces, trained=network, tuned=True)
+            row = _row(f"{name}, dkm", find_precision(name), packages, judge, params)
             # The gate holds the file to the fine-tuned network; what people ask is how it agrees with the trained one.
-            row["agreement"] = _agreement(judge, packages.make(find_precision(name)).path, network)
+            row["agreement"] = compare(judge.execute(packages.make(find_precision(name)).path)[1], trained).agreement
             found.append({**row, "finetuned_cpu_seconds": round(seconds)})
             print(f"{folder.name}: {found[-1]}", file=sys.stderr, flush=True)
     spec = network.spec
@@ -159,41 +159,25 @@ def _below(scratch: str, name: str) -> Path:
 
 def _row(form: str, precision: Precision, packages: Packages, verifier: Verifier, params: Params) -> dict[str, Any]:
     package = packages.make(precision)
-    verification = verifier.verify(
-        packages.make_reference(precision),
-        package.path,
-        params.export,
-        precision=precision,
-        deployment_target=NEWEST,
-    )
+    verification = verifier.verify(package, params.export)
     return {
         "form": form,
         "target": precision.target,
         "bytes": package.bytes,
-        **_metrics(verifier, package.path),
+        **_metrics(verifier.execute(package.path)[1], verifier.faces),
         "agreement": verification.shipped.agreement,
         "mean_probability_difference": verification.shipped.mean_probability,
         "fails": [check.name for check in verification.checks if not check.passed],
     }
 
 
-def _metrics(verifier: Verifier, package: Path | None) -> dict[str, float]:
-    """Of a file, or of the network."""
+def _metrics(answers: Predictions, faces: Faces) -> dict[str, float]:
     from pocketaffect.evaluation.metrics import expression_metrics, valence_arousal_metrics
-    from pocketaffect.export.measure import predict_network
 
-    faces = verifier.faces
-    answers = predict_network(verifier.folded, faces.images) if package is None else verifier.execute(package)[1]
     return {
         **expression_metrics(answers.probabilities, faces.expression),
         **valence_arousal_metrics(answers.valence_arousal, faces.valence_arousal),
     }
-
-
-def _agreement(verifier: Verifier, package: Path, network: AffectNetwork) -> float:
-    from pocketaffect.export.measure import compare, predict_network
-
-    return compare(verifier.execute(package)[1], predict_network(network, verifier.faces.images)).agreement
 
 
 def show(result: dict[str, Any]) -> None:

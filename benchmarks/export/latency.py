@@ -21,9 +21,9 @@ import timm
 import torch
 
 from pocketaffect import paths
-from pocketaffect.export.fold import fold_batchnorm
+from pocketaffect.export.layers import fold_batchnorm
 from pocketaffect.export.twin import load_twin, save_twin
-from pocketaffect.mlpackage.interpret import load_program
+from pocketaffect.mlpackage.program import load_program
 from pocketaffect.models.network import AffectNetwork, NetworkSpec, load_network
 
 ROUNDS = 200

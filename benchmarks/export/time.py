@@ -33,10 +33,10 @@ def main() -> None:
 
     from pocketaffect.config import load_params
     from pocketaffect.data.shards.split import open_split
+    from pocketaffect.export.convert import Packages
     from pocketaffect.export.describe import PackageDescription
     from pocketaffect.export.export import export_network
-    from pocketaffect.export.packages import Packages
-    from pocketaffect.mlpackage.interpret import load_program
+    from pocketaffect.mlpackage.program import load_program
     from pocketaffect.mlpackage.quiet import import_coremltools
     from pocketaffect.models.network import load_network
     from pocketaffect.models.reparameterize import reparameterize
@@ -50,7 +50,6 @@ def main() -> None:
     print(f"{spec.architecture} x {spec.width:g}, {spec.size} px, {params.export.precision}, {len(split)} faces")
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        (folder / "export").mkdir()
         packages = Packages(reparameterize(network), spec.size, PackageDescription("", "", "", ""), folder)
         _clock("convert to fp16", lambda: packages.make(find_precision("fp16")))
         if (precision := params.export.precision) != "auto":
@@ -59,11 +58,13 @@ def main() -> None:
             "all of the export stage",
             lambda: export_network(
                 network,
+                open_split(root / paths.SHARDS, "train"),
                 split,
-                params.export,
+                export=params.export,
+                train=params.train,
                 margin=params.preprocess.margin,
                 lineage={},
-                folder=folder / "export",
+                target=folder / "export",
                 rejects=folder,
             ),
         )

@@ -148,7 +148,7 @@ class ExportParams(Section):
     licence: Annotated[str, Field(min_length=1)]
     precision: Annotated[str, AfterValidator(known_precision)]
     deployment_target: Target
-    finetune: Literal["none", "dkm", "qat"]
+    finetune: Literal["none", "dkm"]
     finetune_steps: Count
     finetune_learning_rate: Positive
     budget_bytes: Count

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -28,13 +27,11 @@ class Precision:
     Attributes:
         name: As params.yaml gives it.
         target: The oldest deployment target that reads it; packages are made for this one.
-        bits: Of each weight in a compressed tensor, scales and palettes apart.
+        bits: Bits of each weight in a compressed tensor, scales and palettes apart.
         description: One line for people.
-        kind: "float": not compressed. "linear": integers with scales. "palette": indices into tables of values.
+        kind: "float": not compressed. "linear": integers, a scale for each output channel. "palette": indices into
+            tables of values.
         group: Neighbouring output channels that share a palette; 0: the whole tensor does.
-        block: Neighbouring input channels that share a scale; 0: a whole output channel does.
-        sparsity: Share of the weights, the smallest, that is set to zero and left out.
-        integer_activations: Whether activations are 8 bits too, which only fine-tuning can prepare.
     """
 
     name: str
@@ -43,18 +40,12 @@ class Precision:
     description: str
     kind: Literal["float", "linear", "palette"]
     group: int = 0
-    block: int = 0
-    sparsity: float = 0.0
-    integer_activations: bool = False
 
     @property
     def storage(self) -> str:
-        """What holds a compressed tensor: fp32, fp16, or MIL operations, those before a reader's last."""
-        if self.kind == "float":
-            return self.name
-        if self.kind == "palette":
-            return "constexpr_lut_to_sparse, constexpr_sparse_to_dense" if self.sparsity else "constexpr_lut_to_dense"
-        return "constexpr_blockwise_shift_scale" if self.target == "iOS18" else "constexpr_affine_dequantize"
+        """How a package holds a compressed tensor, in the words of `mlpackage.program.Program.storage`."""
+        held = {"float": self.name, "linear": "constexpr_affine_dequantize", "palette": "constexpr_lut_to_dense"}
+        return f"{held[self.kind]}, {self.bits} bits"
 
 
 def _palette(bits: int) -> Precision:
@@ -66,11 +57,6 @@ def _grouped(bits: int) -> Precision:
     return Precision(f"palette{bits}-grouped", "iOS18", bits, text, "palette", group=16)
 
 
-def _pruned(percent: int, bits: int) -> Precision:
-    text = f"the smallest {percent} % of each tensor zero, the rest from a palette of {1 << bits} values"
-    return Precision(f"pruned{percent}-palette{bits}", "iOS18", bits, text, "palette", sparsity=percent / 100)
-
-
 PRECISIONS: Final[dict[str, Precision]] = {
     precision.name: precision
     for precision in (
@@ -80,20 +66,11 @@ PRECISIONS: Final[dict[str, Precision]] = {
         _palette(8),
         _grouped(6),
         _palette(6),
-        Precision("int4-block", "iOS18", 4, "4-bit integers, a scale for each 32 input channels", "linear", block=32),
         _grouped(4),
         _palette(4),
-        _pruned(50, 6),
-        _pruned(50, 4),
-        _pruned(75, 6),
-        _pruned(75, 4),
         _palette(2),
-        Precision(
-            "int8-activations", "iOS17", 8, "int8 weights and activations, fine-tuned for it", "linear",
-            integer_activations=True,
-        ),
     )
-}  # fmt: skip
+}
 """Name to precision, roughly from the most faithful to the smallest."""
 
 
@@ -119,8 +96,8 @@ def known_precision(name: str) -> str:
     return name
 
 
-def is_readable(precision: Precision, target: str) -> bool:
-    """Whether systems of the deployment target read the precision.
+def readable_precisions(target: str) -> list[Precision]:
+    """Every precision that systems of the deployment target read.
 
     Raises:
         PocketAffectError: An unknown target.
@@ -129,29 +106,33 @@ def is_readable(precision: Precision, target: str) -> bool:
         raise PocketAffectError(
             "params.yaml: export.deployment_target: unknown", found=target, allowed=", ".join(SPEC_VERSIONS)
         )
-    return SPEC_VERSIONS[precision.target] <= SPEC_VERSIONS[target]
+    return [one for one in PRECISIONS.values() if SPEC_VERSIONS[one.target] <= SPEC_VERSIONS[target]]
 
 
-def readable_precisions(target: str) -> list[Precision]:
-    """Every precision that conversion alone can make and that systems of the deployment target read."""
-    return [one for one in PRECISIONS.values() if is_readable(one, target) and not one.integer_activations]
+def require_usable(precision: str, target: str, finetune: str) -> None:
+    """Refuses a precision that needs a newer system than the deployment target, or one that fine-tuning is not for.
 
-
-def require_readable(precision: Precision, target: str) -> None:
-    """Refuses a precision that needs a newer system than the deployment target.
+    Args:
+        precision: As in params.yaml: a name or "auto".
+        target: As in params.yaml.
+        finetune: As in params.yaml: "none" or "dkm".
 
     Raises:
-        PocketAffectError: It does; or an unknown target.
+        PocketAffectError: It does, or is not; or an unknown name or target.
     """
-    if not is_readable(precision, target):
+    readable = readable_precisions(target)
+    if precision != AUTO and find_precision(precision) not in readable:
+        needed = PRECISIONS[precision].target
         raise PocketAffectError(
-            f"params.yaml: export.precision {precision.name} needs {precision.target}",
+            f"params.yaml: export.precision {precision} needs {needed}",
             found=f"export.deployment_target: {target}",
-            allowed=f"for {target}: {list_names(readable_precisions(target))}",
-            todo=f"choose one of these, or set export.deployment_target: {precision.target}",
+            allowed=f"for {target}: {', '.join(one.name for one in readable)}",
+            todo=f"choose one of these, or set export.deployment_target: {needed}",
         )
-
-
-def list_names(precisions: Iterable[Precision]) -> str:
-    """Names in one line."""
-    return ", ".join(one.name for one in precisions)
+    palettes = [one.name for one in readable if one.kind == "palette"]
+    if finetune != "none" and precision not in palettes:
+        raise PocketAffectError(
+            f"params.yaml: export.finetune {finetune} does not go with export.precision {precision}",
+            allowed=f"with export.finetune: {finetune} a palette: {', '.join(palettes)}",
+            todo="change one of the two; export.finetune: none goes with every precision",
+        )

@@ -13,9 +13,8 @@ from torch import nn
 from torch.nn import functional
 
 from pocketaffect.config import ExportParams, load_params
-from pocketaffect.export.convert import PackageDescription
+from pocketaffect.export.convert import PackageDescription, Packages
 from pocketaffect.export.measure import Faces
-from pocketaffect.export.packages import Packages
 from pocketaffect.export.verify import Verifier
 from pocketaffect.labels import CLASS_MEAN_VA
 from pocketaffect.precisions import PRECISIONS
@@ -40,8 +39,7 @@ class SmallNetwork(nn.Module):
             nn.Conv2d(16, 144, 1, bias=False),
             nn.BatchNorm2d(144),
             nn.ReLU(),
-            nn.MaxPool2d(2),
-            nn.AdaptiveAvgPool2d(4),
+            nn.MaxPool2d(4),
             nn.Flatten(),
         )
         self.dense = nn.Sequential(nn.Linear(144 * 16, 24), nn.BatchNorm1d(24), nn.ReLU(), nn.Dropout(0.2))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from pocketaffect.export.convert import Packages
 from pocketaffect.export.describe import PackageDescription
-from pocketaffect.export.packages import Packages
 from pocketaffect.export.size import predict_package_bytes
 from pocketaffect.export.verdict import describe_results
 from pocketaffect.models.network import AffectNetwork
@@ -43,8 +43,8 @@ def describe(spec):
     )
 
 
-def compare(spec, precisions, folder, *, compact=True):
+def compare(spec, precisions, folder):
     """Precision, predicted and real bytes."""
-    packages = Packages(reparameterize(draw_network(spec)), spec.size, describe(spec), folder, compact=compact)
+    packages = Packages(reparameterize(draw_network(spec)), spec.size, describe(spec), folder)
     for name in precisions:
-        yield name, predict_package_bytes(spec, name, compact=compact), packages.make(PRECISIONS[name]).bytes
+        yield name, predict_package_bytes(spec, name), packages.make(PRECISIONS[name]).bytes

@@ -9,34 +9,18 @@ from size_parts import MOST_OVER, describe
 from torch import nn
 
 from pocketaffect.designs import CATALOGUE
-from pocketaffect.export.convert import PackageDescription, convert
-from pocketaffect.export.fold import fold_batchnorm
+from pocketaffect.export.convert import Packages
+from pocketaffect.export.layers import fold_batchnorm
 from pocketaffect.export.measure import Faces, compare, predict_network, predict_program
-from pocketaffect.export.packages import Packages
 from pocketaffect.export.size import predict_package_bytes
 from pocketaffect.export.verify import Verifier
-from pocketaffect.mlpackage.interpret import load_program
-from pocketaffect.mlpackage.package import save_package
+from pocketaffect.mlpackage.program import load_program
 from pocketaffect.models.network import AffectNetwork, NetworkSpec
 from pocketaffect.models.reparameterize import reparameterize
 from pocketaffect.precisions import PRECISIONS
 
 pytestmark = pytest.mark.slow
 SIZE = 64
-
-
-class OnTimm(nn.Module):
-    """A backbone of timm's with the product's outputs."""
-
-    def __init__(self, name):
-        super().__init__()
-        from timm import create_model
-
-        self.backbone = create_model(name, pretrained=False, num_classes=10)
-
-    def forward(self, x):
-        y = self.backbone(4 * x - 2)
-        return y[:, :8], y[:, 8:].clamp(-1, 1)
 
 
 def with_statistics(network):
@@ -76,23 +60,6 @@ def test_a_design_of_the_catalogue_is_executed_as_pytorch_executes_it(name, tmp_
     assert abs(predict_package_bytes(trained.spec, "fp32") - package.bytes) <= MOST_OVER
 
 
-def test_a_network_of_timms_that_the_catalogue_has_not_is_executed_as_pytorch_executes_it(tmp_path):
-    from timm.utils import reparameterize_model
-
-    torch.manual_seed(0)
-    network = with_statistics(OnTimm("fastvit_t8"))
-    with torch.no_grad():
-        network.double().backbone = reparameterize_model(network.backbone)
-    network = network.float().eval()
-    path = tmp_path / "fp32.mlpackage"
-    save_package(
-        convert(network, size=SIZE, precision="fp32", description=PackageDescription("a", "b", "c", "d")), path
-    )
-    difference = compare(predict_program(load_program(path), images()), predict_network(network, images()))
-    assert difference.max_probability < 1e-4
-    assert difference.max_valence_arousal < 2e-4
-
-
 @pytest.mark.parametrize("name", ["mobilenetv3_small"])  # RepViT takes half a minute
 def test_a_phone_network_verifies_in_a_compressed_form(name, tmp_path, limits):
     torch.manual_seed(0)
@@ -100,15 +67,9 @@ def test_a_phone_network_verifies_in_a_compressed_form(name, tmp_path, limits):
     shipped = reparameterize(trained)
     rng = np.random.default_rng(1)
     faces = Faces(images(), rng.integers(0, 8, 24), rng.uniform(-1, 1, (24, 2)).astype(np.float32))
-    description = PackageDescription("a", "b", "c", "d")
-    paths = {}
-    for precision in ("fp16", "palette6"):
-        paths[precision] = tmp_path / f"{precision}.mlpackage"
-        save_package(convert(shipped, size=SIZE, precision=precision, description=description), paths[precision])
+    package = Packages(shipped, SIZE, describe(trained.spec), tmp_path).make(PRECISIONS["palette6"])
     loose = limits.model_copy(
         update={"budget_bytes": 10**8, "min_agreement": 0.5, "max_accuracy_drop": 0.5, "max_rmse_rise": 0.5}
     )
-    verification = Verifier(trained, faces, shipped_form=shipped).verify(
-        paths["fp16"], paths["palette6"], loose, precision=PRECISIONS["palette6"], deployment_target="iOS16"
-    )
+    verification = Verifier(shipped, faces, trained=trained).verify(package, loose)
     assert verification.passed, verification.failures()

@@ -11,15 +11,14 @@ import pytest
 import torch
 
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.export.classifier import make_classifier
-from pocketaffect.export.fold import fold_batchnorm
-from pocketaffect.export.forms import verify_classifier, verify_twin
+from pocketaffect.export.classifier import make_classifier, verify_classifier
+from pocketaffect.export.layers import fold_batchnorm, transplant_weights
 from pocketaffect.export.measure import Faces, load_affect_program, predict_program
-from pocketaffect.export.transplant import transplant_weights
-from pocketaffect.export.twin import save_twin
+from pocketaffect.export.twin import save_twin, verify_twin
 from pocketaffect.labels import EXPRESSIONS
-from pocketaffect.mlpackage.interpret import load_program
-from pocketaffect.mlpackage.package import read_metadata, save_package
+from pocketaffect.mlpackage.package import read_metadata
+from pocketaffect.mlpackage.program import load_program
+from pocketaffect.mlpackage.save import save_package
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +121,7 @@ def test_a_twin_with_blue_first_or_swapped_affect_is_caught(network, packages, p
             logits, affect = self.network(images.flip(1) if self.kind == "bgr" else images)
             return logits, affect.flip(1) if self.kind == "va" else affect
 
-    decoded = transplant_weights(fold_batchnorm(network), load_program(packages["int8"])).network
+    decoded = transplant_weights(fold_batchnorm(network), load_program(packages["int8"]))
     metadata = read_metadata(packages["int8"])
     for kind in ("right", "bgr", "va"):
         file = tmp_path / f"{kind}.onnx"

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from sklearn.cluster import KMeans
 
 from pocketaffect.export.compress import Palettize, divide_channels
-from pocketaffect.export.structure import describe_storage, large_tensor_storage, zero_share
-from pocketaffect.mlpackage.interpret import load_program
+from pocketaffect.export.verify import large_tensor_storage
+from pocketaffect.mlpackage.program import load_program
 from pocketaffect.precisions import PRECISIONS
 
 
@@ -53,13 +53,10 @@ def test_a_palette_is_no_worse_than_that_of_scikit_learn(bits):
     assert (palette.shape, palette.dtype, indices.dtype) == ((1 << bits,), np.float16, np.uint8)
 
 
-def test_fewer_values_than_entries_are_kept_exactly_and_zeros_can_be_left_out():
+def test_fewer_values_than_entries_are_kept_exactly():
     weights = np.array([[0.5, 0.0], [-2.0, 0.5]], np.float16)
     palette, indices = Palettize(4)(weights)
     np.testing.assert_array_equal(palette[indices].reshape(2, 2), weights)
-    palette, indices = Palettize(1, skip_zeros=True)(weights)
-    assert sorted(palette.tolist()) == [-2.0, 0.5]
-    assert not Palettize(2, skip_zeros=True)(np.zeros(3, np.float16))[0].any()
 
 
 @pytest.mark.parametrize(
@@ -70,28 +67,19 @@ def test_groups_are_the_largest_multiple_of_eight_that_divides_the_channels(chan
     assert divide_channels(channels, wanted) == expected
 
 
-EVERY = [name for name, one in PRECISIONS.items() if not one.integer_activations]
-QUICK = {"palette4", "palette4-grouped", "pruned50-palette4"}
+QUICK = {"palette4", "palette4-grouped"}
 
 
 @pytest.mark.parametrize(
-    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in EVERY]
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in PRECISIONS]
 )
 def test_a_precision_is_what_it_says_and_passes_all_but_its_cost(making, verifier, limits, name):
     precision = PRECISIONS[name]
     package = making.make(precision)
     program = load_program(package.path)
-    assert large_tensor_storage(program, precision) == describe_storage(precision)
+    assert large_tensor_storage(program, precision) == precision.storage
     assert program.version == {"iOS16": 7, "iOS18": 9}[precision.target]
-    if precision.sparsity:
-        assert zero_share(program) == pytest.approx(precision.sparsity, abs=0.01)
-    verification = verifier.verify(
-        making.make_reference(precision),
-        package.path,
-        limits,
-        precision=precision,
-        deployment_target=precision.target,
-    )
+    verification = verifier.verify(package, limits.model_copy(update={"deployment_target": precision.target}))
     costs = ("agreement with PyTorch", "drop in accuracy", "rise in RMSE, worse dimension")
     assert [check.name for check in verification.checks if not check.passed and check.name not in costs] == []
     assert verification.precision == name
@@ -116,11 +104,11 @@ from conftest import SmallNetwork
 from pathlib import Path
 from pocketaffect.export.describe import PackageDescription
 from pocketaffect.mlpackage.package import package_digest
-from pocketaffect.export.packages import Packages
+from pocketaffect.export.convert import Packages
 from pocketaffect.precisions import PRECISIONS
 network = SmallNetwork(); network.load_state_dict(torch.load({str(weights)!r}))
 packages = Packages(network.eval(), 32, PackageDescription("a", "b", "c", "d"), Path(sys.argv[1]))
-for precision in ("int8", "palette6", "palette4", "palette4-grouped", "int4-block", "pruned50-palette4"):
+for precision in ("int8", "palette6", "palette4", "palette4-grouped"):
     print(precision, package_digest(packages.make(PRECISIONS[precision]).path))
 """
     answers = {
@@ -134,4 +122,4 @@ for precision in ("int8", "palette6", "palette4", "palette4-grouped", "int4-bloc
         for seed, threads in (("1", "1"), ("2", "2"))
     }
     assert len(answers) == 1
-    assert len(set(answers.pop().split())) == 12
+    assert len(set(answers.pop().split())) == 8

@@ -4,60 +4,54 @@ from __future__ import annotations
 
 import copy
 import json
-from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional
 
+from pocketaffect.config import load_params
+from pocketaffect.data.shards.split import Split
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.evaluation.prediction_table import PredictionTable, encode_predictions
 from pocketaffect.evaluation.tables import Labels, Predictions
 from pocketaffect.export.export import REJECTED, export_network
-from pocketaffect.export.finetune import finetune_palette
 from pocketaffect.export.twin import load_twin
-from pocketaffect.mlpackage.interpret import load_program
 from pocketaffect.mlpackage.package import package_bytes, read_metadata
+from pocketaffect.mlpackage.program import load_program
 from pocketaffect.models.network import AffectNetwork, NetworkSpec
-from pocketaffect.models.reparameterize import reparameterize
 from pocketaffect.paths import CLASSIFIER, PACKAGE, SHIPPED_PREDICTIONS, TWIN
 
 
-@dataclass(frozen=True)
-class Drawn:
-    """Drawn faces with the interface of a split."""
-
-    pictures: np.ndarray
-    expression: np.ndarray
-    valence_arousal: np.ndarray
-
-    def images(self):
-        return self.pictures
-
-    @property
-    def paths(self):
-        return tuple(f"face{number}.png" for number in range(len(self.pictures)))
+def as_split(drawn):
+    paths = tuple(f"face{number}.png" for number in range(len(drawn.images)))
+    return Split((drawn.images,), np.array([0]), paths, drawn.expression, drawn.valence_arousal)
 
 
 @pytest.fixture(scope="module")
 def split(draw):
-    drawn = draw(256, seed=1)
-    return Drawn(drawn.images, drawn.expression, drawn.valence_arousal)
+    return as_split(draw(256, seed=1))
+
+
+@pytest.fixture(scope="module")
+def training(draw):
+    return as_split(draw(1024, seed=0))
 
 
 @pytest.fixture
-def export(split, limits, tmp_path):
-    def run(network, *, finetuned=None, deployment_target="iOS16", **changes):
+def export(split, training, limits, tmp_path):
+    def run(network, **changes):
         return export_network(
             network,
+            training,
             split,
-            limits.model_copy(update={"deployment_target": deployment_target, **changes}),
+            export=limits.model_copy(update=changes),
+            train=load_params(Path(__file__).parents[2] / "params.yaml").train,
             margin=0.1,
             lineage={"git_commit": "abc"},
-            folder=tmp_path / "out",
+            target=tmp_path / "out",
             rejects=tmp_path / "rejects",
-            finetuned=finetuned,
         )
 
     return run
@@ -98,8 +92,8 @@ def trained(untrained, draw):
 def test_a_precision_for_newer_systems_is_refused_before_any_work(export, untrained, tmp_path):
     with pytest.raises(PocketAffectError, match="palette4-grouped needs iOS18"):
         export(untrained, precision="palette4-grouped", deployment_target="iOS17")
-    with pytest.raises(PocketAffectError, match="auto does not go with fine-tuning"):
-        export(untrained, precision="auto", finetuned=untrained)
+    with pytest.raises(PocketAffectError, match="finetune dkm does not go with"):
+        export(untrained, precision="auto", finetune="dkm")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -121,10 +115,10 @@ def test_every_form_is_written_and_says_what_was_measured(export, trained, split
     assert [form.name for form in verification.forms][:2] == ["classifier", "twin"]
     metadata = read_metadata(folder / PACKAGE.name)
     assert f"accuracy {verification.shipped_quality.accuracy:.4f}" in metadata["metrics"]
-    assert f"for {verification.shipped.agreement:.4f} of {len(split.pictures)} faces" in metadata["verification"]
+    assert f"for {verification.shipped.agreement:.4f} of {len(split)} faces" in metadata["verification"]
     assert load_program(folder / CLASSIFIER.name).classes[1] == "happiness"
     assert load_twin(folder / TWIN.name).metadata["metrics"] == metadata["metrics"]
-    answers = load_program(folder / PACKAGE.name).predict(split.pictures)
+    answers = load_program(folder / PACKAGE.name).predict(split.images())
     predictions = Predictions(answers["probabilities"], answers["valence_arousal"])
     labels = Labels(split.expression, split.valence_arousal)
     expected = PredictionTable(tuple(split.paths), predictions, labels)
@@ -150,17 +144,16 @@ def test_auto_writes_the_chosen_package_and_reports_every_candidate(export, trai
 @pytest.mark.slow
 def test_a_precision_that_costs_too_much_is_refused_with_its_checks(export, trained, tmp_path):
     with pytest.raises(PocketAffectError, match="not fit to ship") as raised:
-        export(trained, precision="pruned75-palette4", deployment_target="iOS18")
+        export(trained, precision="palette2")
     assert "agreement with PyTorch" in str(raised.value)
     assert load_program(tmp_path / "rejects" / REJECTED).size == 32
 
 
 @pytest.mark.slow
-def test_a_fine_tuned_network_is_shipped_in_place_of_the_trained_one(export, trained, draw, tmp_path):
-    tuned = finetune_palette(
-        reparameterize(trained), batches(draw, 30), loss, precision="palette4", steps=30, learning_rate=3e-4
+def test_a_fine_tuned_network_is_shipped_in_place_of_the_trained_one(export, trained, tmp_path):
+    verification = export(
+        trained, precision="palette4", finetune="dkm", finetune_steps=30, finetune_learning_rate=3e-4, max_rmse_rise=0.1
     )
-    verification = export(trained, precision="palette4", finetuned=tuned, max_rmse_rise=0.05)
     assert verification.passed
     assert verification.shipped.agreement > 0.98
     assert verification.precision == read_metadata(tmp_path / "out" / PACKAGE.name)["precision"] == "palette4"

@@ -5,19 +5,19 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.export.convert import convert
-from pocketaffect.export.finetune import IntegerNetwork, finetune_integers, finetune_palette
+from pocketaffect.export.convert import Packages, convert
+from pocketaffect.export.finetune import finetune_palette
 from pocketaffect.export.measure import Faces, predict_network, predict_program, score
 from pocketaffect.export.verify import Verifier
-from pocketaffect.mlpackage.interpret import load_program
-from pocketaffect.mlpackage.package import package_digest, save_package
+from pocketaffect.mlpackage.package import package_digest
+from pocketaffect.mlpackage.program import load_program
+from pocketaffect.mlpackage.save import save_package
 from pocketaffect.precisions import PRECISIONS
 
 SIZE = 32
@@ -45,9 +45,9 @@ def loss(network, batch):
     return functional.cross_entropy(logits, expression) + 4 * functional.mse_loss(va, affect)
 
 
-@pytest.mark.parametrize("precision", ["int8", "pruned50-palette4", "fp16"])
+@pytest.mark.parametrize("precision", ["int8", "fp16"])
 def test_only_palettes_are_fine_tuned_as_palettes(network, batches, precision):
-    with pytest.raises(PocketAffectError, match="without pruning"):
+    with pytest.raises(PocketAffectError, match="a palette"):
         finetune_palette(network, batches(), loss, precision=precision, steps=1)
 
 
@@ -57,11 +57,6 @@ def test_too_few_batches_and_a_broken_loss_are_refused(network, batches):
     assert "2 (its steps)" in str(raised.value)
     with pytest.raises(PocketAffectError, match="loss is nan at step 1"):
         finetune_palette(network, batches(), lambda *both: loss(*both) * torch.nan, precision="palette2", steps=1)
-
-
-def test_integer_activations_need_a_network_that_was_fine_tuned_for_them(network, description):
-    with pytest.raises(PocketAffectError, match="was fine-tuned for it"):
-        convert(network, size=SIZE, precision="int8-activations", description=description)
 
 
 @pytest.fixture(scope="module")
@@ -101,64 +96,16 @@ def test_palettes_that_were_trained_are_better_than_palettes_fitted_afterwards(
 def test_a_trained_palette_verifies_against_its_network_and_repeats(
     network, batches, description, tmp_path, faces, limits
 ):
-    digests, packages = set(), []
+    digests = set()
     for number in range(2):
         tuned = finetune_palette(network, batches(), loss, precision="palette4", steps=12)
         path = tmp_path / f"{number}.mlpackage"
         save_package(convert(tuned, size=SIZE, precision="palette4", description=description), path)
         digests.add(package_digest(path))
-        packages.append(path)
     assert len(digests) == 1
-    reference = tmp_path / "fp16.mlpackage"
-    save_package(convert(tuned, size=SIZE, precision="fp16", description=description), reference)
-    verification = Verifier(tuned, faces, baseline=network).verify(
-        reference, packages[0], limits, precision=PRECISIONS["palette4"], deployment_target="iOS16"
-    )
+    package = Packages(tuned, SIZE, description, tmp_path / "made").make(PRECISIONS["palette4"])
+    assert package_digest(package.path) in digests
+    verification = Verifier(tuned, faces, trained=network, tuned=True).verify(package, limits)
     assert verification.passed, verification.failures()
     assert verification.shipped.agreement > 0.99
     assert verification.pytorch_quality == score(predict_network(network, faces.images), faces)
-
-
-class InOneBackbone(nn.Module):
-    """The small network with its layers in one submodule, as the product's have them."""
-
-    def __init__(self, network):
-        super().__init__()
-        self.register_buffer("mean", network.mean)
-        self.register_buffer("std", network.std)
-        self.register_buffer("prototypes", network.prototypes)
-        self.backbone = nn.Sequential(network.features, network.dense)
-        self.expression, self.residual = network.expression, network.residual
-
-    def forward(self, x):
-        x = self.backbone((x - self.mean) / self.std)
-        logits = self.expression(x)
-        affect = torch.softmax(logits, dim=1) @ self.prototypes + self.residual(x)
-        return logits, affect.clamp(-1, 1)
-
-
-@pytest.mark.slow
-def test_integers_that_were_trained_verify_against_their_simulation_and_repeat(
-    network, batches, description, tmp_path, faces, limits
-):
-    plain = InOneBackbone(network).eval()
-    digests = set()
-    for number in range(2):
-        tuned = finetune_integers(plain, batches(), loss, size=SIZE, steps=40)
-        path = tmp_path / f"{number}.mlpackage"
-        save_package(convert(tuned, size=SIZE, precision="int8-activations", description=description), path)
-        digests.add(package_digest(path))
-    assert len(digests) == 1
-    assert isinstance(tuned, IntegerNetwork)
-    verification = Verifier(tuned, faces, baseline=plain).verify(
-        path, path, limits, precision=PRECISIONS["int8-activations"], deployment_target="iOS17"
-    )
-    assert verification.passed, verification.failures()
-    program = load_program(path)
-    kinds = [step.kind for step in program.steps]
-    assert kinds.count("quantize") == kinds.count("dequantize") >= 6
-    assert "batch_norm" not in kinds
-    assert program.version == 8
-    weights = [array for name, array in program.decoded_weights().items() if program.stored(name).operations]
-    assert all(np.isfinite(array).all() for array in weights)
-    assert len(weights) >= 4

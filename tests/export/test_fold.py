@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.export.fold import fold_batchnorm
+from pocketaffect.export.layers import fold_batchnorm
 
 
 def with_statistics(network):

@@ -12,7 +12,7 @@ from pocketaffect.precisions import (
     find_precision,
     known_precision,
     readable_precisions,
-    require_readable,
+    require_usable,
 )
 
 
@@ -27,34 +27,38 @@ def test_newer_systems_read_all_that_older_ones_read():
     read = [{one.name for one in readable_precisions(target)} for target in SPEC_VERSIONS]
     assert read[0] <= read[1] < read[2]
     assert {"fp32", "fp16", "int8", "palette8", "palette6", "palette4", "palette2"} == read[0]
-    assert {"palette6-grouped", "palette4-grouped", "int4-block", "pruned50-palette4"} <= read[2]
+    assert {"palette6-grouped", "palette4-grouped"} == read[2] - read[0]
 
 
 @pytest.mark.parametrize("target", ["iOS16", "iOS17"])
-@pytest.mark.parametrize("name", ["palette4-grouped", "int4-block", "pruned75-palette4"])
-def test_a_precision_for_newer_systems_is_refused_with_both_named_and_what_would_do(name, target):
+def test_a_precision_for_newer_systems_is_refused_with_both_named_and_what_would_do(target):
     with pytest.raises(PocketAffectError) as raised:
-        require_readable(PRECISIONS[name], target)
+        require_usable("palette4-grouped", target, "none")
     message = str(raised.value)
-    assert f"export.precision {name} needs iOS18" in message
+    assert "export.precision palette4-grouped needs iOS18" in message
     assert f"export.deployment_target: {target}" in message
     assert "palette6, palette4, palette2" in message
-    require_readable(PRECISIONS[name], "iOS18")
+    require_usable("palette4-grouped", "iOS18", "none")
 
 
-def test_integer_activations_are_offered_by_no_list_but_readable_from_ios17():
-    precision = PRECISIONS["int8-activations"]
-    assert precision not in readable_precisions("iOS18")
-    require_readable(precision, "iOS17")
-    with pytest.raises(PocketAffectError, match="needs iOS17"):
-        require_readable(precision, "iOS16")
+@pytest.mark.parametrize("precision", ["int8", "fp16", "auto"])
+def test_only_palettes_go_with_fine_tuning(precision):
+    require_usable(precision, "iOS16", "none")
+    with pytest.raises(
+        PocketAffectError, match=f"finetune dkm does not go with export.precision {precision}"
+    ) as raised:
+        require_usable(precision, "iOS16", "dkm")
+    assert "palette8, palette6, palette4, palette2" in str(raised.value)
+    require_usable("palette4", "iOS16", "dkm")
 
 
 def test_unknown_names_are_refused_with_the_known_ones():
     with pytest.raises(PocketAffectError, match="palette4-grouped"):
         find_precision("int3")
+    with pytest.raises(PocketAffectError, match="palette4-grouped"):
+        require_usable("int3", "iOS16", "none")
     with pytest.raises(PocketAffectError, match="iOS16, iOS17, iOS18"):
-        require_readable(PRECISIONS["fp16"], "iOS15")
+        require_usable("fp16", "iOS15", "none")
 
 
 def test_params_yaml_may_name_any_precision_or_leave_the_choice():

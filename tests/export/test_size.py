@@ -32,19 +32,6 @@ def test_the_size_is_known_before_the_conversion(spec, precisions, tmp_path):
     assert_close(spec, compare(spec, precisions, tmp_path))
 
 
-@pytest.mark.parametrize(
-    ("spec", "precisions"),
-    [
-        (NetworkSpec("alexnet", 0.13, 32, "plain"), ("int8",)),
-        pytest.param(
-            NetworkSpec("mobilenet", 0.2, 32, "prototype"), ("fp32", "pruned50-palette4"), marks=pytest.mark.slow
-        ),
-    ],
-)
-def test_so_is_that_of_a_program_as_coremltools_writes_it(spec, precisions, tmp_path):
-    assert_close(spec, compare(spec, precisions, tmp_path, compact=False))
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["mobilenet", "mobilenetv3_small", "mobileone_s0"])
 def test_the_size_of_random_configurations_is_known_before_the_conversion(architecture, tmp_path):
@@ -56,7 +43,7 @@ def test_the_size_of_random_configurations_is_known_before_the_conversion(archit
         str(rng.choice(["prototype", "plain"])),
         full_resolution_stem=bool(rng.integers(2)),
     )
-    compressed = [name for name, one in PRECISIONS.items() if name in FORMS and one.kind != "float"]
+    compressed = [name for name, one in PRECISIONS.items() if one.kind != "float"]
     assert_close(spec, compare(spec, ("fp16", str(rng.choice(compressed))), tmp_path))
 
 
@@ -74,13 +61,11 @@ def test_predicting_leaves_the_random_numbers_of_the_caller_alone():
     assert torch.equal(torch.rand(1), expected)
 
 
-def test_every_design_and_every_precision_that_conversion_alone_makes_has_a_size():
+def test_every_design_and_every_precision_has_a_size():
     assert list(PROGRAMS) == list(CATALOGUE)
-    assert set(FORMS) == {name for name, one in PRECISIONS.items() if not one.integer_activations}
+    assert set(FORMS) == set(PRECISIONS)
 
 
 def test_what_cannot_be_predicted_is_refused():
-    with pytest.raises(PocketAffectError, match="not known before training"):
-        predict_package_bytes(NetworkSpec("vgg", 0.25, 64, "plain"), "int8-activations")
     with pytest.raises(PocketAffectError, match="unknown"):
         predict_package_bytes(NetworkSpec("vgg", 0.25, 64, "plain"), "int7")

@@ -11,10 +11,9 @@ import pytest
 import torch
 
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.export.fold import fold_batchnorm
-from pocketaffect.export.transplant import transplant_weights
+from pocketaffect.export.layers import fold_batchnorm, transplant_weights
 from pocketaffect.export.twin import load_twin, save_twin
-from pocketaffect.mlpackage.interpret import load_program
+from pocketaffect.mlpackage.program import load_program
 
 pytestmark = (
     pytest.mark.slow
@@ -26,7 +25,7 @@ METADATA = {"labels": "a,b", "origin": "test"}
 
 @pytest.fixture(scope="module")
 def decoded(network, packages):
-    return transplant_weights(fold_batchnorm(network), load_program(packages["int8"])).network
+    return transplant_weights(fold_batchnorm(network), load_program(packages["int8"]))
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +78,7 @@ def test_two_processes_write_the_same_bytes(tmp_path):
     code = """
 import sys, torch
 from pathlib import Path
-from pocketaffect.export.fold import fold_batchnorm
+from pocketaffect.export.layers import fold_batchnorm
 from pocketaffect.export.twin import save_twin
 from pocketaffect.models.network import AffectNetwork, NetworkSpec
 torch.manual_seed(3)

@@ -10,7 +10,7 @@ from network_parts import PHONE, build, faces, predict, settle
 from torch import nn
 
 from pocketaffect.designs import CATALOGUE, find_design
-from pocketaffect.export.fold import fold_batchnorm
+from pocketaffect.export.layers import fold_batchnorm
 from pocketaffect.models.listing import count_shipped_parameters
 from pocketaffect.models.network import count_macs, count_parameters, save_network
 from pocketaffect.models.reparameterize import reparameterize
@@ -82,8 +82,8 @@ def test_the_exported_form_is_no_checkpoint(tmp_path):
 @pytest.mark.parametrize("name", PHONE)
 def test_the_core_ml_file_of_every_phone_network_computes_the_same(name, tmp_path):
     from pocketaffect.export.convert import PackageDescription, convert
-    from pocketaffect.mlpackage.interpret import load_program
-    from pocketaffect.mlpackage.package import save_package
+    from pocketaffect.mlpackage.program import load_program
+    from pocketaffect.mlpackage.save import save_package
 
     network = settle(build(name, 0.25, 64))
     description = PackageDescription(author="a", licence="Apache-2.0", version="1", short_description="x")

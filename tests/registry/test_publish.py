@@ -83,14 +83,16 @@ def repository(tmp_path_factory) -> Path:
     torch.manual_seed(0)
     network = AffectNetwork(NetworkSpec(architecture="alexnet", width=0.1, size=32, head="prototype", dropout=0.0))
     lax = {"max_mean_probability_difference": 0.5, "min_agreement": 0.0, "max_accuracy_drop": 1.0, "max_rmse_rise": 9.0}
-    (root / paths.EXPORT).mkdir(parents=True)
+    faces = open_split(root / paths.SHARDS, "validation")
     export_network(
         network.eval(),
-        open_split(root / paths.SHARDS, "validation"),
-        params.export.model_copy(update=lax),
+        faces,
+        faces,
+        export=params.export.model_copy(update=lax),
+        train=params.train,
         margin=0.0,
         lineage=describe_origin(params, root),
-        folder=root / paths.EXPORT,
+        target=root / paths.EXPORT,
         rejects=root / ".work",
     )
     scores = {"accuracy": 0.1, "ccc_valence": 0.1, "ccc_arousal": 0.1}

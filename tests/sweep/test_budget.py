@@ -25,9 +25,6 @@ def test_a_trial_s_bytes_are_those_that_its_network_is_predicted_to_take():
     model = params.model
     spec = NetworkSpec(model.architecture, model.width, 32, model.head, model.dropout)
     assert predict_bytes(params) == predict_package_bytes(spec, params.export.precision)
-    as_written = params.model_copy(update={"export": params.export.model_copy(update={"compact": False})})
-    assert predict_bytes(as_written) == predict_package_bytes(spec, params.export.precision, compact=False)
-    assert predict_bytes(as_written) > predict_bytes(params)
 
 
 def test_the_smallest_package_is_that_of_a_search_by_hand():

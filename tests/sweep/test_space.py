@@ -35,7 +35,6 @@ from pocketaffect.sweep.space import Choice, Range, apply_settings, read_space
         ("preprocess.image_size", [16], "greater than or equal to 32"),
         ("export.precision", ["int8", "int7"], "needs one of auto, fp32"),
         ("export.precision", ["auto"], "its bytes are not known before training"),
-        ("export.precision", ["int8-activations"], "its bytes are not known before training"),
         ("export.precision", ["palette4-grouped"], "needs export.deployment_target iOS18; found iOS16"),
     ],
 )

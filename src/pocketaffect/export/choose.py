@@ -10,14 +10,17 @@ from typing import Final
 
 from pocketaffect.config import ExportParams
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.export.packages import Package, Packages
+from pocketaffect.export.convert import Package, Packages
 from pocketaffect.export.verdict import Candidate, Verification
 from pocketaffect.export.verify import Verifier
-from pocketaffect.precisions import SPEC_VERSIONS, Precision, readable_precisions
+from pocketaffect.precisions import AUTO, SPEC_VERSIONS, Precision, find_precision, readable_precisions
 
 logger = logging.getLogger(__name__)
 
 CHOSEN: Final = "chosen"
+FACES_TO_CHOOSE_BY: Final = 1024
+"""More of them separate the precisions no better than the limits of the verification do; the choice's own metrics
+are those of the whole split."""
 
 
 @dataclass(frozen=True)
@@ -44,18 +47,31 @@ def score_package(verification: Verification) -> float:
     return verification.shipped.agreement - max(0.0, lost) - max(0.0, gained)
 
 
-def choose_precision(
-    packages: Packages, verifier: Verifier, params: ExportParams, deployment_target: str
-) -> tuple[Package, Verification]:
+def choose_package(packages: Packages, verifier: Verifier, export: ExportParams) -> tuple[Package, Verification]:
+    """The package in the precision that params.yaml names, or in the best one that fits; verified on all faces.
+
+    Raises:
+        PocketAffectError: `export.precision` is "auto", and none fits and passes.
+    """
+    if export.precision != AUTO:
+        package = packages.make(find_precision(export.precision))
+        return package, verifier.verify(package, export)
+    few = verifier.on_fewer(FACES_TO_CHOOSE_BY)
+    package, verification = choose_precision(packages, few, export)
+    if few is verifier:
+        return package, verification
+    return package, dataclasses.replace(verifier.verify(package, export), candidates=verification.candidates)
+
+
+def choose_precision(packages: Packages, verifier: Verifier, export: ExportParams) -> tuple[Package, Verification]:
     """Makes and executes the packages that fit, and picks the one of the highest score among those that pass.
 
     Forms that hold strictly less than one that fits and passes are left out, as are those that cannot fit.
 
     Args:
-        packages: Of the network.
-        verifier: Of the network.
-        params: Budget and limits.
-        deployment_target: The oldest system that must read the file.
+        packages: The network's.
+        verifier: The network's.
+        export: The section of params.yaml: budget, limits, and the oldest system that must read the file.
 
     Returns:
         The package, and its verification with every candidate and what became of it.
@@ -65,28 +81,28 @@ def choose_precision(
     """
     candidates: dict[str, Candidate] = {}
     passed: list[_Measured] = []
-    for precision in readable_precisions(deployment_target):
+    for precision in readable_precisions(export.deployment_target):
         better = next((one for one in passed if _holds_more(one.package.precision, precision)), None)
         if better is not None:
             reason = f"not tried: {better.package.precision.name} fits and holds more"
             candidates[precision.name] = Candidate(precision.name, reason)
             continue
-        candidate, measured = _try(precision, packages, verifier, params, deployment_target)
+        candidate, measured = _try(precision, packages, verifier, export)
         candidates[precision.name] = candidate
         if measured is not None:
             passed.append(measured)
     if not passed:
         raise PocketAffectError(
-            f"export.precision auto: no precision fits export.budget_bytes {params.budget_bytes:,} and passes",
+            f"export.precision auto: no precision fits export.budget_bytes {export.budget_bytes:,} and passes",
             found="\n" + tabulate(candidates.values()),
-            todo=f"raise export.budget_bytes, lower model.width{_newer(deployment_target)}",
+            todo=f"raise export.budget_bytes, lower model.width{_newer(export.deployment_target)}",
         )
     best = max(passed, key=lambda one: one.rank)
     for one in passed:
         name = one.package.precision.name
         verdict = CHOSEN if one is best else f"scored {one.score:.4f}, {best.package.precision.name} {best.score:.4f}"
         candidates[name] = dataclasses.replace(candidates[name], verdict=verdict)
-    logger.info("precisions for %d bytes:\n%s", params.budget_bytes, tabulate(candidates.values()))
+    logger.info("precisions for %d bytes:\n%s", export.budget_bytes, tabulate(candidates.values()))
     return best.package, dataclasses.replace(best.verification, candidates=tuple(candidates.values()))
 
 
@@ -96,20 +112,17 @@ def _newer(deployment_target: str) -> str:
 
 
 def _try(
-    precision: Precision, packages: Packages, verifier: Verifier, params: ExportParams, deployment_target: str
+    precision: Precision, packages: Packages, verifier: Verifier, export: ExportParams
 ) -> tuple[Candidate, _Measured | None]:
     least = packages.estimate_least(precision)
-    if least > params.budget_bytes:
-        over = least - params.budget_bytes
+    if least > export.budget_bytes:
+        over = least - export.budget_bytes
         return Candidate(precision.name, f"over the budget by at least {over:,} bytes"), None
     package = packages.make(precision)
-    if package.bytes > params.budget_bytes:
-        over = package.bytes - params.budget_bytes
+    if package.bytes > export.budget_bytes:
+        over = package.bytes - export.budget_bytes
         return Candidate(precision.name, f"over the budget by {over:,} bytes", package.bytes), None
-    reference = packages.make_reference(precision)
-    verification = verifier.verify(
-        reference, package.path, params, precision=precision, deployment_target=deployment_target
-    )
+    verification = verifier.verify(package, export)
     score = score_package(verification)
     candidate = Candidate(
         precision.name,
@@ -123,30 +136,25 @@ def _try(
 
 
 def _holds_more(one: Precision, other: Precision) -> bool:
-    """Whether `one` is of the same form as `other` with as many bits and as few weights left out, or better.
+    """Whether `one` is of the same form as `other` with as many bits or more.
 
     Not so between forms: a finer palette has the smaller error in the weights, and now and then the larger in the
     metrics.
     """
-    return (
-        one.kind == other.kind != "float"
-        and one.group == other.group
-        and one.bits >= other.bits
-        and one.sparsity <= other.sparsity
-    )
+    return one.kind == other.kind != "float" and one.group == other.group and one.bits >= other.bits
 
 
-def propose_precisions(packages: Packages, params: ExportParams, deployment_target: str) -> str:
+def propose_precisions(packages: Packages, export: ExportParams) -> str:
     """The precisions whose packages fit the budget, with their bytes, and what else there is to do."""
-    readable = readable_precisions(deployment_target)
-    possible = [one for one in readable if packages.estimate_least(one) <= params.budget_bytes]
-    fitting = [one for one in map(packages.make, possible) if one.bytes <= params.budget_bytes]
+    readable = readable_precisions(export.deployment_target)
+    possible = [one for one in readable if packages.estimate_least(one) <= export.budget_bytes]
+    fitting = [one for one in map(packages.make, possible) if one.bytes <= export.budget_bytes]
     if fitting:
         names = ", ".join(f"{one.precision.name} ({one.bytes:,})" for one in fitting)
         return f"these would fit: {names}; export.precision: auto measures them and takes the best"
     smallest = packages.make(min(readable, key=packages.estimate_least))
     return (
-        f"for {deployment_target} none fits, the smallest is {smallest.precision.name} ({smallest.bytes:,}): "
+        f"for {export.deployment_target} none fits, the smallest is {smallest.precision.name} ({smallest.bytes:,}): "
         "lower model.width or raise export.budget_bytes"
     )
 

@@ -8,11 +8,18 @@ form, whatever its precision: same program, same weights, and no second conversi
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from pocketaffect.config import ExportParams
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.export.describe import EXPRESSION_OUTPUT, PROBABILITIES, PROBABILITIES_BY_NAME
+from pocketaffect.export.measure import Faces, Predictions, arrange, compare, load_affect_program
+from pocketaffect.export.verdict import Check, Form, convention_checks
 from pocketaffect.labels import EXPRESSIONS
+from pocketaffect.mlpackage.package import package_bytes, package_digest
 from pocketaffect.mlpackage.quiet import import_coremltools
 
 
@@ -88,3 +95,35 @@ def _describe_outputs(description: Any) -> None:
     description.output.extend(kept)
     description.predictedFeatureName = EXPRESSION_OUTPUT
     description.predictedProbabilitiesName = PROBABILITIES_BY_NAME
+
+
+def verify_classifier(path: Path, plain: Predictions, faces: Faces, export: ExportParams) -> Form:
+    """Executes the classifier form, which must answer exactly as the plain one does, under the right names.
+
+    Args:
+        path: The classifier's package.
+        plain: What the plain package answered to the faces.
+        faces: The same.
+        export: The section of params.yaml.
+
+    Raises:
+        PocketAffectError: A package that cannot be read or executed, or whose outputs are others.
+    """
+    program = load_affect_program(path)
+    outputs = program.predict(faces.images)
+    answers = arrange(outputs, program.classes)
+    labels = outputs.get(EXPRESSION_OUTPUT)
+    likeliest = np.array(EXPRESSIONS)[plain.probabilities.argmax(axis=1)]
+    wrong = len(likeliest) if labels is None else int((labels != likeliest).sum())
+    difference = compare(answers, plain)
+    size = package_bytes(path)
+    checks = (
+        Check("classifier: class names", ",".join(program.classes), ",".join(EXPRESSIONS), "=="),
+        Check("classifier: output that Vision reads", program.label, EXPRESSION_OUTPUT, "=="),
+        Check("classifier: faces with another label", float(wrong), 0.0, "=="),
+        Check("classifier: largest probability difference", difference.max_probability, 0.0, "=="),
+        Check("classifier: largest valence-arousal difference", difference.max_valence_arousal, 0.0, "=="),
+        Check("classifier: bytes of the package", float(size), float(export.budget_bytes), "<="),
+        *convention_checks("classifier: metadata", program.metadata),
+    )
+    return Form("classifier", size, package_digest(path), difference, checks)

@@ -11,14 +11,14 @@ from pocketaffect.mlpackage.quiet import import_coremltools, quiet_conversion
 from pocketaffect.precisions import COMPRESSED_ABOVE, Precision
 
 _CHANNELS_AT_ONCE: Final = 8
-"""Groups and blocks are whole multiples of this, as the networks' channels are."""
+"""Groups are whole multiples of this, as the networks' channels are."""
 
 
 def compress(model: Any, precision: Precision) -> Any:
     """Compresses every matrix and kernel of more than `COMPRESSED_ABOVE` weights.
 
-    Where a tensor's channels cannot be divided into groups or blocks of the precision's size, the next smaller
-    multiple of 8 is taken; where none divides them, the tensor gets one palette, or a scale for each channel.
+    Where a tensor's output channels cannot be divided into groups of the precision's size, the next smaller multiple
+    of 8 is taken; where none divides them, the tensor gets one palette.
 
     Args:
         model: A float16 `coremltools.models.MLModel`, converted for `precision.target`; it stays as it is.
@@ -30,10 +30,8 @@ def compress(model: Any, precision: Precision) -> Any:
     if precision.kind == "float":
         return model
     optimize = import_coremltools("coremltools.optimize.coreml")
+    config = optimize.OptimizationConfig()
     with quiet_conversion():
-        if precision.sparsity:
-            return _prune_then_palettize(optimize, model, precision)
-        config = optimize.OptimizationConfig()
         for name, weight in optimize.get_weights_metadata(model, weight_threshold=COMPRESSED_ABOVE).items():
             if weight.val.ndim > 1:  # a very wide network's biases are that large too
                 config.set_op_name(name, _configure(optimize, precision, weight.val.shape))
@@ -43,40 +41,28 @@ def compress(model: Any, precision: Precision) -> Any:
 
 
 def _configure(optimize: Any, precision: Precision, shape: tuple[int, ...]) -> Any:
-    """What coremltools takes for one tensor; axis 0 is the output channels', axis 1 the input channels'."""
-    if precision.kind == "palette":
-        group = divide_channels(shape[0], precision.group)
-        return optimize.OpPalettizerConfig(
-            mode="custom",
-            lut_function=Palettize(precision.bits),
-            granularity="per_grouped_channel" if group else "per_tensor",
-            group_size=group or 1,
+    """What coremltools takes for one tensor, whose axis 0 is the output channels'."""
+    if precision.kind == "linear":
+        return optimize.OpLinearQuantizerConfig(
+            mode="linear_symmetric",
+            dtype=f"int{precision.bits}",
+            granularity="per_channel",
             weight_threshold=COMPRESSED_ABOVE,
         )
-    block = divide_channels(shape[1], precision.block)
-    return optimize.OpLinearQuantizerConfig(
-        mode="linear_symmetric",
-        dtype=f"int{precision.bits}",
-        granularity="per_block" if block else "per_channel",
-        block_size=block,
+    group = divide_channels(shape[0], precision.group)
+    return optimize.OpPalettizerConfig(
+        mode="custom",
+        lut_function=Palettize(precision.bits),
+        granularity="per_grouped_channel" if group else "per_tensor",
+        group_size=group or 1,
         weight_threshold=COMPRESSED_ABOVE,
     )
 
 
 def divide_channels(channels: int, wanted: int) -> int:
-    """Size of a group or block: the largest multiple of 8, up to `wanted`, that divides the channels, or 0."""
+    """Size of a group: the largest multiple of 8, up to `wanted`, that divides the channels, or 0."""
     sizes = range(wanted, 0, -_CHANNELS_AT_ONCE)
     return next((size for size in sizes if channels % size == 0), 0)
-
-
-def _prune_then_palettize(optimize: Any, model: Any, precision: Precision) -> Any:
-    pruner = optimize.OpMagnitudePrunerConfig(target_sparsity=precision.sparsity, weight_threshold=COMPRESSED_ABOVE)
-    pruned = optimize.prune_weights(model, optimize.OptimizationConfig(global_config=pruner))
-    palettizer = optimize.OpPalettizerConfig(
-        mode="custom", lut_function=Palettize(precision.bits, skip_zeros=True), weight_threshold=COMPRESSED_ABOVE
-    )
-    config = optimize.OptimizationConfig(global_config=palettizer)
-    return optimize.palettize_weights(pruned, config, joint_compression=True)
 
 
 class Palettize:
@@ -86,22 +72,16 @@ class Palettize:
     local optimum that depends on the number of threads. In one dimension the optimum itself is computable.
     """
 
-    def __init__(self, bits: int, *, skip_zeros: bool = False) -> None:
-        """A palette of 2 ** `bits` values; with `skip_zeros` pruned weights, which a mask holds, have no say."""
+    def __init__(self, bits: int) -> None:
+        """A palette of 2 ** `bits` values."""
         self.entries = 1 << bits
-        self.skip_zeros = skip_zeros
 
     def __call__(self, weights: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.uint8]]:
         """Any shape to (palette [entries], indices [weights]); unused entries are 0."""
         from coremltools._deps import kmeans1d
 
-        flat = weights.reshape(-1)
-        kept = flat != 0 if self.skip_zeros else np.ones(flat.shape, bool)
+        values, places, counts = np.unique(weights.reshape(-1), return_inverse=True, return_counts=True)
+        found = kmeans1d.cluster(values, min(self.entries, len(values)), weights=counts)
         palette = np.zeros(self.entries, weights.dtype)
-        indices = np.zeros(flat.shape, np.uint8)
-        if kept.any():
-            values, places, counts = np.unique(flat[kept], return_inverse=True, return_counts=True)
-            found = kmeans1d.cluster(values, min(self.entries, len(values)), weights=counts)
-            palette[: len(found.centroids)] = found.centroids
-            indices[kept] = np.asarray(found.clusters, np.uint8)[places]
-        return palette, indices
+        palette[: len(found.centroids)] = found.centroids
+        return palette, np.asarray(found.clusters, np.uint8)[places]

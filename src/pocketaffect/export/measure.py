@@ -17,10 +17,8 @@ from torch import nn
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.evaluation.metrics import expression_metrics, valence_arousal_metrics
 from pocketaffect.export.describe import PROBABILITIES, PROBABILITIES_BY_NAME, VALENCE_AROUSAL_OUTPUT
-from pocketaffect.export.verdict import Difference, Quality
 from pocketaffect.labels import EXPRESSIONS
-from pocketaffect.mlpackage.interpret import load_program
-from pocketaffect.mlpackage.program import Program
+from pocketaffect.mlpackage.program import Program, load_program
 
 _IMAGES_AT_ONCE: Final = 64
 
@@ -31,6 +29,27 @@ class Predictions:
 
     probabilities: NDArray[np.float32]
     valence_arousal: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far two sets of predictions lie apart, over all images and outputs."""
+
+    max_probability: float
+    mean_probability: float
+    max_valence_arousal: float
+    mean_valence_arousal: float
+    agreement: float
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Metrics on the labelled images."""
+
+    accuracy: float
+    balanced_accuracy: float
+    valence_rmse: float
+    arousal_rmse: float
 
 
 @dataclass(frozen=True)
@@ -94,7 +113,7 @@ def load_affect_program(path: Path) -> Program:
     """Opens a package with this project's outputs, of the plain or of the classifier form.
 
     Raises:
-        PocketAffectError: See `interpret.load_program`; or the outputs have other names, or the classes.
+        PocketAffectError: See `program.load_program`; or the outputs have other names, or the classes.
     """
     program = load_program(path)
     wanted = (PROBABILITIES_BY_NAME if program.classes else PROBABILITIES, VALENCE_AROUSAL_OUTPUT)

@@ -12,8 +12,7 @@ from pocketaffect.config import ExportParams
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.export.describe import IMAGE, PROBABILITIES, VALENCE_AROUSAL_OUTPUT
 from pocketaffect.export.measure import Faces, Predictions, compare
-from pocketaffect.export.verdict import Check, Form
-from pocketaffect.export.verify import parity_checks
+from pocketaffect.export.verdict import Check, Form, parity_checks
 from pocketaffect.mlpackage.package import package_bytes, package_digest
 from pocketaffect.mlpackage.quiet import import_coremltools
 
@@ -26,14 +25,14 @@ def has_core_ml() -> bool:
     return sys.platform == "darwin"
 
 
-def verify_natively(path: Path, plain: Predictions, faces: Faces, limits: ExportParams) -> Form:
+def verify_natively(path: Path, plain: Predictions, faces: Faces, export: ExportParams) -> Form:
     """Executes the plain package with Core ML, on every kind of unit that it chooses, beside the interpreter's answers.
 
     Args:
         path: The package.
         plain: The interpreter's answers.
         faces: What it answered to; evenly spread ones are taken.
-        limits: `export` of params.yaml.
+        export: The section of params.yaml.
 
     Raises:
         PocketAffectError: Core ML does not load the package.
@@ -52,7 +51,7 @@ def verify_natively(path: Path, plain: Predictions, faces: Faces, limits: Export
     ]
     difference = compare(Predictions(*outputs), Predictions(plain.probabilities[rows], plain.valence_arousal[rows]))
     checks = (
-        *parity_checks("Core ML against the interpreter", difference, limits.max_mean_probability_difference),
-        Check("Core ML: agreement with the interpreter", difference.agreement, limits.min_agreement, ">="),
+        *parity_checks("Core ML against the interpreter", difference, export.max_mean_probability_difference),
+        Check("Core ML: agreement with the interpreter", difference.agreement, export.min_agreement, ">="),
     )
     return Form("core_ml", package_bytes(path), package_digest(path), difference, checks)

@@ -7,7 +7,6 @@ design (`size_table`), and what a precision adds for each tensor that it compres
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, NamedTuple
@@ -22,10 +21,6 @@ from pocketaffect.export.size_table import (
     FLOAT32,
     FORMS,
     INLINE_ARRAY,
-    LONGER,
-    LONGER_PLAIN_HEAD,
-    LONGER_PRUNED,
-    LONGER_PRUNED_LETTER,
     PLAIN_HEAD,
     PROGRAMS,
     WIDE_DIMENSION,
@@ -103,7 +98,7 @@ def read_shapes(shipped: AffectNetwork) -> Shapes:
     return Shapes(shipped.spec, tuple(kernels), tuple(vectors), wide)
 
 
-def predict_package_bytes(model: NetworkSpec | AffectNetwork | Shapes, precision: str, *, compact: bool = True) -> int:
+def predict_package_bytes(model: NetworkSpec | AffectNetwork | Shapes, precision: str) -> int:
     """The bytes of the `.mlpackage` that the network will ship in, for any width and size, trained or not.
 
     Never below the truth by more than 512 bytes or 0.5 %, whichever is more (tests/export/test_size.py). Texts of
@@ -112,7 +107,6 @@ def predict_package_bytes(model: NetworkSpec | AffectNetwork | Shapes, precision
     Args:
         model: A network, or what is needed to build it; from `list_shapes` a guess takes tens of microseconds.
         precision: A key of `precisions.PRECISIONS`.
-        compact: As `export.compact` in params.yaml.
 
     Raises:
         PocketAffectError: An unknown precision, one whose size nobody measured (int8-activations), or a network that
@@ -124,7 +118,7 @@ def predict_package_bytes(model: NetworkSpec | AffectNetwork | Shapes, precision
     if isinstance(model, AffectNetwork):
         model = model.spec
     shapes, form = model if isinstance(model, Shapes) else list_shapes(model), find_precision(precision)
-    return _predict(shapes, form) + (0 if compact else round(_longer_bytes(shapes, form)))
+    return _predict(shapes, form)
 
 
 def _predict(shapes: Shapes, precision: Precision) -> int:
@@ -160,21 +154,6 @@ def _program_bytes(shapes: Shapes, precision: Precision) -> float:
     return size + len(f"{spec.architecture}{spec.width:g}{precision.name}") + 4 * len(str(spec.size))
 
 
-def _longer_bytes(shapes: Shapes, precision: Precision) -> float:
-    """What a program has more as coremltools writes it."""
-    longer = LONGER[shapes.spec.architecture]
-    size = longer.float16 + (LONGER_PLAIN_HEAD if shapes.spec.head == "plain" else 0.0)
-    if precision.bits == 32:
-        return size + longer.float32 - FLOAT32.fixed - len(shapes.kernels) * FLOAT32.each
-    if precision.target == "iOS18":
-        size += longer.ios18
-    if precision.sparsity:
-        letters = [kernel.letters for kernel in shapes.kernels if kernel.numbers > COMPRESSED_ABOVE]
-        size += LONGER_PRUNED.each * len(letters) + LONGER_PRUNED_LETTER * sum(letters)
-        size += LONGER_PRUNED.fixed if letters else 0.0
-    return size
-
-
 def _in_file(size: int) -> int:
     return _ALIGNMENT + -(-size // _ALIGNMENT) * _ALIGNMENT
 
@@ -186,19 +165,12 @@ def _array(count: int, width: int) -> int:
 
 def _compressed_bytes(kernel: Kernel, precision: Precision, shared: set[int]) -> int:
     count, channels = kernel.numbers, kernel.channels
-    if precision.block:
-        block = divide_channels(kernel.inputs, precision.block)
-        scales = channels * (kernel.inputs // block if block else 1)
-        return _in_file(-(-count * precision.bits // 8)) + _array(scales, 2)
     if precision.kind == "linear":
         zeros = 0 if channels in shared else _array(channels, 1)  # one zero point for each channel, all 0
         if channels >= _FEWEST_SHARED:
             shared.add(channels)
         return _in_file(count) + _array(channels, 2) + zeros
     entries = 1 << precision.bits
-    if precision.sparsity:
-        kept = count - math.floor(count * precision.sparsity)
-        return _in_file(-(-count // 8)) + _in_file(-(-kept * precision.bits // 8)) + _array(entries, 2)
     group = divide_channels(channels, precision.group) if precision.group else 0
     palettes = channels // group if group else 1
     return _in_file(-(-count * precision.bits // 8)) + _array(palettes * entries, 2)

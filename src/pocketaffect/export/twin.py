@@ -18,10 +18,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from pocketaffect.config import ExportParams
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.export.describe import IMAGE, PROBABILITIES, VALENCE_AROUSAL_OUTPUT
-from pocketaffect.export.rounding import spell_out_rounding
-from pocketaffect.files import write_atomically
+from pocketaffect.export.measure import Difference, Faces, Predictions, compare, predict_network
+from pocketaffect.export.verdict import Check, Form, convention_checks, parity_checks
+from pocketaffect.files import hash_file, write_atomically
 
 if TYPE_CHECKING:
     import onnx
@@ -32,6 +34,10 @@ OPSET: Final = 18
 
 PRODUCER: Final = "pocketaffect"
 _IMAGES_AT_ONCE: Final = 64
+_SAME_WEIGHTS: Final = 1e-3
+"""Two float32 runtimes with the same weights: sums in another order gave up to 2e-6 on trained networks."""
+_DIGITS: Final = 4
+"""Decimals of what onnxruntime answers, whose arithmetic depends on the processor: reports shall not."""
 
 
 class _Twin(nn.Module):
@@ -50,13 +56,13 @@ def save_twin(network: nn.Module, size: int, metadata: Mapping[str, str], target
     """Writes the ONNX file; equal weights and metadata give equal bytes.
 
     Args:
-        network: With the package's weights (`transplant.transplant_weights`); maps float32 [n, 3, size, size] in
+        network: With the package's weights (`layers.transplant_weights`); maps float32 [n, 3, size, size] in
             [0, 1] to (logits [n, 8], valence-arousal [n, 2]).
         size: Pixels a side.
         metadata: What the package says about itself.
         target: The `.onnx` file.
     """
-    model = _export(_Twin(spell_out_rounding(network)).eval(), size)
+    model = _export(_Twin(network).eval(), size)
     _strip(model)
     _store_halves(model)
     for key, value in sorted({**metadata, "input_layout": "float32 [batch, 3, size, size], RGB, 0..255"}.items()):
@@ -168,3 +174,36 @@ def load_twin(file: Path, *, threads: int = 1) -> Twin:
             allowed=f"{IMAGE} in; {PROBABILITIES} and {VALENCE_AROUSAL_OUTPUT} out",
         )
     return Twin(session, int(inputs[IMAGE][2]), dict(session.get_modelmeta().custom_metadata_map))
+
+
+def verify_twin(file: Path, plain: Predictions, decoded: nn.Module, faces: Faces, export: ExportParams) -> Form:
+    """Executes the ONNX twin with onnxruntime, against PyTorch with the package's weights and against the package.
+
+    Args:
+        file: The `.onnx` file.
+        plain: What the plain package answered to the faces.
+        decoded: The network with the package's weights.
+        faces: The same as for `plain`.
+        export: The section of params.yaml.
+
+    Raises:
+        PocketAffectError: The file cannot be opened, or has other inputs and outputs.
+    """
+    twin = load_twin(file)
+    outputs = twin.predict(faces.images)
+    answers = Predictions(outputs[PROBABILITIES], outputs[VALENCE_AROUSAL_OUTPUT])
+    to_network = compare(answers, predict_network(decoded, faces.images))
+    difference = _rounded(compare(answers, plain))
+    largest = float(np.max([to_network.max_probability, to_network.max_valence_arousal]))
+    checks = (
+        Check("twin against PyTorch with its weights: largest difference", round(largest, _DIGITS), _SAME_WEIGHTS, "<"),
+        *parity_checks("twin against the package", difference, export.max_mean_probability_difference),
+        Check("twin: agreement with the package", difference.agreement, export.min_agreement, ">="),
+        *convention_checks("twin: metadata", twin.metadata),
+    )
+    return Form("twin", file.stat().st_size, hash_file(file), difference, checks)
+
+
+def _rounded(difference: Difference) -> Difference:
+    values: Mapping[str, float] = vars(difference)
+    return Difference(**{name: round(value, _DIGITS) for name, value in values.items()})

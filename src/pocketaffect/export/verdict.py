@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+from pocketaffect.export.measure import Difference, Quality
+from pocketaffect.labels import EXPRESSIONS, VALENCE_AROUSAL
+
 EXECUTED_BY: Final = "pocketaffect interpreter: graph, weights and preprocessing; not a device's arithmetic or speed"
+_VA_RANGE: Final = 2.0
+"""Affect spans [-1, 1], twice the range of a probability, and is held to the same share of its range."""
 _COMPARISONS: Final[dict[str, Callable[[Any, Any], bool]]] = {
     "<": operator.lt,
     "<=": operator.le,
@@ -37,27 +42,6 @@ class Check:
     def passed(self) -> bool:
         """Whether `value comparison limit` holds."""
         return bool(_COMPARISONS[self.comparison](self.value, self.limit))
-
-
-@dataclass(frozen=True)
-class Difference:
-    """How far two sets of predictions lie apart, over all images and outputs."""
-
-    max_probability: float
-    mean_probability: float
-    max_valence_arousal: float
-    mean_valence_arousal: float
-    agreement: float
-
-
-@dataclass(frozen=True)
-class Quality:
-    """Metrics on the labelled images."""
-
-    accuracy: float
-    balanced_accuracy: float
-    valence_rmse: float
-    arousal_rmse: float
 
 
 @dataclass(frozen=True)
@@ -102,7 +86,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Verification:
-    """Outcome of `verify`.
+    """Outcome of `verify.Verifier.verify`, and of the forms beside the package.
 
     Attributes:
         checks: Every condition, in order.
@@ -161,6 +145,22 @@ class Verification:
             for form in self.forms
         }
         return {"passed": self.passed, "executed_by": EXECUTED_BY, **_rounded(content)}
+
+
+def parity_checks(what: str, difference: Difference, limit: float) -> tuple[Check, ...]:
+    """Limits on the mean differences of both outputs; `limit` is that of the probabilities."""
+    affect = difference.mean_valence_arousal
+    return (
+        Check(f"{what}: mean probability difference", difference.mean_probability, limit, "<"),
+        Check(f"{what}: mean valence-arousal difference", affect, limit * _VA_RANGE, "<"),
+    )
+
+
+def convention_checks(what: str, metadata: Mapping[str, str]) -> Iterator[Check]:
+    """An app orders its classes by the metadata, which no comparison of numbers covers."""
+    wanted = {"labels": ",".join(EXPRESSIONS), "valence_arousal_order": ",".join(VALENCE_AROUSAL)}
+    for key, text in wanted.items():
+        yield Check(f"{what}: {key}", metadata.get(key, ""), text, "==")
 
 
 def describe_results(verification: Verification | None, *, images: int) -> dict[str, str]:

@@ -9,8 +9,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from pocketaffect.mlpackage.blobs import find_references, stored_bytes, walk_operations
-from pocketaffect.mlpackage.package import package_bytes, package_digest, read_metadata, read_spec, weights_folder
+from pocketaffect.mlpackage.package import (
+    find_references,
+    list_metadata,
+    package_bytes,
+    package_digest,
+    read_spec,
+    stored_bytes,
+    walk_operations,
+    weights_folder,
+)
 
 SYSTEMS: Final = {
     5: "iOS 14, macOS 11",
@@ -156,7 +164,7 @@ def inspect_package(path: Path) -> Inspection:
         layers=tuple(layers),
         other_bytes=_count_bytes(operations, folder, counted),
         operations=dict(sorted(kinds.items())),
-        metadata=read_metadata(path),
+        metadata=list_metadata(spec),
     )
 
 

@@ -1,123 +1,27 @@
-"""The `.mlpackage` as a file: written whole or not at all, the same bytes for the same model, checked on read."""
+"""The `.mlpackage` as a file: its parts are checked on read, its bytes counted and digested."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-import uuid
+import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.export.compact import compact_program
-from pocketaffect.mlpackage.blobs import check_weight_file
-from pocketaffect.mlpackage.names import renumber_names
 from pocketaffect.mlpackage.quiet import import_coremltools
 
 SUFFIX: Final = ".mlpackage"
-_DATA: Final = Path("Data")
-_SPEC: Final = Path("com.apple.CoreML/model.mlmodel")
-_WEIGHTS: Final = Path("com.apple.CoreML/weights")
-_KEY_PREFIX: Final = "com.github.apple.coremltools."
-_EXPORT_AGAIN: Final = "export the model again (`dvc repro export`)"
+DATA_FOLDER: Final = Path("Data")
+SPEC_FILE: Final = Path("com.apple.CoreML/model.mlmodel")
+WEIGHTS_FOLDER: Final = Path("com.apple.CoreML/weights")
+_AGAIN: Final = "copy the package again, whole, or make it again (`dvc repro export`)"
 
-
-def save_package(model: Any, path: Path, *, compact: bool = True) -> None:
-    """Writes a converted model as a package folder, replacing an older one only once the new one opens.
-
-    Identifiers, map order and dates are normalised, so that equal models give equal bytes (coremltools draws
-    the identifiers at random, and protobuf leaves the order of its maps open).
-
-    Args:
-        model: A `coremltools.models.MLModel` of the ML Program type.
-        path: Folder to write; its name ends with `.mlpackage`.
-        compact: Whether the program is made shorter (`compact`), or stays as coremltools writes it.
-
-    Raises:
-        PocketAffectError: Wrong name, or no room or right to write there.
-    """
-    if path.suffix != SUFFIX:
-        raise PocketAffectError(f"{path}: a package's name is wrong", found=path.suffix, allowed=SUFFIX)
-    # coremltools opens only what is called .mlpackage, so the temporary names end with it too.
-    fresh = path.with_name(f".{path.stem}.{os.getpid()}.new{SUFFIX}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _write(model, fresh, compact=compact)
-        import_coremltools().models.MLModel(str(fresh), skip_model_load=True)
-        _swap(fresh, path)
-    except OSError as error:
-        raise PocketAffectError(
-            f"{path}: the package cannot be written; what was there before is unchanged",
-            found=error.strerror or error,
-            todo="free some disk space, or make the folder writable",
-        ) from None
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
-
-
-def _write(model: Any, folder: Path, *, compact: bool) -> None:
-    spec = model.get_spec()
-    _normalise(spec)
-    if compact and spec.WhichOneof("Type") == "mlProgram":
-        compact_program(spec)
-    contents = {_SPEC: ("CoreML Model Specification", "model.mlmodel")}
-    target = folder / _DATA / _SPEC
-    target.parent.mkdir(parents=True)
-    target.write_bytes(spec.SerializeToString(deterministic=True))
-    if model.weights_dir and Path(model.weights_dir).is_dir():
-        contents[_WEIGHTS] = ("CoreML Model Weights", "weights")
-        weights = folder / _DATA / _WEIGHTS
-        weights.mkdir()
-        for source in sorted(Path(model.weights_dir).iterdir()):
-            shutil.copyfile(source, weights / source.name)
-    entries = {
-        _identifier(item): {
-            "author": "com.apple.CoreML",
-            "description": description,
-            "name": name,
-            "path": item.as_posix(),
-        }
-        for item, (description, name) in contents.items()
-    }
-    manifest = {
-        "fileFormatVersion": "1.0.0",
-        "itemInfoEntries": entries,
-        "rootModelIdentifier": _identifier(_SPEC),
-    }
-    text = json.dumps(manifest, indent=4, sort_keys=True) + "\n"
-    (folder / "Manifest.json").write_text(text, encoding="utf-8")
-
-
-def _identifier(item: Path) -> str:
-    """An identifier that depends on the item's place alone; it has meaning only inside its own package."""
-    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"pocketaffect/{item.as_posix()}"))
-
-
-def _normalise(spec: Any) -> None:
-    """Takes out what differs between two conversions of one checkpoint (date, torch build, counters)."""
-    user = spec.description.metadata.userDefined
-    user.pop(f"{_KEY_PREFIX}conversion_date", None)
-    source = f"{_KEY_PREFIX}source"
-    if source in user:
-        user[source] = user[source].partition("+")[0]
-    if spec.WhichOneof("Type") == "mlProgram":
-        renumber_names(spec)
-
-
-def _swap(fresh: Path, path: Path) -> None:
-    """Puts `fresh` in `path`'s place; folders cannot be replaced in one step, so the old one steps aside."""
-    old = path.with_name(f".{path.stem}.{os.getpid()}.old{SUFFIX}")
-    if path.exists():
-        path.rename(old)
-    try:
-        fresh.rename(path)
-    except OSError:
-        if old.exists():
-            old.rename(path)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+# A record of coremltools' MILBlob format announces one tensor: sentinel, data type, size and offset of the data.
+_RECORD: Final = struct.Struct("<IIQQ")
+_SENTINEL: Final = 0xDEADBEEF
+_ALIGNMENT: Final = 64
 
 
 def read_spec(path: Path) -> Any:
@@ -136,7 +40,7 @@ def read_spec(path: Path) -> Any:
             f"{path}: a model of this type cannot be read",
             found=kind or "no model",
             allowed="mlProgram (the type that coremltools writes as .mlpackage)",
-            todo=_EXPORT_AGAIN,
+            todo=_AGAIN,
         )
     check_weight_file(spec.mlProgram, weights_folder(path))
     return spec
@@ -144,7 +48,7 @@ def read_spec(path: Path) -> Any:
 
 def weights_folder(path: Path) -> Path:
     """The folder of a package's weight files."""
-    return path / _DATA / _WEIGHTS
+    return path / DATA_FOLDER / WEIGHTS_FOLDER
 
 
 def _find_spec(path: Path) -> Path:
@@ -162,7 +66,7 @@ def _find_spec(path: Path) -> Path:
         raise _not_a_package(path, "a folder without Manifest.json") from None
     except (ValueError, KeyError, TypeError):
         raise _not_a_package(path, "a Manifest.json that does not name its model") from None
-    spec = path / _DATA / str(root)
+    spec = path / DATA_FOLDER / str(root)
     if not spec.is_file():
         raise _not_a_package(path, f"no {spec.relative_to(path)}")
     return spec
@@ -173,7 +77,7 @@ def _not_a_package(path: Path, found: str) -> PocketAffectError:
         f"{path}: not a Core ML package",
         found=found,
         allowed="a folder with Manifest.json and Data/com.apple.CoreML/model.mlmodel",
-        todo=_EXPORT_AGAIN,
+        todo=_AGAIN,
     )
 
 
@@ -187,7 +91,7 @@ def _parse(path: Path) -> Any:
         spec.ParseFromString(path.read_bytes())
     except DecodeError:
         found = f"{path.stat().st_size} bytes that are no Core ML model"
-        raise PocketAffectError(f"{path}: damaged", found=found, todo=_EXPORT_AGAIN) from None
+        raise PocketAffectError(f"{path}: damaged", found=found, todo=_AGAIN) from None
     return spec
 
 
@@ -230,7 +134,12 @@ def read_metadata(path: Path) -> dict[str, str]:
     Raises:
         PocketAffectError: As for `read_spec`.
     """
-    metadata = read_spec(path).description.metadata
+    return list_metadata(read_spec(path))
+
+
+def list_metadata(spec: Any) -> dict[str, str]:
+    """The same of a `Model` message that was read already."""
+    metadata = spec.description.metadata
     return {
         **{str(key): str(metadata.userDefined[key]) for key in sorted(metadata.userDefined)},
         "author": str(metadata.author),
@@ -238,3 +147,78 @@ def read_metadata(path: Path) -> dict[str, str]:
         "version": str(metadata.versionString),
         "short_description": str(metadata.shortDescription),
     }
+
+
+def check_weight_file(program: Any, folder: Path) -> None:
+    """Makes sure that every stored tensor that `program` names lies inside its weight file.
+
+    coremltools' own reader reports a cut file as "index out of bounds", and only for the first tensor.
+
+    Args:
+        program: The `Program` protobuf message.
+        folder: The package's folder of weight files.
+
+    Raises:
+        PocketAffectError: A weight file is missing, cut short or overwritten.
+    """
+    sizes: dict[Path, int] = {}
+    for place, blob in _blobs(program):
+        file = folder / Path(blob.fileName).name
+        if file not in sizes:
+            if not file.is_file():
+                raise PocketAffectError(f"{file}: the weight file is missing", found=f"needed by {place}", todo=_AGAIN)
+            sizes[file] = file.stat().st_size
+        with file.open("rb") as stream:
+            stream.seek(blob.offset)
+            record = stream.read(_RECORD.size)
+        if len(record) < _RECORD.size:
+            raise _damaged(file, f"{sizes[file]} bytes; {place} starts at byte {blob.offset}")
+        sentinel, _, size, start = _RECORD.unpack(record)
+        if sentinel != _SENTINEL:
+            raise _damaged(file, f"no weight record at byte {blob.offset}, where {place} starts")
+        if start + size > sizes[file]:
+            raise _damaged(file, f"{sizes[file]} bytes; {place} ends at byte {start + size}")
+
+
+def _damaged(file: Path, found: str) -> PocketAffectError:
+    return PocketAffectError(f"{file}: the weight file is cut short or damaged", found=found, todo=_AGAIN)
+
+
+def _blobs(program: Any) -> Iterator[tuple[str, Any]]:
+    """Every reference to a weight file, with the name of the operation that makes it."""
+    for operation in walk_operations(program):
+        place = f"{operation.type} {operation.outputs[0].name if operation.outputs else ''}".strip()
+        for reference in find_references(operation):
+            yield place, reference
+
+
+def find_references(operation: Any) -> Iterator[Any]:
+    """An operation message's own references to a weight file."""
+    values = list(operation.attributes.values())
+    for argument in operation.inputs.values():
+        values += [binding.value for binding in argument.arguments if binding.WhichOneof("binding") == "value"]
+    for value in values:
+        if value.WhichOneof("value") == "blobFileValue":
+            yield value.blobFileValue
+
+
+def stored_bytes(reference: Any, folder: Path) -> int:
+    """Bytes that a reference's tensor takes in its weight file, with its record and up to the next 64 bytes."""
+    with (folder / Path(reference.fileName).name).open("rb") as stream:
+        stream.seek(reference.offset)
+        _, _, size, _ = _RECORD.unpack(stream.read(_RECORD.size))
+    return _ALIGNMENT + -(-int(size) // _ALIGNMENT) * _ALIGNMENT
+
+
+def walk_operations(program: Any) -> Iterator[Any]:
+    """Every operation message of a `Program` message, also those inside of branches and loops."""
+    for function in program.functions.values():
+        for block in function.block_specializations.values():
+            yield from _walk(block)
+
+
+def _walk(block: Any) -> Iterator[Any]:
+    for operation in block.operations:
+        yield operation
+        for inner in operation.blocks:
+            yield from _walk(inner)

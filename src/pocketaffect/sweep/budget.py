@@ -45,7 +45,7 @@ def predict_bytes(params: Params) -> int:
         PocketAffectError: A network that cannot be built, or a precision whose size is not known before training.
     """
     export = params.export
-    return predict_package_bytes(list_shapes(describe_network(params)), export.precision, compact=export.compact)
+    return predict_package_bytes(list_shapes(describe_network(params)), export.precision)
 
 
 def find_smallest(params: Params, space: Space) -> Smallest:

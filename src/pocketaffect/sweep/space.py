@@ -15,8 +15,7 @@ from pydantic import ValidationError
 
 from pocketaffect.config import Params, Section, describe_problems
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.export.size_table import FORMS
-from pocketaffect.precisions import find_precision, is_readable
+from pocketaffect.precisions import AUTO, PRECISIONS, readable_precisions
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
@@ -230,8 +229,8 @@ def _check_value(params: Params, name: str, value: Value) -> None:
     apply_settings(params, {name: value})
     if name != "export.precision":
         return
-    if value not in FORMS:
-        raise ValueError(f"{value}: its bytes are not known before training; there are {', '.join(FORMS)}")
-    precision, target = find_precision(str(value)), params.export.deployment_target
-    if not is_readable(precision, target):
+    if value == AUTO:
+        raise ValueError(f"{value}: its bytes are not known before training; there are {', '.join(PRECISIONS)}")
+    precision, target = PRECISIONS[str(value)], params.export.deployment_target
+    if precision not in readable_precisions(target):
         raise ValueError(f"{value} needs export.deployment_target {precision.target}; found {target}")

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from pocketaffect import paths
 from pocketaffect.config import Params, list_networks
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.export.size_table import FORMS
 from pocketaffect.files import hash_file, hash_json
+from pocketaffect.precisions import AUTO, PRECISIONS
 from pocketaffect.provenance.code import hash_code
 from pocketaffect.registry.lineage.model_file import digest_file
 from pocketaffect.registry.store.runs import flatten
@@ -211,11 +211,11 @@ def require_consistent(params: Params) -> None:
             allowed="1 and 1",
             todo="set both to 1, and sweep.workers to the number of processors",
         )
-    if "export.precision" not in sweep.space and params.export.precision not in FORMS:
+    if "export.precision" not in sweep.space and params.export.precision == AUTO:
         raise PocketAffectError(
             "params.yaml: export.precision: its bytes are not known before training",
             found=params.export.precision,
-            allowed=", ".join(FORMS),
+            allowed=", ".join(PRECISIONS),
             todo="name one of these, or search it: sweep.space.export.precision",
         )
 

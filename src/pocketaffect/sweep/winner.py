@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from pocketaffect import paths
 from pocketaffect.config import Params
 from pocketaffect.errors import PocketAffectError, UnfitError
-from pocketaffect.files import write_atomically, write_json
+from pocketaffect.files import write_json
+from pocketaffect.precisions import require_usable
 from pocketaffect.provenance.code import hash_code
 from pocketaffect.sweep.objective import MODEL_FOLDER, Plan, prepare_params
 from pocketaffect.sweep.results import TrialRow, best_first, find_front
@@ -51,14 +51,9 @@ def require_exportable(params: Params, space: Space) -> None:
     Raises:
         PocketAffectError: Systems of `export.deployment_target` do not read it, or `export.finetune` is not for it.
     """
-    from pocketaffect.export.tune import require_suited
-    from pocketaffect.precisions import find_precision, require_readable
-
     dimension = space.dimensions.get("export.precision", Choice((params.export.precision,)))
     for name in dimension.corners():
-        export = params.export.model_copy(update={"precision": name})
-        require_readable(find_precision(str(name)), export.deployment_target)
-        require_suited(export)
+        require_usable(str(name), params.export.deployment_target, params.export.finetune)
 
 
 def measure_winner(plan: Plan, rows: Sequence[TrialRow]) -> tuple[Winner | None, dict[int, str]]:
@@ -79,7 +74,7 @@ def measure_winner(plan: Plan, rows: Sequence[TrialRow]) -> tuple[Winner | None,
         made_from = {
             "trial": row.number,
             "export": prepare_params(plan.params, dict(row.settings)).export.model_dump(mode="json"),
-            "sources": hash_code("pocketaffect.export.export", "pocketaffect.export.tune"),
+            "sources": hash_code("pocketaffect.export.export"),
         }
         attempt = next((one for one in attempts if one["made_from"] == made_from), None)
         if attempt is None:
@@ -135,8 +130,6 @@ def tidy_trials(plan: Plan, rows: Sequence[TrialRow], winner: Winner) -> None:
 def _export(plan: Plan, row: TrialRow) -> Winner:
     from pocketaffect.data.shards.split import open_split
     from pocketaffect.export.export import export_network
-    from pocketaffect.export.tune import finetune_for_export
-    from pocketaffect.mlpackage.package import package_bytes
     from pocketaffect.models.network import WEIGHTS_FILE, load_network
     from pocketaffect.provenance.origin import describe_origin
     from pocketaffect.sweep.shards import ensure_shards
@@ -148,26 +141,22 @@ def _export(plan: Plan, row: TrialRow) -> Winner:
     model = folder / MODEL_FOLDER
     if not (model / WEIGHTS_FILE).is_file():
         train_network(shards, params.model, params.train, work=folder / "work", target=model, progress=False)
-    network = load_network(model)
-    finetuned = finetune_for_export(network, open_split(shards, "train"), params.export, params.train)
-    with write_atomically(plan.folder / PACKAGE_FOLDER) as draft:
-        draft.mkdir()
-        verification = export_network(
-            network,
-            open_split(shards, "validation"),
-            params.export,
-            margin=params.preprocess.margin,
-            lineage=describe_origin(params, plan.root),
-            folder=draft,
-            rejects=plan.folder / "rejected",
-            finetuned=finetuned,
-        )
-        size = package_bytes(draft / paths.PACKAGE.name)
+    verification = export_network(
+        load_network(model),
+        open_split(shards, "train"),
+        open_split(shards, "validation"),
+        export=params.export,
+        train=params.train,
+        margin=params.preprocess.margin,
+        lineage=describe_origin(params, plan.root),
+        target=plan.folder / PACKAGE_FOLDER,
+        rejects=plan.folder / "rejected",
+    )
     return Winner(
         trial=row.number,
         score=row.score or 0.0,
         predicted_bytes=row.bytes or 0,
-        bytes=size,
+        bytes=verification.package_bytes,
         agreement=verification.shipped.agreement,
         balanced_accuracy=verification.shipped_quality.balanced_accuracy,
     )

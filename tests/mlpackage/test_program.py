@@ -9,39 +9,38 @@ import torch
 from coremltools.converters import mil
 
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.mlpackage.interpret import load_program
-from pocketaffect.mlpackage.package import save_package
+from pocketaffect.mlpackage.program import load_program
+from pocketaffect.mlpackage.save import save_package
 
 
 def reference(network, images):
     with torch.no_grad():
-        logits, affect = network(torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255)
-    return {"probabilities": logits.softmax(1).numpy(), "valence_arousal": affect.numpy()}
+        scores, pair = network(torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255)
+    return {"scores": scores.numpy(), "pair": pair.numpy()}
 
 
-def test_the_float32_package_equals_pytorch(network, packages, samples):
-    ours = load_program(packages["fp32"]).predict(samples.images)
-    for name, expected in reference(network, samples.images).items():
+def test_the_float32_package_equals_pytorch(network, packages, images):
+    ours = load_program(packages["fp32"]).predict(images)
+    for name, expected in reference(network, images).items():
         assert ours[name].dtype == np.float32
         np.testing.assert_allclose(ours[name], expected, rtol=0, atol=1e-4)
         assert np.abs(ours[name] - expected).max() < 2e-5
 
 
-def test_the_float16_package_differs_by_rounding_only(network, packages, samples):
-    ours = load_program(packages["fp16"]).predict(samples.images)
-    for name, expected in reference(network, samples.images).items():
+def test_the_float16_package_differs_by_rounding_only(network, packages, images):
+    ours = load_program(packages["fp16"]).predict(images)
+    for name, expected in reference(network, images).items():
         difference = np.abs(ours[name] - expected)
         assert 1e-6 < difference.mean() < 2e-3
         np.testing.assert_array_equal(ours[name], ours[name].astype(np.float16))
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
-def test_many_images_at_once_give_what_single_images_give(packages, samples, precision):
+def test_many_images_at_once_give_what_single_images_give(packages, images, precision):
     program = load_program(packages[precision])
-    images = samples.images[:70]
-    together = program.predict(images)
+    together = program.predict(images[:70])
     for name, values in together.items():
-        alone = np.concatenate([program.predict(image[None])[name] for image in images])
+        alone = np.concatenate([program.predict(image[None])[name] for image in images[:70]])
         # Sums are ordered by batch shape; a float16 step at a rounding border is all that may follow.
         np.testing.assert_allclose(values, alone, rtol=0, atol=1e-6 if precision == "fp32" else 2e-3)
         assert np.abs(values - alone).mean() < 1e-4
@@ -50,20 +49,20 @@ def test_many_images_at_once_give_what_single_images_give(packages, samples, pre
 def test_no_images_give_empty_results(packages):
     results = load_program(packages["fp16"]).predict(np.zeros((0, 32, 32, 3), np.uint8))
     assert {name: values.shape for name, values in results.items()} == {
-        "probabilities": (0, 8),
-        "valence_arousal": (0, 2),
+        "scores": (0, 8),
+        "pair": (0, 2),
     }
 
 
-def test_the_order_of_colours_in_the_file_is_obeyed(packages, samples, tmp_path):
+def test_the_order_of_colours_in_the_file_is_obeyed(packages, images, tmp_path):
     opened = ct.models.MLModel(str(packages["fp32"]), skip_model_load=True)
     spec = opened.get_spec()
     spec.description.input[0].type.imageType.colorSpace = ct.proto.FeatureTypes_pb2.ImageFeatureType.BGR
     path = tmp_path / "bgr.mlpackage"
     save_package(ct.models.MLModel(spec, weights_dir=opened.weights_dir, skip_model_load=True), path)
-    swapped = load_program(path).predict(samples.images[..., ::-1])
-    straight = load_program(packages["fp32"]).predict(samples.images)
-    np.testing.assert_array_equal(swapped["probabilities"], straight["probabilities"])
+    swapped = load_program(path).predict(images[..., ::-1])
+    straight = load_program(packages["fp32"]).predict(images)
+    np.testing.assert_array_equal(swapped["scores"], straight["scores"])
 
 
 @pytest.mark.parametrize(
@@ -117,12 +116,53 @@ def test_a_random_operation_left_by_training_mode_is_refused(tmp_path):
         load_program(tmp_path / "noisy.mlpackage")
 
 
-def test_an_input_that_is_no_image_is_refused(tmp_path):
-    @mil.Builder.program(input_specs=[mil.Builder.TensorSpec(shape=(1, 4))], opset_version=ct.target.iOS16)
-    def plain(x):
-        return mil.Builder.relu(x=x, name="y")
+def test_an_array_is_an_input_too(tmp_path):
+    network = torch.nn.Sequential(torch.nn.Linear(8, 4), torch.nn.Sigmoid(), torch.nn.Flatten(), torch.nn.Linear(8, 3))
+    model = ct.convert(
+        torch.jit.trace(network.eval(), torch.rand(1, 2, 8)),
+        inputs=[ct.TensorType(name="x", shape=(1, 2, 8))],
+        outputs=[ct.TensorType(name="y")],
+        compute_precision=ct.precision.FLOAT32,
+        minimum_deployment_target=ct.target.iOS16,
+    )
+    save_package(model, tmp_path / "series.mlpackage")
+    program = load_program(tmp_path / "series.mlpackage")
+    series = np.random.default_rng(0).normal(size=(40, 2, 8)).astype(np.float32)
+    with torch.no_grad():
+        expected = network(torch.from_numpy(series)).numpy()
+    np.testing.assert_allclose(program.predict(series)["y"], expected, rtol=1e-4, atol=1e-5)
+    assert (program.shape, program.dtype) == ((2, 8), np.float32)
+    with pytest.raises(PocketAffectError, match=r"float32 \[n, 2, 8\]"):
+        program.predict(series.astype(np.float64))
 
-    model = ct.convert(plain, convert_to="mlprogram", minimum_deployment_target=ct.target.iOS16)
-    save_package(model, tmp_path / "plain.mlpackage")
-    with pytest.raises(PocketAffectError, match="one square RGB"):
-        load_program(tmp_path / "plain.mlpackage")
+
+def test_an_image_that_is_no_square_is_executed_too(tmp_path):
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 3, stride=2), torch.nn.Flatten()).eval()
+    model = ct.convert(
+        torch.jit.trace(network, torch.rand(1, 3, 8, 14)),
+        inputs=[ct.ImageType(name="image", shape=(1, 3, 8, 14), scale=1 / 255)],
+        outputs=[ct.TensorType(name="y")],
+        compute_precision=ct.precision.FLOAT32,
+        minimum_deployment_target=ct.target.iOS16,
+    )
+    save_package(model, tmp_path / "wide.mlpackage")
+    images = np.random.default_rng(0).integers(0, 256, (3, 8, 14, 3), dtype=np.uint8)
+    with torch.no_grad():
+        expected = network(torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255).numpy()
+    found = load_program(tmp_path / "wide.mlpackage").predict(images)["y"]
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_two_inputs_are_refused_by_name(tmp_path):
+    specs = [mil.Builder.TensorSpec(shape=(1, 4)), mil.Builder.TensorSpec(shape=(1, 4))]
+
+    @mil.Builder.program(input_specs=specs, opset_version=ct.target.iOS16)
+    def both(first, second):
+        return mil.Builder.add(x=first, y=second, name="y")
+
+    save_package(
+        ct.convert(both, convert_to="mlprogram", minimum_deployment_target=ct.target.iOS16), tmp_path / "two.mlpackage"
+    )
+    with pytest.raises(PocketAffectError, match="one RGB or BGR image, or one array") as raised:
+        load_program(tmp_path / "two.mlpackage")
+    assert "second" in str(raised.value)

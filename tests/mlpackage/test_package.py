@@ -1,9 +1,7 @@
-"""Packages: written whole or not at all, the same bytes for the same model, and damage is named."""
+"""Packages as files: every byte counts, and damage is named."""
 
 from __future__ import annotations
 
-import errno
-import json
 import shutil
 
 import coremltools as ct
@@ -14,17 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.mlpackage import package
-from pocketaffect.mlpackage.interpret import load_program
-from pocketaffect.mlpackage.package import package_bytes, package_digest, read_metadata, read_spec, save_package
+from pocketaffect.mlpackage.package import package_bytes, package_digest, read_metadata, read_spec
+from pocketaffect.mlpackage.program import load_program
 
 WEIGHTS = "Data/com.apple.CoreML/weights/weight.bin"
 MODEL = "Data/com.apple.CoreML/model.mlmodel"
-
-
-@pytest.fixture
-def model(packages):
-    return ct.models.MLModel(str(packages["int8"]), skip_model_load=True)
 
 
 @pytest.fixture
@@ -32,17 +24,6 @@ def copied(packages, tmp_path):
     path = tmp_path / "copy.mlpackage"
     shutil.copytree(packages["int8"], path)
     return path
-
-
-def test_a_package_opens_with_coremltools_and_holds_no_date_and_no_random_identifier(packages):
-    for path in packages.values():
-        opened = ct.models.MLModel(str(path), skip_model_load=True)
-        assert opened.author == "the authors"
-        assert not any("date" in key for key in opened.user_defined_metadata)
-    manifests = {(path / "Manifest.json").read_bytes() for path in packages.values()}
-    assert len(manifests) == 1
-    manifest = json.loads(manifests.pop())
-    assert manifest["rootModelIdentifier"] in manifest["itemInfoEntries"]
 
 
 def test_bytes_and_digest_cover_every_file(copied):
@@ -55,55 +36,6 @@ def test_bytes_and_digest_cover_every_file(copied):
     assert package_digest(copied) == before
     (copied / "Manifest.json").rename(copied / "manifest.json")
     assert package_digest(copied) != before
-
-
-def test_a_save_that_fails_keeps_the_old_package_and_leaves_nothing_else(model, tmp_path, monkeypatch):
-    path = tmp_path / "out" / "model.mlpackage"
-    save_package(model, path)
-    before = package_digest(path)
-
-    def full(source, target):
-        target.write_bytes(b"half of it")
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(package.shutil, "copyfile", full)
-    with pytest.raises(PocketAffectError, match="No space left"):
-        save_package(model, path)
-    assert package_digest(path) == before
-    assert [file.name for file in path.parent.iterdir()] == ["model.mlpackage"]
-    fresh = tmp_path / "fresh.mlpackage"
-    with pytest.raises(PocketAffectError):
-        save_package(model, fresh)
-    assert not fresh.exists()
-
-
-def test_a_package_is_put_back_when_the_new_one_cannot_take_its_place(model, tmp_path, monkeypatch):
-    path = tmp_path / "model.mlpackage"
-    save_package(model, path)
-    rename = type(path).rename
-
-    def refuse_new(self, target):
-        if ".new" in self.name:
-            raise OSError(errno.EIO, "Input/output error")
-        return rename(self, target)
-
-    monkeypatch.setattr(type(path), "rename", refuse_new)
-    with pytest.raises(PocketAffectError, match="Input/output"):
-        save_package(model, path)
-    load_program(path)
-    assert [file.name for file in tmp_path.iterdir()] == ["model.mlpackage"]
-
-
-def test_saving_over_an_older_package_leaves_nothing_of_it(model, copied):
-    (copied / "leftover").write_bytes(b"old")
-    save_package(model, copied)
-    assert not (copied / "leftover").exists()
-    assert [file.name for file in copied.parent.iterdir()] == [copied.name]
-
-
-def test_another_suffix_is_refused(model, tmp_path):
-    with pytest.raises(PocketAffectError, match="mlpackage"):
-        save_package(model, tmp_path / "model.mlmodel")
 
 
 def remove(name):

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from pocketaffect.mlpackage.constexpr import DECODERS, _unpack
-from pocketaffect.mlpackage.interpret import load_program
-from pocketaffect.mlpackage.package import save_package
+from pocketaffect.mlpackage.program import load_program
 from pocketaffect.mlpackage.quiet import quiet_conversion
+from pocketaffect.mlpackage.save import save_package
+from pocketaffect.mlpackage.weights import DECODERS, _unpack
 
 
 @pytest.fixture(scope="module")
@@ -47,17 +47,6 @@ def palette(**options):
     return lambda model: cto.palettize_weights(model, config)
 
 
-def pruned(model):
-    pruner = cto.OpMagnitudePrunerConfig(target_sparsity=0.6)
-    return cto.prune_weights(model, cto.OptimizationConfig(global_config=pruner))
-
-
-def jointly(config):
-    both = cto.OptimizationConfig(global_config=config)
-    compress = cto.linear_quantize_weights if "Linear" in type(config).__name__ else cto.palettize_weights
-    return lambda model: compress(pruned(model), both, joint_compression=True)
-
-
 FORMS = {
     "int8 per channel": ("iOS16", linear(mode="linear_symmetric")),
     "int8 per tensor": ("iOS16", linear(mode="linear_symmetric", granularity="per_tensor")),
@@ -67,13 +56,8 @@ FORMS = {
     "4-bit palette": ("iOS16", palette(nbits=4)),
     "2-bit palette": ("iOS16", palette(nbits=2)),
     "1-bit palette": ("iOS16", palette(nbits=1)),
-    "pruned": ("iOS16", pruned),
-    "int4 in blocks": ("iOS18", linear(dtype="int4", granularity="per_block", block_size=16)),
-    "uint4 with offsets": ("iOS18", linear(mode="linear", dtype="uint4", granularity="per_channel")),
     "3-bit palette": ("iOS18", palette(nbits=3)),
     "grouped 4-bit palette": ("iOS18", palette(nbits=4, granularity="per_grouped_channel", group_size=16)),
-    "pruned, then 4-bit palette": ("iOS18", jointly(cto.OpPalettizerConfig(mode="uniform", nbits=4))),
-    "pruned, then int8": ("iOS18", jointly(cto.OpLinearQuantizerConfig(mode="linear_symmetric"))),
 }
 
 
