@@ -128,7 +128,7 @@ def train(params: Params, executor: str, processes: int) -> list[dict[str, float
     alone = params.train.model_copy(update={"devices": 1, "nodes": processes})
     call = partial(train_here, params.model_copy(update={"train": alone}), progress=False)
     with timed(f"training, {executor}, {processes} process(es)"):
-        run_ranks(find_executor(executor), call, ranks=processes, gpu=False, work=paths.RANKS)
+        run_ranks(find_executor(executor), call, ranks=processes, accelerator="cpu", work=paths.RANKS)
     lines = (paths.MODEL / "history.csv").read_text().splitlines()
     return [dict(zip(lines[0].split(","), map(float, line.split(",")), strict=True)) for line in lines[1:]]
 

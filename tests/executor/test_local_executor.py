@@ -53,6 +53,33 @@ def test_a_worker_is_a_fresh_process_that_ends_well(tmp_path):
     assert has_torch == "False"
 
 
+def note_gpu(folder: Path, number: int) -> None:
+    (folder / f"{number}.txt").write_text(os.environ.get("CUDA_VISIBLE_DEVICES", "all"))
+    (folder / f"gpu{number}").touch()
+    sleep_until_stopped(folder)
+
+
+def test_workers_share_the_gpus_evenly_and_one_takes_an_ended_ones_place(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-5")
+    executor = find_executor("local")
+    workers = []
+
+    def start(accelerator: str) -> str:
+        number = len(workers)
+        workers.append(executor.start(partial(note_gpu, tmp_path, number), accelerator=accelerator))
+        wait_for(tmp_path / f"gpu{number}")
+        return (tmp_path / f"{number}.txt").read_text()
+
+    try:
+        assert [start("gpu"), start("auto"), start("gpu"), start("cpu")] == ["3", "GPU-5", "3", "3,GPU-5"]
+        workers[1].kill()
+        assert workers[1].wait(PATIENCE_SECONDS)
+        assert start("auto") == "GPU-5"
+    finally:
+        for worker in workers:
+            worker.kill()
+
+
 def test_an_error_s_text_comes_home(capfd):
     worker = find_executor("local").start(partial(fail, "no such thing, " * 20_000))  # more than a pipe holds
     assert worker.wait(PATIENCE_SECONDS)

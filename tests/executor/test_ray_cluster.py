@@ -118,13 +118,13 @@ def test_jobs_and_workers_behave_as_this_machine_s_own_do(cluster, tmp_path, mon
 def test_ranks_find_each_other_across_nodes_and_one_that_fails_ends_the_other(cluster, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     executor = find_executor("ray")
-    run_ranks(executor, partial(add_up_ranks, tmp_path), ranks=2, gpu=False, work=tmp_path / "work")
+    run_ranks(executor, partial(add_up_ranks, tmp_path), ranks=2, accelerator="cpu", work=tmp_path / "work")
     assert [(tmp_path / f"rank{rank}").read_text() for rank in range(2)] == ["3 2", "3 2"]
     assert list((tmp_path / "work").iterdir()) == []
     with pytest.raises(PocketAffectError, match=r"process 1 of 2 ended\n.*rank 1 has no luck"):
-        run_ranks(executor, partial(fail_in_rank, tmp_path), ranks=2, gpu=False, work=tmp_path / "work")
+        run_ranks(executor, partial(fail_in_rank, tmp_path), ranks=2, accelerator="cpu", work=tmp_path / "work")
     with pytest.raises(PocketAffectError, match="3 workers, 2 CPUs"):
-        run_ranks(executor, partial(fail_in_rank, tmp_path), ranks=3, gpu=False, work=tmp_path / "work")
+        run_ranks(executor, partial(fail_in_rank, tmp_path), ranks=3, accelerator="cpu", work=tmp_path / "work")
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,15 @@ import torch
 from safetensors.torch import save_file
 from training_parts import EVERYTHING, MODEL, TRAIN, read_history, write_separable_shards
 
-from pocketaffect.config import ModelParams, TrainParams
+from pocketaffect.config import AugmentParams, ModelParams, TrainParams
 from pocketaffect.data.shards.batches import Batch, train_batches
 from pocketaffect.data.shards.split import open_split
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.models.network import AffectNetwork, NetworkSpec, load_network, save_network
+from pocketaffect.training import fit as fitting
 from pocketaffect.training.averaging import MovingAverage
 from pocketaffect.training.callbacks import is_stale
+from pocketaffect.training.faces import BatchesAhead
 from pocketaffect.training.finite import note_step, require_finite
 from pocketaffect.training.fit import Run, build_trainer, prepare_run, train_network
 from pocketaffect.training.objective import Losses, Objective
@@ -249,6 +252,13 @@ def test_without_a_gpu_gpu_is_refused_and_auto_is_the_cpu(shards):
     assert prepare(shards, accelerator="auto", precision="bf16", instructions="native")
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_what_lightning_does_not_find_on_this_machine_is_named_by_its_settings(tmp_path, monkeypatch):
+    monkeypatch.setattr(fitting, "find_device", lambda _: "cuda")
+    with pytest.raises(PocketAffectError, match=r"train.accelerator, train.devices and train.nodes are not"):
+        build_trainer(TrainParams(**TRAIN), tmp_path, [])
+
+
 def relabel(shards: Path, folder: Path, **columns: Any) -> Path:
     """The same shards with other labels."""
     folder.mkdir()
@@ -342,3 +352,31 @@ def test_a_step_asks_the_device_for_no_number(change, mixup, shards):
     assert average.steps == 2
     with pytest.raises(RuntimeError, match="meta"):
         bool(losses.total > 0)
+
+
+@pytest.mark.parametrize("mixup", [0.0, 0.4])
+def test_batches_made_ahead_in_a_thread_are_the_same_in_the_same_order(mixup, shards):
+    split = open_split(shards, "train")
+    augment = AugmentParams(**TRAIN["augment"] | {"mixup": mixup})
+
+    def batches() -> Any:
+        return train_batches(split, 16, augment, seed=1, epoch=2)
+
+    ahead = BatchesAhead(batches(), pinned=False)
+    assert len(ahead) == len(batches()) == 6
+    for mine, theirs in zip(ahead, batches(), strict=True):
+        assert torch.equal(mine.rows, theirs.rows)
+        assert torch.equal(mine.images, theirs.images)
+
+
+def test_a_training_that_ends_within_an_epoch_leaves_no_thread_and_an_error_of_a_batch_comes_through(shards):
+    split, augment = open_split(shards, "train"), AugmentParams(**TRAIN["augment"])
+    batches = iter(BatchesAhead(train_batches(split, 16, augment, seed=1, epoch=0), pinned=False))
+    next(batches)
+    assert any(thread.name.startswith("batches") for thread in threading.enumerate())
+    batches.close()
+    assert not any(thread.name.startswith("batches") for thread in threading.enumerate())
+    broken = train_batches(split, 16, augment, seed=1, epoch=0)
+    broken.dataset.split = None
+    with pytest.raises(AttributeError):
+        list(BatchesAhead(broken, pinned=False))

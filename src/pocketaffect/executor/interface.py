@@ -8,8 +8,9 @@ a sweep, ranks of a distributed training). A function is found by name in an imp
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable
-from typing import Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
+Accelerator = Literal["cpu", "gpu", "auto"]
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
@@ -53,7 +54,7 @@ class Executor(Protocol):
                 through.
         """
 
-    def start(self, function: Callable[[], None], *, gpu: bool = False) -> Worker:
+    def start(self, function: Callable[[], None], *, accelerator: Accelerator = "cpu") -> Worker:
         """Calls `function` in a new process and returns at once.
 
         The process is fresh (torch is not imported, so that `pin_arithmetic` may be called), has the environment of
@@ -61,7 +62,8 @@ class Executor(Protocol):
 
         Args:
             function: The function to call.
-            gpu: Whether it needs a GPU to itself. A cluster gives it one; on this machine Lightning chooses.
+            accelerator: "gpu", or "auto" where the place has GPUs, gives it one: a cluster to itself, this machine the
+                one that fewest of its workers have.
 
         Raises:
             PocketAffectError: The place has not as many processors.

@@ -7,14 +7,16 @@ import os
 import signal
 import threading
 import traceback
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import Final, TypeVar
 
 from pocketaffect.errors import PocketAffectError
+from pocketaffect.executor.interface import Accelerator
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
+VISIBLE_GPUS: Final = "CUDA_VISIBLE_DEVICES"
 ERROR_EXIT: Final = 1
 INTERRUPTED_EXIT: Final = 130
 ERROR_LETTERS: Final = 10_000
@@ -22,13 +24,18 @@ ERROR_LETTERS: Final = 10_000
 
 
 class LocalWorker:
-    """One spawned process."""
+    """One spawned process.
 
-    def __init__(self, function: Callable[[], None]) -> None:
+    Args:
+        function: What it calls.
+        environment: Variables that it has beside this process's.
+    """
+
+    def __init__(self, function: Callable[[], None], environment: Mapping[str, str] | None = None) -> None:
         context = multiprocessing.get_context("spawn")
         self._errors, ours = context.Pipe(duplex=False)
         self._error: str | None = None
-        self._process = context.Process(target=_call, args=(function, ours))
+        self._process = context.Process(target=_call, args=(function, ours, dict(environment or {})))
         # A terminal's Ctrl-C goes to every process: started with it blocked, a worker leaves it to `stop`.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
@@ -71,6 +78,9 @@ class LocalWorker:
 class LocalExecutor:
     """The default."""
 
+    def __init__(self) -> None:
+        self._workers: list[tuple[str, LocalWorker]] = []
+
     def map_in_order(
         self, function: Callable[[Job], Result], jobs: Iterable[Job], *, workers: int
     ) -> Generator[Result, None, None]:
@@ -79,17 +89,36 @@ class LocalExecutor:
 
         return map_in_order(function, jobs, workers=workers)
 
-    def start(self, function: Callable[[], None], *, gpu: bool = False) -> LocalWorker:  # noqa: ARG002
-        """Starts a spawned process."""
-        return LocalWorker(function)
+    def start(self, function: Callable[[], None], *, accelerator: Accelerator = "cpu") -> LocalWorker:
+        """Starts a spawned process; of several GPUs it sees the one that fewest others see."""
+        gpus = [] if accelerator == "cpu" else list_gpus()
+        if not gpus:
+            return LocalWorker(function)
+        self._workers = [(gpu, worker) for gpu, worker in self._workers if not worker.wait(0)]
+        gpu = min(gpus, key=[gpu for gpu, _ in self._workers].count)
+        worker = LocalWorker(function, {VISIBLE_GPUS: gpu})
+        self._workers.append((gpu, worker))
+        return worker
 
     def require_shared_folder(self, purpose: str) -> None:
         """Does nothing: one machine shares its folders with itself."""
 
 
-def _call(function: Callable[[], None], errors: multiprocessing.connection.Connection) -> None:
+def list_gpus() -> list[str]:
+    """Lists the NVIDIA GPUs that this process may use, as `CUDA_VISIBLE_DEVICES` names them."""
+    if VISIBLE_GPUS in os.environ:
+        return [name for name in os.environ[VISIBLE_GPUS].split(",") if name.strip()]
+    import torch
+
+    return [str(number) for number in range(torch.cuda.device_count())]  # does not begin to use any
+
+
+def _call(
+    function: Callable[[], None], errors: multiprocessing.connection.Connection, environment: dict[str, str]
+) -> None:
     """The process: SIGTERM is KeyboardInterrupt, an error's text goes home, and nobody outlives the parent."""
     signal.signal(signal.SIGTERM, _interrupt)
+    os.environ |= environment
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     try:
         function()

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.executor.interface import Executor, Worker
+from pocketaffect.executor.interface import Accelerator, Executor, Worker
 from pocketaffect.executor.ray_worker import NODE_ADDRESS
 from pocketaffect.files import write_atomically
 
@@ -27,14 +27,16 @@ LOOK_SECONDS: Final = 0.5
 STOP_SECONDS: Final = 60
 
 
-def run_ranks(executor: Executor, function: Callable[[], None], *, ranks: int, gpu: bool, work: Path) -> None:
+def run_ranks(
+    executor: Executor, function: Callable[[], None], *, ranks: int, accelerator: Accelerator, work: Path
+) -> None:
     """Calls `function` once in each of `ranks` processes that can find each other, and waits for all.
 
     Args:
         executor: The executor that runs them; each takes a CPU, or a GPU.
         function: The function to call, as in `Executor.start`.
         ranks: Processes.
-        gpu: Whether each needs a GPU.
+        accelerator: What each needs, as for `Executor.start`.
         work: A folder that all of them see; where the first says its address.
 
     Raises:
@@ -48,7 +50,7 @@ def run_ranks(executor: Executor, function: Callable[[], None], *, ranks: int, g
     try:
         calls = (partial(call_as_rank, function, rank, ranks, meeting.resolve()) for rank in range(ranks))
         workers.extend(
-            executor.start(call, gpu=gpu) for call in calls
+            executor.start(call, accelerator=accelerator) for call in calls
         )  # keeps those that started before one that fails
         _wait(workers)
     except KeyboardInterrupt:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from pocketaffect.errors import PocketAffectError
+from pocketaffect.executor.interface import Accelerator
 from pocketaffect.executor.ray_worker import Place, RayWorker
 from pocketaffect.paths import WORK
 from pocketaffect.provenance.code import hash_code
@@ -99,15 +100,17 @@ class RayExecutor:
             for left in pending:
                 self._ray.cancel(left, force=True)
 
-    def start(self, function: Callable[[], None], *, gpu: bool = False) -> RayWorker:
+    def start(self, function: Callable[[], None], *, accelerator: Accelerator = "cpu") -> RayWorker:
         """Starts a worker on a node with a free CPU.
 
         Raises:
             PocketAffectError: The cluster has fewer CPUs (or GPUs) than workers at once: one would wait for ever.
         """
         self._workers = [worker for worker in self._workers if not worker.wait(0)]
+        resources = self._ray.cluster_resources()
+        gpu = accelerator == "gpu" or (accelerator == "auto" and resources.get("GPU", 0) > 0)
         kind = "GPU" if gpu else "CPU"
-        have = int(self._ray.cluster_resources().get(kind, 0))
+        have = int(resources.get(kind, 0))
         if len(self._workers) >= have:
             raise PocketAffectError(
                 f"executor: ray: more workers at once than the cluster has {kind}s",

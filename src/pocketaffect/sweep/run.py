@@ -164,7 +164,7 @@ def _start_worker(sweep: Sweep) -> Worker:
     """Starts one more process, which counts with as many threads as a trial may have, whatever script this one runs."""
     train = sweep.plan.params.train
     with pinned_children(threads=train.threads, instructions=train.instructions):
-        return sweep.executor.start(partial(run_worker, sweep.plan), gpu=train.accelerator == "gpu")
+        return sweep.executor.start(partial(run_worker, sweep.plan), accelerator=train.accelerator)
 
 
 def _replace(workers: list[Worker], start: Callable[[], Worker]) -> None:

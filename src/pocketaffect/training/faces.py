@@ -1,7 +1,9 @@
-"""Shards as what Lightning takes batches from."""
+"""Shards as what Lightning takes batches from, and batches that are ready when a GPU is."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 import pytorch_lightning as pl
@@ -26,11 +28,11 @@ class FaceData(pl.LightningDataModule):
         self.validation = validation
         self.params = params
 
-    def train_dataloader(self) -> DataLoader[Batch]:
+    def train_dataloader(self) -> Iterable[Batch]:
         """The shuffled, augmented batches of the trainer's current epoch."""
         params = self.params
         process, processes = self._place()
-        return train_batches(
+        batches = train_batches(
             self.train,
             params.batch_size,
             params.augment,
@@ -40,11 +42,47 @@ class FaceData(pl.LightningDataModule):
             process=process,
             processes=processes,
         )
+        return self._hasten(batches)
 
-    def val_dataloader(self) -> DataLoader[Batch]:
+    def val_dataloader(self) -> Iterable[Batch]:
         """The validation split in order."""
         process, processes = self._place()
-        return ordered_batches(self.validation, VALIDATION_BATCH * processes, process=process, processes=processes)
+        size = VALIDATION_BATCH * processes
+        return self._hasten(ordered_batches(self.validation, size, process=process, processes=processes))
+
+    def _hasten(self, batches: DataLoader[Batch]) -> Iterable[Batch]:
+        """On a GPU, which would wait meanwhile, batches are made ahead; on the CPU `train.threads` is kept to."""
+        device = "cpu" if self.trainer is None else self.trainer.strategy.root_device.type
+        return batches if device == "cpu" else BatchesAhead(batches, pinned=device == "cuda")
 
     def _place(self) -> tuple[int, int]:
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+
+
+class BatchesAhead:
+    """Batches in their order, the next one made in a thread while the present one is used.
+
+    Args:
+        batches: What makes them.
+        pinned: Whether they are copied to memory that a GPU reads by itself, so that nobody waits for the copy.
+    """
+
+    def __init__(self, batches: DataLoader[Batch], *, pinned: bool) -> None:
+        self.batches = batches
+        self.pinned = pinned
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Batch]:
+        batches = iter(self.batches)
+
+        def make() -> Batch | None:
+            batch = next(batches, None)
+            return batch.pin_memory() if batch is not None and self.pinned else batch
+
+        with ThreadPoolExecutor(1, thread_name_prefix="batches") as thread:
+            coming = thread.submit(make)
+            while (batch := coming.result()) is not None:
+                coming = thread.submit(make)
+                yield batch

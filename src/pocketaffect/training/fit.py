@@ -15,9 +15,11 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint, Timer, TQDMProgressBar
 from pytorch_lightning.strategies import Strategy
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from pocketaffect.config import ModelParams, TrainParams
 from pocketaffect.data.shards.split import Split, open_split, read_summary
+from pocketaffect.errors import PocketAffectError
 from pocketaffect.files import hash_file, hash_json, write_atomically, write_json
 from pocketaffect.models.network import WEIGHTS_FILE, AffectNetwork, NetworkSpec, count_parameters, save_network
 from pocketaffect.models.pretrained import PretrainedWeights, load_pretrained
@@ -209,26 +211,37 @@ def build_trainer(
         save_on_train_epoch_end=True,
         enable_version_counter=False,
     )
-    return pl.Trainer(
-        accelerator=find_device(params),
-        devices=params.devices,
-        num_nodes=params.nodes,
-        strategy=strategy,
-        precision={"fp32": "32-true", "bf16": "bf16-mixed"}[params.precision],
-        max_epochs=params.epochs,
-        accumulate_grad_batches=params.accumulate,
-        gradient_clip_val=params.clip_norm or None,
-        deterministic=True,
-        logger=False,
-        callbacks=[keep_last, StopEarly(), *callbacks],
-        plugins=[AtomicCheckpointIO()],
-        enable_progress_bar=any(isinstance(callback, TQDMProgressBar) for callback in callbacks),
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        reload_dataloaders_every_n_epochs=1,
-        use_distributed_sampler=False,  # FaceData gives each process its part
-        default_root_dir=checkpoints,
-    )
+    device = find_device(params)
+    if device == "cuda" and params.precision == "fp32":
+        torch.backends.cudnn.allow_tf32 = False  # on by default: convolutions would multiply with 10 bits
+    try:
+        return pl.Trainer(
+            accelerator=device,
+            devices=params.devices,
+            num_nodes=params.nodes,
+            strategy=strategy,
+            precision={"fp32": "32-true", "bf16": "bf16-mixed"}[params.precision],
+            max_epochs=params.epochs,
+            accumulate_grad_batches=params.accumulate,
+            gradient_clip_val=params.clip_norm or None,
+            # MPS has no deterministic gradient of pooling and of picked rows, and would refuse them.
+            deterministic="warn" if device == "mps" else True,
+            logger=False,
+            callbacks=[keep_last, StopEarly(), *callbacks],
+            plugins=[AtomicCheckpointIO()],
+            enable_progress_bar=any(isinstance(callback, TQDMProgressBar) for callback in callbacks),
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            reload_dataloaders_every_n_epochs=1,
+            use_distributed_sampler=False,  # FaceData gives each process its part
+            default_root_dir=checkpoints,
+        )
+    except MisconfigurationException as error:
+        raise PocketAffectError(
+            "params.yaml: train.accelerator, train.devices and train.nodes are not what this machine has",
+            found=f"{device}, {params.devices} and {params.nodes}: {' '.join(str(error).split())}",
+            todo="lower train.devices, or run where there are as many",
+        ) from None
 
 
 def _fit(trainer: pl.Trainer, module: AffectModule, data: FaceData, checkpoints: Path) -> None:

@@ -32,7 +32,7 @@ def launch_training(params: Params, *, progress: bool) -> None:
         find_executor(train.executor),
         partial(train_here, alone, progress=False),
         ranks=ranks,
-        gpu=train.accelerator == "gpu",
+        accelerator=train.accelerator,
         work=paths.RANKS,
     )
 
