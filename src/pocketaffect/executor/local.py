@@ -84,8 +84,8 @@ class LocalExecutor:
     def map_in_order(
         self, function: Callable[[Job], Result], jobs: Iterable[Job], *, workers: int
     ) -> Generator[Result, None, None]:
-        """See `pocketaffect.data.pool`."""
-        from pocketaffect.data.pool import map_in_order
+        """See `pocketaffect.executor.pool`."""
+        from pocketaffect.executor.pool import map_in_order
 
         return map_in_order(function, jobs, workers=workers)
 

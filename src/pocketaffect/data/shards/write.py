@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from pocketaffect.config import PreprocessParams
-from pocketaffect.data.pool import map_in_order
 from pocketaffect.data.progress import Progress
 from pocketaffect.data.shards.index import name_shard, write_index
 from pocketaffect.data.shards.manifest import SIZE_COLUMNS, Manifest, join_columns
@@ -35,6 +34,7 @@ from pocketaffect.data.shards.memory import (
 from pocketaffect.data.shards.split import INDEX_FILE, SUMMARY_FILE
 from pocketaffect.data.shards.writer import SHARDS, ShardJob, ShardSettings, ShardSums, write_shard
 from pocketaffect.errors import PocketAffectError
+from pocketaffect.executor.pool import map_in_order
 from pocketaffect.files import hash_file, hash_json, write_atomically, write_json
 from pocketaffect.labels import BOX_COLUMNS, EYE_COLUMNS, PLACE_COLUMNS, SPLITS
 from pocketaffect.provenance.code import hash_code
