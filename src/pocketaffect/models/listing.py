@@ -22,7 +22,7 @@ class ModelRow:
 
     Attributes:
         design: The architecture.
-        spec: With width and size.
+        spec: The network, with width and size.
         trained_parameters: Numbers in the checkpoint.
         shipped_parameters: Numbers that remain in the package: branches merged, batch normalisation folded.
         macs: Multiply-accumulates of one image in the shipped form.
@@ -56,7 +56,7 @@ def list_models(size: int, widths: Sequence[float] = WIDTHS, *, full_resolution_
 
 
 def count_shipped_parameters(shipped: nn.Module) -> int:
-    """Numbers that remain when `shipped`, from `reparameterize`, has its normalisations folded.
+    """Counts numbers that remain when `shipped`, from `reparameterize`, has its normalisations folded.
 
     Of a normalisation's four numbers per channel, one survives: as the bias of the layer before it, none of which
     has one of its own.
@@ -66,10 +66,10 @@ def count_shipped_parameters(shipped: nn.Module) -> int:
 
 
 def render_models(rows: Sequence[ModelRow], further: Mapping[str, Sequence[object]] | None = None) -> str:
-    """The rows as text with aligned columns, and below it where each design comes from.
+    """Renders the rows as text with aligned columns, and below it where each design comes from.
 
     Args:
-        rows: From `list_models`.
+        rows: The rows of `list_models`.
         further: More columns by title, one value per row: the predicted package bytes. They stand after the
             multiplications.
     """

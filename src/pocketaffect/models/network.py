@@ -118,13 +118,13 @@ class AffectNetwork(nn.Module):
 
 
 def count_parameters(module: nn.Module) -> int:
-    """Numbers that a model file stores: weights, and batch normalisation's means and variances."""
+    """Counts numbers that a model file stores: weights, and batch normalisation's means and variances."""
     state = module.state_dict()
     return sum(tensor.numel() for name, tensor in state.items() if not name.endswith("num_batches_tracked"))
 
 
 def count_macs(module: nn.Module, size: int) -> int:
-    """Multiply-accumulates of the convolutions and dense layers for one image of `size` pixels a side.
+    """Counts multiply-accumulates of the convolutions and dense layers for one image of `size` pixels a side.
 
     A network that trains with parallel branches ships without them: give it to `reparameterize` first.
     """
@@ -154,8 +154,8 @@ def save_network(network: AffectNetwork, folder: Path, *, pretrained: Pretrained
 
     Args:
         network: The trained one.
-        folder: Where the two files go.
-        pretrained: Where the backbone's first weights came from, to be recorded.
+        folder: Folder for the two files.
+        pretrained: Origin of the backbone's first weights, to be recorded.
 
     Raises:
         ValueError: A reparameterised network: its layers are not those that `load_network` builds.

@@ -54,7 +54,7 @@ class GaussianDropout(nn.Module):
         self.deviation = math.sqrt(probability / (1 - probability))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """`x` with noise in training, `x` itself in evaluation."""
+        """Adds noise to `x` in training; leaves it as it is in evaluation."""
         if not self.training:
             return x
         noise = torch.empty_like(x)
@@ -63,7 +63,7 @@ class GaussianDropout(nn.Module):
         return x * noise
 
     def extra_repr(self) -> str:
-        """What `print` shows of it."""
+        """Describes the module for `print`."""
         return f"p={self.probability}"
 
 
@@ -76,17 +76,17 @@ def scale_channels(channels: int, width: float) -> int:
 
 
 def build_alexnet(width: float, size: int, dropout: float = 1.0) -> Backbone:
-    """Variant 1: five single convolutions of 9, 7, 5, 3 and 3 pixels, each pooled."""
+    """Builds variant 1: five single convolutions of 9, 7, 5, 3 and 3 pixels, each pooled."""
     return _build_pooled(((9, 16), (7, 32), (5, 64), (3, 128), (3, 128)), 1, width, size, dropout)
 
 
 def build_vgg(width: float, size: int, dropout: float = 1.0) -> Backbone:
-    """Variant 2: five pairs of 3 x 3 convolutions, each pair pooled."""
+    """Builds variant 2: five pairs of 3 x 3 convolutions, each pair pooled."""
     return _build_pooled(((3, 16), (3, 32), (3, 64), (3, 128), (3, 128)), 2, width, size, dropout)
 
 
 def build_mobilenet(width: float, size: int, dropout: float = 1.0) -> Backbone:
-    """Variant 3: MobileNet (Howard et al. 2017), depthwise-separable blocks and global average pooling."""
+    """Builds variant 3: MobileNet (Howard et al. 2017), depthwise-separable blocks and global average pooling."""
     del size  # pooled globally: any input size gives the same layers
     channels = scale_channels(32, width)
     layers: OrderedDict[str, nn.Module] = OrderedDict(stem=_convolution(3, channels, 3, stride=2))
@@ -113,7 +113,7 @@ BACKBONES: Final[dict[str, Callable[[float, int, float], Backbone]]] = {
 def _build_pooled(
     stages: tuple[tuple[int, int], ...], repeats: int, width: float, size: int, dropout: float
 ) -> Backbone:
-    """`stages` of (kernel, channels), each `repeats` convolutions and one pooling, then two dense layers."""
+    """Builds `stages` of (kernel, channels), each `repeats` convolutions and one pooling, then two dense layers."""
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     previous = 3
     for number, (kernel, wanted) in enumerate(stages):

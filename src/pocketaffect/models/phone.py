@@ -25,7 +25,7 @@ from pocketaffect.designs import CATALOGUE
 from pocketaffect.models.paper import scale_channels
 
 REPVIT_CHANNELS: Final = (48, 96, 192, 384)
-"""Of the four stages of RepViT-M0.9."""
+"""Channels of the four stages of RepViT-M0.9."""
 
 
 class PhoneBackbone(nn.Module):
@@ -43,41 +43,41 @@ class PhoneBackbone(nn.Module):
         self.feature_dimension = int(model.head_hidden_size)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Pooled features, with the design's dropout in training."""
+        """Computes pooled features, with the design's dropout in training."""
         features: torch.Tensor = self.model(images)
         return features
 
 
 def build_mobilenetv3_small(width: float, size: int, dropout: float = 1.0) -> PhoneBackbone:
-    """MobileNetV3-small: inverted residuals with squeeze-and-excitation and hard swish."""
+    """Builds MobileNetV3-small: inverted residuals with squeeze-and-excitation and hard swish."""
     del size  # pooled globally, as all networks here
     rate = _dropout("mobilenetv3_small", dropout)
     return _scale_head(_gen_mobilenet_v3("mobilenetv3_small_100", width, num_classes=0, drop_rate=rate), width)
 
 
 def build_mobilenetv3_large(width: float, size: int, dropout: float = 1.0) -> PhoneBackbone:
-    """MobileNetV3-large."""
+    """Builds MobileNetV3-large."""
     del size
     rate = _dropout("mobilenetv3_large", dropout)
     return _scale_head(_gen_mobilenet_v3("mobilenetv3_large_100", width, num_classes=0, drop_rate=rate), width)
 
 
 def build_mobilenetv4_conv_small(width: float, size: int, dropout: float = 1.0) -> PhoneBackbone:
-    """MobileNetV4-Conv-S: universal inverted bottlenecks with ReLU alone."""
+    """Builds MobileNetV4-Conv-S: universal inverted bottlenecks with ReLU alone."""
     del size
     rate = _dropout("mobilenetv4_conv_small", dropout)
     return _scale_head(_gen_mobilenet_v4("mobilenetv4_conv_small", width, num_classes=0, drop_rate=rate), width)
 
 
 def build_efficientnet_lite0(width: float, size: int, dropout: float = 1.0) -> PhoneBackbone:
-    """EfficientNet-lite0: inverted residuals with ReLU6, made for integer arithmetic."""
+    """Builds EfficientNet-lite0: inverted residuals with ReLU6, made for integer arithmetic."""
     del size
     rate = _dropout("efficientnet_lite0", dropout)
     return _scale_head(_gen_efficientnet_lite("efficientnet_lite0", width, num_classes=0, drop_rate=rate), width)
 
 
 def build_repvit_m0_9(width: float, size: int, dropout: float = 1.0) -> PhoneBackbone:
-    """RepViT-M0.9: depthwise token mixer and pointwise channel mixer, branches merged before export."""
+    """Builds RepViT-M0.9: depthwise token mixer and pointwise channel mixer, branches merged before export."""
     del size
     model = create_model(
         "repvit_m0_9",

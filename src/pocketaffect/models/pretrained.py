@@ -17,7 +17,7 @@ from pocketaffect.models.phone import PhoneBackbone
 
 HUB_FILE: Final = "model.safetensors"
 CLASSIFIERS: Final = ("classifier.", "head.")
-"""Where timm's networks keep the layer for ImageNet's thousand classes, which is left behind."""
+"""Attributes in which timm's networks keep the layer for ImageNet's thousand classes, which is left behind."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def _weights_name(network: AffectNetwork) -> str:
 
 
 def _fetch(name: str) -> tuple[Path, str, str | None]:
-    """File, origin and licence of `name` on the hub; a file in the cache is not loaded again."""
+    """Finds file, origin and licence of `name` on the hub; a file in the cache is not loaded again."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError
     from timm.models import get_pretrained_cfg
@@ -109,7 +109,7 @@ def _fetch(name: str) -> tuple[Path, str, str | None]:
 
 
 def _read(file: Path) -> dict[str, torch.Tensor]:
-    """A state dictionary by name, with the wrappers of training loops taken off."""
+    """Reads a state dictionary by name, with the wrappers of training loops taken off."""
     from safetensors import SafetensorError
     from timm.models import load_state_dict
 
