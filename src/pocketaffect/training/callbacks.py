@@ -46,5 +46,5 @@ class StopEarly(Callback):
 
 
 def is_stale(history: list[dict[str, float]], select: str, patience: int) -> bool:
-    """Whether the best epoch is `patience` or more epochs ago; never for 0."""
+    """Tells whether the best epoch is `patience` or more epochs ago; never for 0."""
     return bool(patience and history) and len(history) - 1 - find_best(history, select) >= patience

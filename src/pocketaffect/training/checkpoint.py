@@ -54,13 +54,13 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 def find_checkpoint(folder: Path, state: Mapping[str, torch.Tensor]) -> Path | None:
-    """The checkpoint in `folder` to go on from; None, with a warning in the log, when it is not usable.
+    """Finds the checkpoint in `folder` to go on from; None, with a warning in the log, when it is not usable.
 
     A fresh start gives the same result as going on, only later: nothing to stop for.
 
     Args:
-        folder: Where it may be.
-        state: Of the module that is to go on: the checkpoint must hold the same names and shapes.
+        folder: Folder that may hold it.
+        state: State of the module that is to go on: the checkpoint must hold the same names and shapes.
     """
     file = folder / CHECKPOINT_FILE
     if not file.is_file():

@@ -30,7 +30,7 @@ _LABELS: Final = ("expression", "valence_arousal", "soft", "rows")
 def join_processes(
     module: pl.LightningModule, outputs: Outputs, batch: Batch, guidance: Outputs | None
 ) -> tuple[Outputs, Batch, Outputs | None]:
-    """The outputs, labels and teacher's answers of all processes, in the order of the whole batch.
+    """Joins the outputs, labels and teacher's answers of all processes, in the order of the whole batch.
 
     Gradients flow back into the outputs of every process.
     """
@@ -45,10 +45,10 @@ def join_processes(
 def in_order(
     module: pl.LightningModule, predicted: Sequence[tuple[torch.Tensor, torch.Tensor, Batch]]
 ) -> tuple[Outputs, Batch]:
-    """The predictions of a split and its labels, each row once, in the split's order.
+    """Puts the predictions of a split and its labels in the split's order, each row once.
 
     Args:
-        module: Whose trainer knows the other processes.
+        module: The module whose trainer knows the other processes.
         predicted: This process's logits, valence-arousal and labels, batch by batch.
     """
     logits, prediction = torch.cat([part[0] for part in predicted]), torch.cat([part[1] for part in predicted])
@@ -98,7 +98,7 @@ class GlobalBatchNorm(TorchFunctionMode):
 
 
 def _add_up(tensor: torch.Tensor) -> torch.Tensor:
-    """The sum over all processes; gradients flow back into each."""
+    """Sums over all processes; gradients flow back into each."""
     total: torch.Tensor = all_reduce(tensor)  # type: ignore[no-untyped-call]
     return total
 

@@ -29,7 +29,7 @@ class FaceData(pl.LightningDataModule):
         self.params = params
 
     def train_dataloader(self) -> Iterable[Batch]:
-        """The shuffled, augmented batches of the trainer's current epoch."""
+        """Makes the shuffled, augmented batches of the trainer's current epoch."""
         params = self.params
         process, processes = self._place()
         batches = train_batches(
@@ -45,7 +45,7 @@ class FaceData(pl.LightningDataModule):
         return self._hasten(batches)
 
     def val_dataloader(self) -> Iterable[Batch]:
-        """The validation split in order."""
+        """Makes the validation split's batches, in order."""
         process, processes = self._place()
         size = VALIDATION_BATCH * processes
         return self._hasten(ordered_batches(self.validation, size, process=process, processes=processes))

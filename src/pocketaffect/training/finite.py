@@ -45,7 +45,7 @@ def require_finite(steps: Sequence[Step], paths: Sequence[str] | None, name_plac
 
     Args:
         steps: In their order; looking at them waits for a GPU.
-        paths: Of the training images; None for the validation split, whose rows are not named.
+        paths: Paths of the training images; None for the validation split, whose rows are not named.
         name_place: Epoch and step, from the place in `steps`.
 
     Raises:

@@ -57,15 +57,15 @@ def train_network(
     same inputs goes on from the last finished epoch and ends with the same bytes as an undisturbed run.
 
     Args:
-        shards: What the preprocess stage wrote.
+        shards: The folder that the preprocess stage wrote.
         model: The network.
         params: The recipe.
-        work: Where checkpoints live while the training goes on.
+        work: Folder of the checkpoints while the training goes on.
         target: The folder to write.
         progress: A bar for each epoch, or a line in the log.
         callbacks: More of Lightning's, such as one that prunes. One that raises leaves the checkpoint in place and
             writes no network.
-        strategy: Of Lightning; by itself it takes DDP for more than one process.
+        strategy: Lightning's strategy; by itself it takes DDP for more than one process.
 
     Returns:
         The history, one dictionary for each epoch.
@@ -114,9 +114,9 @@ class Run:
     Attributes:
         train: The training split.
         validation: The validation split.
-        network: With its first weights.
+        network: The network with its first weights.
         objective: The recipe's loss.
-        pretrained: Where the backbone's first weights came from; None for random ones or another training's.
+        pretrained: Origin of the backbone's first weights; None for random ones or another training's.
         teacher: The network to learn from; None where there is none.
         fingerprint: A name for all that decides the result.
     """
@@ -202,7 +202,7 @@ def build_trainer(
     callbacks: Sequence[Callback],
     strategy: str | Strategy = "auto",
 ) -> pl.Trainer:
-    """Lightning's trainer as a recipe wants it; torchrun and SLURM it finds by itself."""
+    """Builds Lightning's trainer as a recipe wants it; torchrun and SLURM it finds by itself."""
     # The best weights are inside the checkpoint too, so that one atomic file is all there is to resume from.
     keep_last = ModelCheckpoint(
         dirpath=checkpoints,

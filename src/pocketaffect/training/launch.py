@@ -12,7 +12,7 @@ from pocketaffect.executor.ranks import run_ranks
 
 
 def launch_training(params: Params, *, progress: bool) -> None:
-    """out/shards to out/model.
+    """Trains from out/shards to out/model.
 
     Args:
         params: All settings.

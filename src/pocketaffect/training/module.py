@@ -31,10 +31,10 @@ class AffectModule(pl.LightningModule):
         average: The moving average of the network; None where none is wanted.
 
     Args:
-        network: What is trained.
-        objective: What it lowers.
+        network: The network that is trained.
+        objective: The loss that it lowers.
         params: The recipe.
-        paths: Of the training images, to name them in messages.
+        paths: Paths of the training images, to name them in messages.
         teacher: A network to learn from, in evaluation mode.
     """
 
@@ -76,7 +76,7 @@ class AffectModule(pl.LightningModule):
             self.average.steps = int(self.average.n_averaged)
 
     def training_step(self, batch: Batch, batch_index: int) -> torch.Tensor:
-        """One step.
+        """Computes the loss of one step.
 
         Raises:
             PocketAffectError: The loss is not finite.
@@ -101,7 +101,7 @@ class AffectModule(pl.LightningModule):
         require_finite(self._steps[first:], self.paths, lambda place: f"epoch {epoch}, step {first + place + 1}")
 
     def _statistics(self) -> AbstractContextManager[Any]:
-        """Of normalisation: over the batch of all processes."""
+        """Computes normalisation's statistics over the batch of all processes."""
         return GlobalBatchNorm() if self.trainer.world_size > 1 else nullcontext()
 
     def _ask_teacher(self, images: torch.Tensor) -> Outputs | None:
@@ -173,7 +173,7 @@ class AffectModule(pl.LightningModule):
         self.log_dict(shown, prog_bar=True, logger=False)
 
     def configure_optimizers(self) -> dict[str, Any]:
-        """The recipe's, over the network and what the objective learns."""
+        """Builds the recipe's optimizer over the network and what the objective learns."""
         steps = int(self.trainer.estimated_stepping_batches)
         optimizer, schedule = build_optimizer(self._learnt(), self.params, steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -78,12 +78,12 @@ class Objective(nn.Module):
             self.log_variances = nn.Parameter(torch.tensor(first))
 
     def forward(self, outputs: Outputs, batch: Batch, teacher: Outputs | None = None) -> Losses:
-        """The losses of a batch.
+        """Computes the losses of a batch.
 
         Args:
-            outputs: Of the network.
+            outputs: Outputs of the network.
             batch: Its labels.
-            teacher: What the teacher says of the same images; None where there is none.
+            teacher: The teacher's answers to the same images; None where there is none.
         """
         params = self.params
         logits, prediction = outputs
@@ -115,7 +115,7 @@ class Objective(nn.Module):
         return (precise + known * half * self.log_variances).sum()
 
     def task_weights(self) -> dict[str, float]:
-        """The learned weights by name, for the history; empty with fixed ones."""
+        """Gives the learned weights by name, for the history; empty with fixed ones."""
         if self.log_variances is None:
             return {}
         expression, va = torch.exp(-self.log_variances.detach()).tolist()

@@ -14,12 +14,12 @@ from pocketaffect.config import TrainParams
 def build_optimizer(
     parameters: Iterable[nn.Parameter], params: TrainParams, steps: int
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LambdaLR]:
-    """Adam or AdamW; a linear warm-up, then a cosine decay to zero or nothing.
+    """Builds Adam or AdamW; a linear warm-up, then a cosine decay to zero or nothing.
 
     Args:
-        parameters: What is to be learnt.
+        parameters: The parameters to be learnt.
         params: The recipe.
-        steps: Of the whole training.
+        steps: Steps of the whole training.
     """
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[params.optimizer]
     weights = list(parameters)

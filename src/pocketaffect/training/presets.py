@@ -75,7 +75,7 @@ _TASKS: Final[Mapping[str, Mapping[str, Any]]] = {
 
 
 def paper_network(architecture: str, width: float = 1.0) -> ModelParams:
-    """The paper's network, wide or narrow: a plain output, its dropout.
+    """Gives the paper's network, wide or narrow: a plain output, its dropout.
 
     Raises:
         PocketAffectError: No such architecture, or a width that none has.
@@ -102,15 +102,15 @@ def paper_recipe(
     epochs: int | None = None,
     machine: Mapping[str, Any] = ONE_THREAD,
 ) -> TrainParams:
-    """The paper's recipe for one of its two networks.
+    """Gives the paper's recipe for one of its two networks.
 
     Args:
-        task: Which of the two.
-        seed: Of weights, order and augmentation.
+        task: The task of the two.
+        seed: Seed of weights, order and augmentation.
         batch_size: The paper's are in `PAPER_BATCH`.
         start_from: The classifier's folder, for the regressor.
-        epochs: In place of the paper's.
-        machine: What differs from `ONE_THREAD`.
+        epochs: Number of epochs in place of the paper's.
+        machine: Settings that differ from `ONE_THREAD`.
     """
     return TrainParams(
         **{**ONE_THREAD, **machine},
@@ -141,15 +141,15 @@ def train_paper_pair(
     A killed call that is repeated goes on from the last finished epoch of the network that it was at.
 
     Args:
-        shards: What the preprocess stage wrote.
+        shards: The folder that the preprocess stage wrote.
         architecture: alexnet, vgg or mobilenet for the paper's; any other is trained by the same recipe.
         width: 1.0 is the paper's.
-        seed: Of both networks.
-        work: Where checkpoints live while the trainings go on.
+        seed: Seed of both networks.
+        work: Folder of the checkpoints while the trainings go on.
         target: The folder for the two.
-        batch_size: In place of the paper's, for data sets smaller than a batch.
-        epochs: Of classifier and regressor, in place of the paper's.
-        machine: What differs from `ONE_THREAD`, of `OWN_MACHINE`.
+        batch_size: Images a step in place of the paper's, for data sets smaller than a batch.
+        epochs: Numbers of epochs of classifier and regressor, in place of the paper's.
+        machine: Settings of `OWN_MACHINE` that differ from `ONE_THREAD`.
         progress: A bar for each epoch, or a line in the log.
 
     Returns:

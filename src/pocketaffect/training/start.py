@@ -40,7 +40,7 @@ def start_from(network: AffectNetwork, folder: Path) -> None:
 
 
 def hash_state(state: Mapping[str, torch.Tensor]) -> str:
-    """sha256 over tensors by name, type and content."""
+    """Computes the sha256 of tensors by name, type and content."""
     digest = hashlib.sha256()
     for name, tensor in sorted(state.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())

@@ -9,10 +9,10 @@ from pocketaffect.models.network import AffectNetwork, load_network
 
 
 def load_teacher(folder: Path, size: int) -> AffectNetwork:
-    """The network in `folder`, in evaluation mode, without gradients.
+    """Loads the network in `folder`, in evaluation mode, without gradients.
 
     Args:
-        folder: What a training wrote.
+        folder: The folder that a training wrote.
         size: Pixels a side of the images that it will see.
 
     Raises:
