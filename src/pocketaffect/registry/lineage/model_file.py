@@ -30,5 +30,5 @@ def read_file_metadata(path: Path) -> dict[str, str]:
 
 
 def digest_file(path: Path) -> str:
-    """SHA-256 of a file, `package_digest` of a folder."""
+    """Computes the SHA-256 of a file, `package_digest` of a folder."""
     return package_digest(path) if path.is_dir() else hash_file(path)

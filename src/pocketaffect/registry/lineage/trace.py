@@ -60,11 +60,11 @@ class Trace:
     """What is known of one version's or one file's origin.
 
     Attributes:
-        title: What was asked for.
+        title: The thing that was asked for.
         file: Name and value of what the file says of itself; empty where no file was read.
         version: The registry's; None where it has none, or where there is no registry.
         settings: Each section that decides the result, and its values.
-        disagreements: Where file and store differ.
+        disagreements: Differences between file and store.
     """
 
     title: str
@@ -74,7 +74,7 @@ class Trace:
     disagreements: tuple[str, ...] = ()
 
     def to_text(self) -> str:
-        """For a person."""
+        """Writes it for a person."""
         rows = [("file says", ""), *((f"  {name}", value) for name, value in self.file)] if self.file else []
         if self.version is None:
             rows.append(("registry", "does not know it: only what the file says of itself is known"))
@@ -90,10 +90,10 @@ class Trace:
 
 
 def trace(store: Store | None, model_name: str, asked: str) -> list[Trace]:
-    """Origin of a file, version, alias or run, or of every version that came from some data.
+    """Traces the origin of a file, version, alias or run, or of every version that came from some data.
 
     Args:
-        store: From `find_store`; None where there is none.
+        store: The store that `find_store` returned; None where there is none.
         model_name: The registered model.
         asked: Path of a .mlpackage or .onnx, a version's number, an alias, a run's id, or a data hash (DVC's, six
             digits of it at least).
@@ -130,7 +130,7 @@ def _trace_file(store: Store | None, model_name: str, path: Path) -> Trace:
 
 
 def _trace_version(store: Store, version: RegisteredVersion) -> Trace:
-    """The store's answer, held against what its own package says."""
+    """Compares the store's answer with what its own package says."""
     title = f"{version.model_name} version {version.version}"
     try:
         return _describe(store, title, version, read_file_metadata(package_path(store, version)))
@@ -145,7 +145,7 @@ def _describe(store: Store, title: str, version: RegisteredVersion, metadata: Ma
 
 
 def _find_form(store: Store, model_name: str, digest: str) -> RegisteredVersion | None:
-    """The version that this file is the ONNX twin or the classifier form of."""
+    """Finds the version that this file is the ONNX twin or the classifier form of."""
     for tag in (TWIN_TAG, CLASSIFIER_TAG):
         found = search_versions(store.client(), f"name = '{model_name}' and tags.`{tag}` = '{digest}'")
         if found:
@@ -169,7 +169,7 @@ def _settings(store: Store, version: RegisteredVersion) -> tuple[tuple[str, str]
 
 
 def _suspect(store: Store, model_name: str, metadata: Mapping[str, str]) -> Iterator[str]:
-    """A file that says the origin of a version but has other bytes was changed after it was made."""
+    """Warns of a file that says the origin of a version but has other bytes: it was changed after it was made."""
     for version in list_versions(store, model_name):
         if version.tags.get("data.md5") != metadata.get("origin_data_md5"):
             continue

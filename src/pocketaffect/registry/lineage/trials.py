@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 SUFFIX: Final = "-sweeps"
-"""Of the experiment, beside `register.experiment`: a trial is no candidate for the registry."""
+"""Ending of the experiment's name, beside `register.experiment`: a trial is no candidate for the registry."""
 
 STUDY_TAG: Final = "sweep.study"
 TRIAL_TAG: Final = "sweep.trial"
@@ -28,10 +28,10 @@ _OF_THE_STUDY: Final = {"epochs": "train.epochs", "budget_bytes": "export.budget
 
 
 def find_trial(client: MlflowClient, experiment: str, settings: Mapping[str, object]) -> dict[str, str]:
-    """Study and number of the trial that has these settings, as tags; nothing where no trial has.
+    """Finds study and number of the trial that has these settings, as tags; nothing where no trial has.
 
     Args:
-        client: Of the store.
+        client: Client of the store.
         experiment: The pipeline's.
         settings: Under dotted names, all of them.
     """
@@ -67,7 +67,7 @@ def _agree(logged: Mapping[str, str], settings: Mapping[str, object]) -> bool:
 
 
 def _same(logged: str, value: object) -> bool:
-    """A trial may have logged 2 where a setting is 2.0."""
+    """Tells whether two settings are equal: a trial may have logged 2 where a setting is 2.0."""
     if isinstance(value, float | int) and not isinstance(value, bool):
         try:
             return float(logged) == float(value)

@@ -29,7 +29,7 @@ AUDIT_TAG = "audit"
 def gather_evidence(
     store: Store, version: RegisteredVersion, champion: RegisteredVersion | None, root: Path, params: Params
 ) -> Evidence:
-    """What is known of `version`, and how it stands beside `champion` on the same validation faces.
+    """Gathers what is known of `version`, and how it stands beside `champion` on the same validation faces.
 
     Raises:
         PocketAffectError: The version's package or records are not what was registered.
@@ -65,7 +65,7 @@ def gather_evidence(
 
 
 def find_gaps(version: RegisteredVersion, package: Path, root: Path) -> Iterator[str]:
-    """What keeps anyone from making the version again, and where the file says other than the store."""
+    """Finds what keeps anyone from making the version again, and where the file says other than the store."""
     tags = version.tags
     if not re.fullmatch(r"[0-9a-f]{40}", tags.get("git.commit", "")):
         yield f"commit: {tags.get('git.commit') or NONE}"
@@ -96,7 +96,7 @@ def find_gaps(version: RegisteredVersion, package: Path, root: Path) -> Iterator
 def _find_answers(
     store: Store, version: RegisteredVersion, root: Path, params: Params, *, wanted: str | None
 ) -> tuple[PredictionTable, str]:
-    """The answers that were kept with the version if they are of the wanted faces, else those it gives now."""
+    """Finds the answers that were kept with the version if they are of the wanted faces, else those it gives now."""
     if version.tags.get(VALIDATION_TAG) == wanted:
         kept = artifact_path(store, version, paths.SHIPPED_PREDICTIONS.name)
         if kept is not None:

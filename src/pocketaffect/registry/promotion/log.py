@@ -42,20 +42,20 @@ class LogEntry:
     """One move of the alias `champion`.
 
     Attributes:
-        kind: By the policy, against it, or back.
+        kind: Whether it moved by the policy, against it, or back.
         who: login@host.
         when: UTC, to the microsecond.
-        why: In the mover's words, or the policy's verdict.
+        why: The reason in the mover's words, or the policy's verdict.
         before: The champion until then; None for the first.
         after: The champion from then on.
-        digest: Of the package of `after`.
+        digest: Digest of the package of `after`.
         failed: Checks that were overridden.
         verdict_sha256: Of the verdict's file among the artifacts of `after`; empty for a rollback.
-        remark: What else was found, such as an alias that somebody had moved by hand.
+        remark: Other findings, such as an alias that somebody had moved by hand.
         checks: Every check that was made.
         policy: The commit that holds the policy, and whether params.yaml says otherwise.
         previous: Hash of the entry before; empty for the first.
-        form: Which fields are hashed.
+        form: Number of the form, which says which fields are hashed.
         number: Place in the log; given by the store.
         applied: Whether the alias followed; not part of the hash.
     """
@@ -78,14 +78,14 @@ class LogEntry:
     applied: bool = False
 
     def to_json(self) -> str:
-        """What is hashed and stored."""
+        """Gives what is hashed and stored."""
         aside = {"number", "applied"} | (set() if self.form > 1 else {"form", "checks", "policy"})
         content = {name: value for name, value in asdict(self).items() if name not in aside}
         return json.dumps(content, sort_keys=True, ensure_ascii=False)
 
     @property
     def sha256(self) -> str:
-        """What the next entry names."""
+        """The hash that the next entry names."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
 
@@ -110,7 +110,7 @@ class Log:
         return self.entries[-1].after if self.entries else None
 
     def earlier_champion(self) -> int | None:
-        """The version to roll back to: the champion before the present one, whatever was rolled back since."""
+        """Finds the version to roll back to: the champion before the present one, whatever was rolled back since."""
         champions: list[int] = []
         for entry in self.entries:
             if entry.kind == "rollback" and entry.after in champions:
@@ -121,7 +121,7 @@ class Log:
         return champions[-2] if len(champions) > 1 else None
 
     def versions(self) -> frozenset[int]:
-        """Every version that an entry points to."""
+        """Lists every version that an entry points to."""
         named = {entry.after for entry in self.entries} | {entry.before for entry in self.entries}
         return frozenset(number for number in named if number is not None)
 
@@ -154,7 +154,7 @@ def append_entry(store: Store, entry: LogEntry, version: RegisteredVersion) -> L
 
     Args:
         store: Locked by the caller; that keeps this machine's processes apart, the chain other machines'.
-        entry: What to add.
+        entry: The entry to add.
         version: The one that becomes champion.
 
     Returns:
@@ -191,7 +191,7 @@ def mark_applied(store: Store, model_name: str, entry: LogEntry) -> None:
 
 
 def overtaken_error(log: Log) -> PocketAffectError:
-    """For the one of two promotions at the same time that came second."""
+    """Makes the error for the one of two promotions at the same time that came second."""
     last = log.entries[-1]
     return PocketAffectError(
         "another promotion came first; this one did not take place",

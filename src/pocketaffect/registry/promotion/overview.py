@@ -43,7 +43,7 @@ class Overview:
     remark: str
 
     def to_text(self) -> str:
-        """For a person."""
+        """Writes it for a person."""
         if not self.versions:
             return f"{self.model_name}: no versions in this store yet; {advise_register()}"
         rows: list[tuple[str, ...]] = [("version", "alias", *SCORES.values(), "commit", "audit", "verdict", "package")]

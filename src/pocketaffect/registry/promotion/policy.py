@@ -22,13 +22,13 @@ class Evidence:
     """What is known of a version. None, or a text, stands for what is not.
 
     Attributes:
-        package_bytes: Of the .mlpackage.
-        metrics: Of the shipped file, by name; or why there are none.
+        package_bytes: Bytes of the .mlpackage.
+        metrics: Metrics of the shipped file, by name; or why there are none.
         comparisons: With the champion on the same faces, by metric; why there are none; or None without a champion.
         remark: On how they were compared.
         verification: Why the verification does not count; empty where it passed.
         contract: Why the data contract does not; empty where it passed.
-        lineage: What is missing in the lineage.
+        lineage: Gaps in the lineage.
         audit: The verdict of `pocketaffect audit`; None before one.
     """
 
@@ -47,11 +47,11 @@ class CheckResult:
     """One row of the table.
 
     Attributes:
-        name: As in params.yaml.
-        value: What was found.
-        limit: What it was held to.
+        name: The check's name in params.yaml.
+        value: The value found.
+        limit: The limit that it was held to.
         passed: None where there was nothing to hold.
-        remark: What else to know.
+        remark: A further remark.
     """
 
     name: str
@@ -62,7 +62,7 @@ class CheckResult:
 
 
 def apply_policy(checks: PromotionChecks, evidence: Evidence) -> tuple[CheckResult, ...]:
-    """Every check that the policy makes, in its order."""
+    """Applies every check that the policy makes, in its order."""
     results = []
     for name, limit in checks.model_dump().items():
         if limit is None or limit is False:
@@ -92,12 +92,12 @@ def describe_policy(root: Path, promotion: PromotionParams) -> str:
 
 
 def failed_checks(results: Sequence[CheckResult]) -> tuple[CheckResult, ...]:
-    """Those that did not hold."""
+    """Lists the checks that did not hold."""
     return tuple(result for result in results if result.passed is False)
 
 
 def render_checks(results: Sequence[CheckResult]) -> str:
-    """The table as text, a line for each check."""
+    """Renders the table as text, a line for each check."""
     marks = {True: "ok", False: "FAILED", None: "-"}
     rows = [("", "check", "found", "limit", "")]
     rows += [(marks[one.passed], one.name, one.value, one.limit, one.remark) for one in results]
@@ -120,7 +120,7 @@ def _check_limit(name: str, limit: float, evidence: Evidence) -> CheckResult:
 
 
 def _check_drop(name: str, limit: float, evidence: Evidence) -> CheckResult:
-    """Not worse than the champion: even the lower end of the difference's interval is no further below than `limit`."""
+    """Checks the drop against the champion: the lower end of the difference's interval may be `limit` below at most."""
     shown = f">= {-limit:g} at the lower end"
     if evidence.comparisons is None:
         return CheckResult(name, "-", shown, None, FIRST)

@@ -57,11 +57,11 @@ class Decision:
     """What came of a promotion.
 
     Attributes:
-        outcome: In a word or two.
+        outcome: The outcome in a word or two.
         version: The one that was to become champion.
         before: The champion until then.
         checks: Every check of the policy.
-        remark: What else was found.
+        remark: Other findings.
         entry: The log's, where the champion changed.
     """
 
@@ -85,7 +85,7 @@ def promote(
     """Makes a version champion if every check of `promotion` in params.yaml holds.
 
     Args:
-        store: From `open_store`.
+        store: The store that `open_store` returned.
         params: The policy, and how faces are cut.
         wanted: Alias or number.
         root: The repository, for the validation faces where a version must be executed on them.
@@ -170,7 +170,7 @@ def roll_back(store: Store, model_name: str, to: str | int | None = None, *, why
 
 
 def look(store: Store, model_name: str) -> tuple[Log, RegisteredVersion | None, str]:
-    """The log, the champion that holds, and what does not fit; changes nothing."""
+    """Looks up the log, the champion that holds, and what does not fit; changes nothing."""
     log = read_log(store, model_name)
     remarks = [f"the promotion log was tampered with: {problem}" for problem in log.problems]
     champion = aliased_version(store, model_name, CHAMPION)
@@ -185,7 +185,7 @@ def look(store: Store, model_name: str) -> tuple[Log, RegisteredVersion | None, 
 
 
 def settle(store: Store, model_name: str) -> tuple[Log, RegisteredVersion | None, str]:
-    """As `look`, after completing the move of a process that was killed."""
+    """Does as `look`, after completing the move of a process that was killed."""
     with store.locked():
         log, champion, remark = look(store, model_name)
         if log.entries and not log.entries[-1].applied:

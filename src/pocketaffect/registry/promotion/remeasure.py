@@ -65,7 +65,7 @@ def execute_on_shards(
 
 
 def _fit(faces: npt.NDArray[np.uint8], program: Program) -> tuple[npt.NDArray[np.uint8], str]:
-    """Faces at the program's size: smaller by averaging areas, as `preprocess` makes them; never enlarged."""
+    """Fits faces to the program's size: smaller by averaging areas, as `preprocess` makes them; never enlarged."""
     side, wanted = faces.shape[1], program.size
     if side == wanted:
         return faces, ""

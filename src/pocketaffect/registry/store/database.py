@@ -85,7 +85,7 @@ def find_address_problem(root: Path) -> PocketAffectError | None:
 
 @cache
 def known_revisions() -> tuple[frozenset[str], str]:
-    """All schema revisions that the installed MLflow knows, and the newest."""
+    """Lists all schema revisions that the installed MLflow knows, and the newest."""
     from alembic.script import ScriptDirectory
 
     spec = importlib.util.find_spec("mlflow")
@@ -130,7 +130,7 @@ def create_tables(address: str, artifacts: str) -> None:
 
     Args:
         address: The database's.
-        artifacts: Where files of experiment 0 go, which comes with the tables.
+        artifacts: Place for files of experiment 0, which comes with the tables.
     """
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
@@ -143,7 +143,7 @@ def create_tables(address: str, artifacts: str) -> None:
 
 
 def moved_bases(root: Path) -> dict[str, str]:
-    """Old location of mlruns -> its location now, for every old one that the database still names.
+    """Maps each old location of mlruns that the database still names to its location now.
 
     Experiments made by this package lie in <somewhere>/mlruns/artifacts: any other <somewhere> than `root` means
     that the repository was moved or copied. Folders of a migrated file store (<somewhere>/mlruns/<id>) count

@@ -24,7 +24,7 @@ TABLES_OF_OPTUNA: Final = frozenset({"studies", "trials", "study_directions"})
 
 
 def is_postgresql(address: str) -> bool:
-    """Whether the address names a PostgreSQL database, whatever the driver."""
+    """Tells whether the address names a PostgreSQL database, whatever the driver."""
     return address.split(":")[0].split("+")[0] in ("postgresql", "postgres")
 
 
@@ -44,7 +44,7 @@ def creation_lock(address: str, *, setting: str) -> Iterator[Connection]:
 
     Args:
         address: postgresql://user:password@host:port/database.
-        setting: What named it, for messages: an environment variable or a key of params.yaml.
+        setting: The environment variable or key of params.yaml that named it, for messages.
 
     Raises:
         PocketAffectError: No driver, or no such database answers within seconds.
@@ -90,9 +90,9 @@ def prepare_mlflow(address: str, *, setting: str, artifacts: str) -> None:
     """Makes MLflow's tables in an empty database, and refuses one that the installed MLflow cannot use.
 
     Args:
-        address: As in `creation_lock`.
-        setting: As in `creation_lock`.
-        artifacts: Where files of experiment 0 go, which comes with the tables.
+        address: The address, as in `creation_lock`.
+        setting: The setting's name, as in `creation_lock`.
+        artifacts: Place for files of experiment 0, which comes with the tables.
 
     Raises:
         PocketAffectError: As `creation_lock`; or the tables are Optuna's, of another MLflow, or not whole.
@@ -117,14 +117,14 @@ def prepare_mlflow(address: str, *, setting: str, artifacts: str) -> None:
 
 
 def list_tables(connection: Connection) -> frozenset[str]:
-    """Names of the tables that a query without a schema finds."""
+    """Lists the names of the tables that a query without a schema finds."""
     from sqlalchemy import inspect
 
     return frozenset(inspect(connection).get_table_names())
 
 
 def shared_database_error(setting: str, shown: str, owner: str) -> PocketAffectError:
-    """For MLflow's tables where Optuna's are, or the other way round."""
+    """Makes the error for MLflow's tables where Optuna's are, or the other way round."""
     return PocketAffectError(
         f"{setting}: {shown} already holds {owner}",
         found="MLflow and Optuna both number their tables in `alembic_version`",

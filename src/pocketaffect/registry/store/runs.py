@@ -80,11 +80,11 @@ class RunRecord:
 
     @cached_property
     def digest(self) -> str:
-        """What the registry knows the package by."""
+        """The digest by which the registry knows the package."""
         return package_digest(self.package)
 
     def version_tags(self) -> dict[str, str]:
-        """Tags of run and version that are known before anything is logged."""
+        """Lists tags of run and version that are known before anything is logged."""
         return {**self.lineage.to_tags(), DIGEST_TAG: self.digest, PACKAGE_TAG: self.package.name, **self.tags}
 
 

@@ -41,12 +41,12 @@ log = logging.getLogger(__name__)
 LOCK: Final = ".lock"
 LOCK_SECONDS: Final = 600
 QUIET_SECONDS: Final = 10
-"""How long the lock is waited for before a line says so."""
+"""Seconds that the lock is waited for before a line says so."""
 
 CONNECT_SECONDS: Final = 5
 ADDRESS: Final = "MLFLOW_TRACKING_URI"
 SHARED_ARTIFACTS: Final = "MLFLOW_DEFAULT_ARTIFACT_ROOT"
-"""Where files go beside a database without a server: `mlflow server` reads the same variable."""
+"""Variable with the place of files beside a database without a server: `mlflow server` reads the same one."""
 
 EXPERIMENT_KIND: Final = "mlflow.experimentKind"
 TRAINING: Final = "custom_model_development"
@@ -67,7 +67,7 @@ class Store:
     """Old location of mlruns -> its location now, where a read-only database still names the old one."""
 
     def client(self) -> MlflowClient:
-        """A client for runs and versions of this store alone, whatever MLflow's globals say."""
+        """Makes a client for runs and versions of this store alone, whatever MLflow's globals say."""
         from mlflow import MlflowClient
 
         if self.artifact_root is None:  # then MLFLOW_REGISTRY_URI is the user's to set
@@ -82,7 +82,7 @@ class Store:
         return location
 
     def experiment_id(self, name: str, description: str = "") -> str:
-        """The experiment's id; it is created, with a description, where it does not exist.
+        """Finds the experiment's id; creates it, with a description, where it does not exist.
 
         Raises:
             PocketAffectError: It was deleted, so that its name is taken and it takes no runs; or nothing says where

@@ -58,7 +58,7 @@ class RegisteredVersion:
 
 
 def find_version(store: Store, model_name: str, digest: str) -> RegisteredVersion | None:
-    """The version whose package has this digest (`package_digest`), or None."""
+    """Finds the version whose package has this digest (`package_digest`), or None."""
     client = store.client()
     versions = search_versions(client, f"name = '{model_name}' and tags.`{DIGEST_TAG}` = '{digest}'")
     if not versions:
@@ -67,7 +67,7 @@ def find_version(store: Store, model_name: str, digest: str) -> RegisteredVersio
 
 
 def get_version(store: Store, model_name: str, alias_or_number: str | int) -> RegisteredVersion:
-    """The version under an alias such as `candidate`, or with a number.
+    """Gets the version under an alias such as `candidate`, or with a number.
 
     Raises:
         PocketAffectError: There is none; the message lists what there is.
@@ -103,13 +103,13 @@ def get_version(store: Store, model_name: str, alias_or_number: str | int) -> Re
 
 
 def list_versions(store: Store, model_name: str) -> list[RegisteredVersion]:
-    """All versions of a model with their aliases, oldest first."""
+    """Lists all versions of a model with their aliases, oldest first."""
     numbers = sorted(int(one.version) for one in search_versions(store.client(), f"name = '{model_name}'"))
     return [get_version(store, model_name, number) for number in numbers]
 
 
 def aliased_version(store: Store, model_name: str, alias: str) -> RegisteredVersion | None:
-    """The version under an alias, or None where nothing bears it."""
+    """Finds the version under an alias, or None where nothing bears it."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -122,11 +122,11 @@ def aliased_version(store: Store, model_name: str, alias: str) -> RegisteredVers
 
 
 def package_path(store: Store, version: RegisteredVersion) -> Path:
-    """The version's .mlpackage on this machine, after checking that its bytes are those that were registered.
+    """Finds the version's .mlpackage on this machine, after checking that its bytes are those that were registered.
 
     Args:
         store: From `open_store` or `find_store`.
-        version: From `find_version` or `get_version`.
+        version: The version that `find_version` or `get_version` returned.
 
     Returns:
         The store's own file where that lies on this machine (do not change it), else a download.
@@ -144,11 +144,11 @@ def package_path(store: Store, version: RegisteredVersion) -> Path:
 
 
 def artifact_path(store: Store, version: RegisteredVersion, name: str) -> Path | None:
-    """A registered file of the version's run on this machine, held to its registered bytes; None if it has none.
+    """Finds a registered file of the version's run on this machine, held to its registered bytes; None if it has none.
 
     Args:
         store: From `open_store` or `find_store`.
-        version: From `find_version` or `get_version`.
+        version: The version that `find_version` or `get_version` returned.
         name: Place among the run's artifacts, such as `verification.json`.
 
     Raises:
@@ -241,7 +241,7 @@ def ensure_model(client: MlflowClient, model_name: str, description: str | None 
 
 
 def search_versions(client: MlflowClient, wanted: str) -> list[ModelVersion]:
-    """All versions that MLflow's filter `wanted` finds."""
+    """Finds all versions that MLflow's filter `wanted` matches."""
     versions: list[ModelVersion] = []
     token: str | None = None
     while token is None or token:
