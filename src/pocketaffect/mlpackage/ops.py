@@ -76,7 +76,7 @@ def _cast(x: Tensor, dtype: str) -> Tensor:
 
 
 def _classify(probabilities: Tensor, classes: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """Place of the likeliest class, and the probabilities; `Program.predict` puts the names to them."""
+    """Finds the place of the likeliest class, and the probabilities; `Program.predict` puts the names to them."""
     if probabilities.shape[-1] != len(classes):
         raise TypeError(f"classify: {len(classes)} names for {probabilities.shape[-1]} probabilities")
     return probabilities.argmax(dim=-1), probabilities

@@ -47,7 +47,7 @@ def read_spec(path: Path) -> Any:
 
 
 def weights_folder(path: Path) -> Path:
-    """The folder of a package's weight files."""
+    """Returns the folder of a package's weight files."""
     return path / DATA_FOLDER / WEIGHTS_FOLDER
 
 
@@ -96,12 +96,12 @@ def _parse(path: Path) -> Any:
 
 
 def package_bytes(path: Path) -> int:
-    """Bytes of all files of a package together: what the budget limits."""
+    """Counts the bytes of all files of a package together: what the budget limits."""
     return sum(file.stat().st_size for file in _files(path))
 
 
 def package_digest(path: Path) -> str:
-    """SHA-256 over the package's relative file names, lengths and contents, as 64 hexadecimal digits."""
+    """Computes the SHA-256 over the package's relative file names, lengths and contents, as 64 hexadecimal digits."""
     digest = hashlib.sha256()
     for file in _files(path):
         content = file.read_bytes()
@@ -129,7 +129,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """What a package says about itself: author, licence, version, short_description and all further keys.
+    """Reads what a package says about itself: author, licence, version, short_description and all further keys.
 
     Raises:
         PocketAffectError: As for `read_spec`.
@@ -185,7 +185,7 @@ def _damaged(file: Path, found: str) -> PocketAffectError:
 
 
 def _blobs(program: Any) -> Iterator[tuple[str, Any]]:
-    """Every reference to a weight file, with the name of the operation that makes it."""
+    """Lists every reference to a weight file, with the name of the operation that makes it."""
     for operation in walk_operations(program):
         place = f"{operation.type} {operation.outputs[0].name if operation.outputs else ''}".strip()
         for reference in find_references(operation):
@@ -193,7 +193,7 @@ def _blobs(program: Any) -> Iterator[tuple[str, Any]]:
 
 
 def find_references(operation: Any) -> Iterator[Any]:
-    """An operation message's own references to a weight file."""
+    """Finds an operation message's own references to a weight file."""
     values = list(operation.attributes.values())
     for argument in operation.inputs.values():
         values += [binding.value for binding in argument.arguments if binding.WhichOneof("binding") == "value"]
@@ -203,7 +203,7 @@ def find_references(operation: Any) -> Iterator[Any]:
 
 
 def stored_bytes(reference: Any, folder: Path) -> int:
-    """Bytes that a reference's tensor takes in its weight file, with its record and up to the next 64 bytes."""
+    """Counts the bytes that a reference's tensor takes in its weight file, with its record and up to the next 64 bytes."""
     with (folder / Path(reference.fileName).name).open("rb") as stream:
         stream.seek(reference.offset)
         _, _, size, _ = _RECORD.unpack(stream.read(_RECORD.size))
@@ -211,7 +211,7 @@ def stored_bytes(reference: Any, folder: Path) -> int:
 
 
 def walk_operations(program: Any) -> Iterator[Any]:
-    """Every operation message of a `Program` message, also those inside of branches and loops."""
+    """Yields every operation message of a `Program` message, also those inside of branches and loops."""
     for function in program.functions.values():
         for block in function.block_specializations.values():
             yield from _walk(block)

@@ -176,7 +176,7 @@ class Program:
         return outputs
 
     def image_scale(self) -> float:
-        """What the program multiplies the image's bytes by before anything else; NaN if it does not."""
+        """Says what the program multiplies the image's bytes by before anything else; NaN if it does not."""
         readers = [step for step in self.steps if Name(self._input.name) in step.inputs.values()]
         if len(readers) != 1 or readers[0].kind != "mul":
             return float("nan")
@@ -272,7 +272,7 @@ def _read_input(path: Path, description: Any) -> _Input:
 
 
 def _read_function(path: Path, spec: Any) -> Any:
-    """The main function as coremltools' own loader reads it, with types and defaults filled in."""
+    """Reads the main function as coremltools' own loader reads it, with types and defaults filled in."""
     loader = import_coremltools("coremltools.converters.mil.frontend.milproto.load")
     try:
         with quiet_conversion():
@@ -305,7 +305,7 @@ def _mark_releases(steps: Sequence[Step], keep: Sequence[str]) -> list[Step]:
 
 
 def _without_batch(values: Tensor) -> Tensor:
-    """[n, 1, ...] to [n, ...]: the program's own batch of one."""
+    """Turns [n, 1, ...] into [n, ...]: the program's own batch of one."""
     return values.squeeze(1) if values.dim() > 1 and values.shape[1] == 1 else values
 
 

@@ -16,7 +16,7 @@ Array = NDArray[Any]
 
 
 def _affine_dequantize(quantized_data: Array, zero_point: Array, scale: Array, axis: int) -> Array:
-    """The value scale * (data - zero_point), with scale and zero point scalar or one per index of `axis`."""
+    """Computes scale * (data - zero_point), with scale and zero point scalar or one per index of `axis`."""
     shape = [1] * quantized_data.ndim
     if np.ndim(scale) or np.ndim(zero_point):
         shape[axis] = -1
@@ -46,7 +46,7 @@ def _lut_to_dense(indices: Array, lut: Array, shape: Array | None = None, vector
 
 
 def _unpack(packed: Array, bits: int, count: int) -> Array:
-    """`count` unsigned numbers of `bits` bits each, stored from the least significant bit on."""
+    """Unpacks `count` unsigned numbers of `bits` bits each, stored from the least significant bit on."""
     stream = np.unpackbits(packed.view(np.uint8), bitorder="little")[: bits * count]
     weights = (1 << np.arange(bits)).astype(np.uint16)
     return np.asarray((stream.reshape(count, bits) * weights).sum(axis=1))
