@@ -59,7 +59,7 @@ def _main_block(spec: Any) -> Any:
 
 
 def _append_classify(block: Any) -> None:
-    """The operation as coremltools 9.0 writes it."""
+    """Makes the operation as coremltools 9.0 writes it."""
     from coremltools.proto import MIL_pb2
 
     text = MIL_pb2.DataType.STRING

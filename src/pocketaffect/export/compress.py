@@ -77,7 +77,7 @@ class Palettize:
         self.entries = 1 << bits
 
     def __call__(self, weights: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.uint8]]:
-        """Any shape to (palette [entries], indices [weights]); unused entries are 0."""
+        """Maps any shape to (palette [entries], indices [weights]); unused entries are 0."""
         from coremltools._deps import kmeans1d
 
         values, places, counts = np.unique(weights.reshape(-1), return_inverse=True, return_counts=True)

@@ -153,7 +153,7 @@ class Packages:
         self._made: dict[str, Package] = {}
 
     def make(self, precision: Precision) -> Package:
-        """The package in this precision."""
+        """Makes the package in this precision."""
         if precision.name not in self._made:
             model = _finish(self._convert(precision), self._size, precision, self._description)
             path = self._folder / f"{precision.name}.mlpackage"

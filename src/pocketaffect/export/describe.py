@@ -41,7 +41,7 @@ class PackageDescription:
 
 
 def conventions(size: int, precision: Precision, crop_margin: float) -> dict[str, str]:
-    """The metadata that an app needs to feed the model and to read its answer."""
+    """Returns the metadata that an app needs to feed the model and to read its answer."""
     return {
         "labels": ",".join(EXPRESSIONS),
         "input_color_order": "RGB",
@@ -57,7 +57,7 @@ def conventions(size: int, precision: Precision, crop_margin: float) -> dict[str
 
 
 def check_metadata(size: int, precision: Precision, description: PackageDescription) -> dict[str, str]:
-    """All keys and texts that the package will have.
+    """Checks all keys and texts that the package will have.
 
     Raises:
         PocketAffectError: The description has a key that `convert` itself writes.

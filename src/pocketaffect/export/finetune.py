@@ -154,7 +154,7 @@ def _palette_config(palettization: Any, precision: Precision, layer: nn.Module) 
 
 
 def _palette_error(weight: NDArray[Any], bits: int, group: int) -> float:
-    """Mean squared error of the best palettes, one for each `group` of output channels or one for all."""
+    """Computes the mean squared error of the best palettes, one for each `group` of output channels or one for all."""
     palettize = Palettize(bits)
     error = 0.0
     for part in np.split(weight, len(weight) // group) if group else [weight]:
@@ -208,7 +208,7 @@ def _train(
 
 
 def _with_state(folded: Network, state: dict[str, Any]) -> Network:
-    """A copy of `folded` with the weights in `state`, which may hold more than that."""
+    """Returns a copy of `folded` with the weights in `state`, which may hold more than that."""
     finished = copy.deepcopy(folded)
     finished.load_state_dict({name: state[name] for name in finished.state_dict()})
     return finished.eval().requires_grad_(False)

@@ -146,7 +146,7 @@ def _pair_layers(ours: Sequence[_Layer], theirs: Sequence[_Layer]) -> Iterator[t
 
 
 def _tensors(target: _Layer, source: _Layer, decoded: Mapping[str, NDArray[Any]]) -> Iterator[tuple[str, str]]:
-    """Pairs of the network's and the program's names of one layer's tensors."""
+    """Returns pairs of the network's and the program's names of one layer's tensors."""
     assert target.weight is not None
     if source.weight is None:
         raise _mismatch(f"{target.weight} is not a constant in the package")

@@ -21,7 +21,7 @@ _FACES: Final = 256
 
 
 def has_core_ml() -> bool:
-    """Whether this system has Apple's runtime."""
+    """Tells whether this system has Apple's runtime."""
     return sys.platform == "darwin"
 
 
