@@ -11,7 +11,7 @@ from typing import Final
 from pocketaffect.errors import PocketAffectError
 
 HUB: Final = "hub"
-"""What `model.pretrained` says for timm's weights on the Hugging Face hub."""
+"""Value of `model.pretrained` for timm's weights on the Hugging Face hub."""
 
 SMALLEST_SIZE: Final = 32
 """Every design halves its input five times: below this, the last feature map is made of padding alone."""
@@ -22,10 +22,10 @@ class Design:
     """An architecture, apart from its width.
 
     Attributes:
-        name: As in `model.architecture`; timm's own where timm builds it.
+        name: Name in `model.architecture`; timm's own where timm builds it.
         citation: The paper.
-        licence: Of the code that defines the layers (SPDX).
-        source: Where that code and its licence stand.
+        licence: Licence of the code that defines the layers (SPDX).
+        source: Address of that code and its licence.
         dropout: Rate after pooling that its authors train with; `model.dropout` multiplies it.
         stem: The module that holds the first, strided convolutions; None when the input's resolution is kept.
         reparameterised: Trains with more branches than it ships: `reparameterize` makes them one.

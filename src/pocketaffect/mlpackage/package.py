@@ -203,7 +203,7 @@ def find_references(operation: Any) -> Iterator[Any]:
 
 
 def stored_bytes(reference: Any, folder: Path) -> int:
-    """Counts the bytes that a reference's tensor takes in its weight file, with its record and up to the next 64 bytes."""
+    """Counts a reference's tensor in its weight file: bytes with its record and up to the next 64."""
     with (folder / Path(reference.fileName).name).open("rb") as stream:
         stream.seek(reference.offset)
         _, _, size, _ = _RECORD.unpack(stream.read(_RECORD.size))
