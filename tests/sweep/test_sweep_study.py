@@ -203,6 +203,16 @@ def test_half_a_line_that_a_killed_writer_left_costs_that_line_alone(root):
     assert b'"worker_id":"dead"' not in journal.read_bytes()
 
 
+def test_a_dashboard_finds_the_objectives_names_also_in_a_study_of_before(root):
+    study = open_one(root)
+    assert study.metric_names == ["score"]
+    study._storage.set_study_system_attr(study._study_id, "study:metric_names", None)
+    assert open_one(root).metric_names == ["score"]
+    storage = open_storage("journal", root / "both")
+    both = make_params(objectives="score-and-bytes", pruner="none")
+    assert open_study(storage, ask_question(both, root), both).metric_names == ["score", "bytes"]
+
+
 def test_looking_at_a_sweep_touches_nothing(root):
     with pytest.raises(PocketAffectError, match="no sweep yet"):
         look_at_sweep(make_params(), root)

@@ -130,6 +130,8 @@ def open_study(storage: BaseStorage, question: Question, params: Params, *, new:
     )
     if SETTINGS_ATTRIBUTE not in study.user_attrs:
         study.set_user_attr(SETTINGS_ATTRIBUTE, dict(question.settings))
+    if study.metric_names is None:
+        study.set_metric_names(["score", "bytes"][: len(directions)])  # else a dashboard says Objective 0
     return study
 
 

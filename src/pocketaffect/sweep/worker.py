@@ -124,6 +124,7 @@ def quieten() -> None:
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+    warnings.filterwarnings("ignore", message="Clip non-finite values")  # those of trials over the budget
     logging.getLogger("pocketaffect").setLevel(logging.WARNING)
 
 
