@@ -60,7 +60,7 @@ def metrics(difference: float, package_bytes: float = 1000) -> list[MetricDiffer
             {"train.threads": (1, 2), "train.seed": (7, 8)},
             metrics(0),
             Verdict.DIFFERS,
-            "Recorded otherwise: train.seed 7, now 8",
+            "Recorded differently: train.seed 7, now 8",
         ),
     ],
 )

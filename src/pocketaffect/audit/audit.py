@@ -150,7 +150,7 @@ def _audit_fully(case: Case, tolerances: AuditParams, at: str | None, build: boo
                 f"SHA-256 {case.version.digest} registered, {digest} made"
             )
         elif changed := [text for stage in stages for text in stage.inputs]:
-            case.notes.append(f"recorded otherwise, to no effect: {'; '.join(changed)}")
+            case.notes.append(f"recorded differently, to no effect: {'; '.join(changed)}")
     return case.close("full", verdict, reason, stages=stages, metrics=metrics)
 
 

@@ -74,7 +74,7 @@ def judge(
 ) -> tuple[Verdict, str]:
     """Returns the verdict and its reason.
 
-    A difference is tolerated only where all of these hold: something is known to round sums otherwise (another
+    A difference is tolerated only where all of these hold: something is known to round sums differently (another
     processor, instruction set, thread count or accelerator), nothing else differs between the inputs, all before
     training has the recorded bytes (that is arithmetic on integers, which every machine does alike), and every metric
     and the package's size stay within the tolerances.
@@ -92,7 +92,7 @@ def judge(
     inputs = [text for stage in stages for text in stage.inputs]
     other_inputs = [text for text in inputs if not text.startswith(tuple(ARITHMETIC_SETTINGS))]
     if other_inputs:
-        return Verdict.DIFFERS, f"{what}. Recorded otherwise: {'; '.join(dict.fromkeys(other_inputs))}"
+        return Verdict.DIFFERS, f"{what}. Recorded differently: {'; '.join(dict.fromkeys(other_inputs))}"
     if not reasons:
         return Verdict.DIFFERS, f"{what}. Inputs and kind of machine are as recorded"
     if _is_before_training(first, stages):

@@ -27,7 +27,7 @@ class Verdict(StrEnum):
 
 
 EXIT_CODES: Final = {Verdict.IDENTICAL: 0, Verdict.TOLERATED: 3, Verdict.DIFFERS: 4, Verdict.IMPOSSIBLE: 5}
-"""1 and 2 stay what they are for every command: a problem to mend, a wrong command line."""
+"""1 and 2 stay what they are for every command: a problem to fix, a wrong command line."""
 
 _STANDING: Final = {Verdict.IDENTICAL: "good", Verdict.DIFFERS: "bad"}
 
@@ -63,7 +63,7 @@ class StageComparison:
     Attributes:
         stage: Its name in dvc.yaml; `data` for what the first stages read.
         outputs: Path, recorded hash, hash now ("" for none).
-        inputs: Settings, sources and commands that were recorded otherwise, in words.
+        inputs: Settings, sources and commands that were recorded differently, in words.
         files: Every file that differs, in the order of their names.
         seconds: Its duration here; None for what was not run.
     """
@@ -171,7 +171,7 @@ class Audit:
             state = "identical" if stage.identical else f"{len(stage.files)} file(s) differ"
             rows.append((f"  {stage.stage}", took, state))
             rows += [("", "", f"{file.path}: {file.detail}") for file in stage.files[:3]]
-            rows += [("", "", f"recorded otherwise: {text}") for text in stage.inputs]
+            rows += [("", "", f"recorded differently: {text}") for text in stage.inputs]
         checks = [("  ok" if check.passed else "  x", f"{check.name}: {check.detail}") for check in self.checks]
         lines += [render_table(table, align) for table, align in ((rows, "lrl"), (checks, "l")) if table]
         changed = [metric for metric in self.metrics if metric.difference][:5]

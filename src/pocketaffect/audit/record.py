@@ -27,7 +27,7 @@ FOLDER: Final = ".dir"
 class Cache:
     """A DVC 3 cache as files, only ever read: `files/md5/<first two digits>/<the rest>`.
 
-    DVC itself is not asked, since it mends, protects and removes what it finds in a cache that it opens.
+    DVC itself is not asked, since it repairs, protects and removes what it finds in a cache that it opens.
     """
 
     folder: Path

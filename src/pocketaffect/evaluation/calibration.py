@@ -61,7 +61,7 @@ class Calibration:
 
 
 def measure_calibration(predictions: Predictions, labels: Labels, *, seed: int = SEED) -> Calibration | None:
-    """Measures reliability, calibration error and the temperature that would mend it; None where no face is labelled.
+    """Measures reliability, calibration error and the temperature that would fix it; None where no face is labelled.
 
     A temperature judged on the faces that it was fitted on would flatter: it is cross-fitted for the scaled figures,
     each half of the faces (drawn by `seed`) at the temperature of the other half.

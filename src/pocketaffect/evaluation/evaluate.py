@@ -33,7 +33,7 @@ class Evaluation:
         counts: Rows judged: rows, expression_rows, valence_arousal_rows, absent_classes (expressions without a
             true row, over which no macro mean runs).
         training_mean: Mean (valence, arousal) of training, which the constant floor predicts; None without any.
-        calibration: Reliability of the probabilities, and the temperature that would mend it; None without a face
+        calibration: Reliability of the probabilities, and the temperature that would fix it; None without a face
             that has an expression, as the next.
         priors: Shares of the expressions, and the metrics with those of training undone.
         intervals: Intervals by metric, from `bootstrap_metrics`; empty where nobody asked, as the next two.

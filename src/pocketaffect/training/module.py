@@ -81,7 +81,7 @@ class AffectModule(pl.LightningModule):
         Raises:
             PocketAffectError: The loss is not finite.
         """
-        # Dropout's noise hangs on (seed, step) alone, so that a step after a resume is the step of an undisturbed
+        # Dropout's noise depends on (seed, step) alone, so that a step after a resume is the step of an undisturbed
         # run. Not in a hook of the epoch: Lightning leaves those out in the epoch that it resumes with.
         step = self.current_epoch * int(self.trainer.num_training_batches) + batch_index
         torch.manual_seed(self.params.seed * 1_000_003 + step + self.global_rank * 1_000_000_007)

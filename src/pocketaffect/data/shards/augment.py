@@ -76,7 +76,7 @@ class Partners(NamedTuple):
 def draw_partners(generator: np.random.Generator, images: int, alpha: float) -> Partners:
     """Draws mixup's partners (Zhang et al. 2018, arXiv 1710.09412).
 
-    They come from the whole split and not from the batch, so that no image hangs on the batch it falls into.
+    They come from the whole split and not from the batch, so that no image depends on the batch it falls into.
 
     Shares are Beta(alpha, alpha) distributed, folded: an image keeps the larger one, and its own name.
     """

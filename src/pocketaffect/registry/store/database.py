@@ -104,7 +104,7 @@ def check_schema(
         place: The database, as messages name it.
         tables: Names of its tables.
         revision: Its schema's, from the table `alembic_version`.
-        anew: What to do about one that nothing can mend.
+        anew: What to do about one that nothing can repair.
         address: What `mlflow db upgrade` is to be called with.
     """
     known, newest = known_revisions()
@@ -216,7 +216,7 @@ def _wrong_content(database: Path, *, to_write: bool) -> PocketAffectError | Non
             if verdict != "ok":
                 return _corrupt(database, verdict)
         row = "alembic_version" in tables and connection.execute("SELECT version_num FROM alembic_version").fetchone()
-        anew = f"move {database} away (mv {database} {database}.broken) and repeat; nothing can mend it"
+        anew = f"move {database} away (mv {database} {database}.broken) and repeat; nothing can repair it"
         address = f"sqlite:///{database}"
         if problem := check_schema(database, tables, row[0] if row else None, anew=anew, address=address):
             return problem

@@ -177,5 +177,5 @@ def _named_failures(model_name: str, store: Store) -> Iterator[None]:
         raise explain_failed_write(error, store.artifact_root or Path()) or PocketAffectError(
             f"model {model_name!r} could not be registered",
             found=" ".join(str(error).split())[:400],
-            todo="`pocketaffect doctor`, mend what it names, then repeat the command",
+            todo="`pocketaffect doctor`, fix what it names, then repeat the command",
         ) from error
