@@ -42,7 +42,8 @@ def write_flavor(folder: Path, *, served_file: str, forms: Mapping[str, str]) ->
     (folder / "python_env.yaml").write_text("dependencies:\n- -r requirements.txt\n", encoding="utf-8")
     numbers = [*(f"p_{name}" for name in EXPRESSIONS), "valence", "arousal"]
     outputs = [ColSpec("string", "expression"), *(ColSpec("float", name) for name in numbers)]
-    inputs = Schema([ColSpec("binary", "image")])
+    # Base64 or bytes. Of "binary" MLflow decodes base64 itself, from some forms of a request alone, and says less.
+    inputs = Schema([ColSpec("string", "image")])
     model = Model(signature=ModelSignature(inputs, Schema([*outputs])))
     add_to_model(model, MODULE, code=CODE, python_env="python_env.yaml")  # type: ignore[no-untyped-call]
     model.save(str(folder / "MLmodel"))

@@ -9,6 +9,8 @@ base64). The answer has a row for each: the likeliest expression, the eight prob
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hashlib
 import io
 import json
@@ -18,6 +20,8 @@ from typing import Any
 import numpy as np
 
 FACTS = "served.json"
+MOST_OBLONG = 1.1
+"""Longer side of a picture that still counts as a square, by the shorter one: a few pixels off do no harm."""
 
 
 class Served:
@@ -35,7 +39,10 @@ class Served:
         """A pandas table with the column `image` to one with expression, probabilities, valence and arousal."""
         import pandas as pd
 
-        faces = np.stack([self._decode(image, row) for row, image in enumerate(model_input["image"])])
+        images = list(model_input["image"])
+        if not images:
+            raise _refusal("no rows", "a row for each picture")
+        faces = np.stack([self._decode(image, f"image in row {row}") for row, image in enumerate(images)])
         probabilities, affect = self._answer(faces)
         labels = self.facts["labels"]
         columns = {"expression": [labels[index] for index in probabilities.argmax(axis=1)]}
@@ -43,17 +50,35 @@ class Served:
         columns |= {"valence": affect[:, 0], "arousal": affect[:, 1]}
         return pd.DataFrame(columns)
 
-    def _decode(self, image: bytes, row: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-        from PIL import Image, ImageOps
+    def _decode(self, image: Any, place: str) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        from PIL import Image, ImageOps, UnidentifiedImageError
 
+        allowed = "the bytes of a JPEG or PNG file; in JSON: as base64"
+        if not isinstance(image, str | bytes):
+            raise _refusal(f"{place}: {type(image).__name__}", allowed)
         try:
-            with Image.open(io.BytesIO(image)) as opened:
+            content = base64.b64decode("".join(image.split()), validate=True) if isinstance(image, str) else image
+            with Image.open(io.BytesIO(content), formats=("JPEG", "PNG")) as opened:
                 upright = ImageOps.exif_transpose(opened).convert("RGB")
-        except (OSError, TypeError) as error:
-            raise ValueError(f"image in row {row}: neither a JPEG nor a PNG file ({error})") from None
+        except binascii.Error as error:
+            raise _refusal(f"{place}: not base64 ({error})", allowed) from None
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            why = "" if isinstance(error, UnidentifiedImageError) else f" that can be read ({error})"
+            raise _refusal(f"{place}: neither a JPEG nor a PNG file{why}", allowed) from None
+        width, height = upright.size
+        if max(width, height) > MOST_OBLONG * min(width, height):
+            raise _refusal(f"{place}: {width} x {height} px", "a square around one face")
         if upright.size != (self.size, self.size):
             upright = upright.resize((self.size, self.size), Image.Resampling.BOX)
         return np.asarray(upright, dtype=np.uint8)
+
+
+def _refusal(found: str, allowed: str) -> Exception:
+    """An error that MLflow's server answers with status 400 and this text; other ones it answers with a stack trace."""
+    from mlflow.exceptions import MlflowException
+
+    refusal: Exception = MlflowException.invalid_parameter_value(f"{found}; allowed: {allowed}")
+    return refusal
 
 
 def _load_pyfunc(path: str) -> Served:
