@@ -87,7 +87,7 @@ def test_an_untouched_version_is_bit_identical_and_nothing_of_the_users_changes(
             Verdict.TOLERATED,
             "train",
             "out/model/model.safetensors",
-            "other thread count (train.threads: 1 recorded, 2 here)",
+            "other thread count (train.threads 1, now 2)",
         ),
         (
             {"pipelines/train.py": ("rate =", "rate  =")},

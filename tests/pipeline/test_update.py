@@ -12,7 +12,7 @@ from repository_copy import ROOT, RepositoryCopy
 
 from pocketaffect.git import has_commit
 
-EARLIER = "2c92cd1d"
+EARLIER = "2c92cd1254bf"
 """The last commit before version 0.2.0."""
 
 SETTINGS = {

@@ -6,13 +6,14 @@ import importlib.metadata
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.registry.lineage.lineage import collect_lineage
+from pocketaffect.registry.lineage.lineage import collect_lineage, find_changed_sources
 
 ROOT = Path(__file__).parents[2]
 DATA = """
@@ -188,3 +189,31 @@ def test_tags_are_text_within_mlflows_limits(lineage):
     tags = many.to_tags()
     assert all(isinstance(value, str) and 0 < len(value) <= 5000 for key, value in tags.items())
     assert tags["git.dirty_paths"].endswith("…")
+
+
+@pytest.mark.slow
+def test_sources_that_changed_since_dvc_ran_are_named(repository):
+    (repository / "src/inner").mkdir(parents=True)
+    for name in ("stage.py", "src/a.py", "src/a-b.py", "src/inner/c.py"):
+        (repository / name).write_text(f"# {name}\n")
+    (repository / "dvc.yaml").write_text(
+        "stages:\n  train:\n    cmd: echo x > out\n    deps: [stage.py, src, src/inner/c.py]\n    outs: [out]\n"
+    )
+    (repository / ".gitignore").write_text("__pycache__\n/out\n")
+    (repository / ".dvcignore").write_text("__pycache__\n")
+    (repository / "src/__pycache__").mkdir()
+    (repository / "src/__pycache__/a.pyc").write_text("x")
+    (repository / "data.dvc").unlink()
+    for arguments in (("init", "--quiet"), ("repro", "--quiet")):
+        command = [sys.executable, "-m", "dvc", *arguments]
+        subprocess.run(command, cwd=repository, env=os.environ | {"DVC_NO_ANALYTICS": "1"}, check=True)
+    commit(repository)
+    assert find_changed_sources(repository) == []
+    (repository / "src/inner/c.py").write_text("# only a comment\n")
+    assert find_changed_sources(repository) == ["src", "src/inner/c.py"]
+    text = (repository / "dvc.yaml").read_text()
+    (repository / "dvc.yaml").write_text(text.replace("    cmd", "    frozen: true\n    cmd"))
+    assert find_changed_sources(repository) == []
+    git(repository, "checkout", "--quiet", ".")
+    (repository / "src/a.py").unlink()
+    assert find_changed_sources(repository) == ["src"]

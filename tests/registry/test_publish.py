@@ -264,20 +264,19 @@ def test_a_version_whose_commit_was_amended_away_is_taken_over_by_the_commit_tha
 ):
     copy = Path(shutil.copytree(repository, tmp_path / "copy"))
     shutil.rmtree(copy / "mlruns")
-    params = load_params(copy / "params.yaml")
-    first = publish(copy, params, allow_dirty=False)
+    first = register(copy, allow_dirty=False)
     for message in ("once", "twice"):
         subprocess.run([*GIT, "commit", "-q", "--amend", "-m", message], cwd=copy, check=True)
         gaps = list(find_gaps(get_version(open_store(copy), "pocketaffect", 1), copy / paths.PACKAGE, copy))
         assert len(gaps) == 1
         assert "on no branch or tag" in gaps[0]
-        again = publish(copy, params, allow_dirty=False)
+        again = register(copy, allow_dirty=False)
         assert (again.version, again.created) == (first.version, False)
         assert again.tags["git.commit"] == ask_git(copy, "rev-parse", "HEAD") != first.tags["git.commit"]
         assert again.tags["git.first_commit"] == first.tags["git.commit"]
         assert list(find_gaps(again, copy / paths.PACKAGE, copy)) == []
     subprocess.run([*GIT, "commit", "-q", "--allow-empty", "-m", "later"], cwd=copy, check=True)
-    assert publish(copy, params, allow_dirty=False).tags["git.commit"] == again.tags["git.commit"]  # a branch holds it
+    assert register(copy, allow_dirty=False).tags["git.commit"] == again.tags["git.commit"]  # a branch holds it
 
 
 def test_a_package_of_other_settings_than_stand_here_is_refused(repository, published, tmp_path):

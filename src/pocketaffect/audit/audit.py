@@ -11,15 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pocketaffect import paths
-from pocketaffect.audit.compare import (
-    Again,
-    Machine,
-    changed_settings,
-    compare_metrics,
-    compare_stages,
-    describe_first,
-    judge,
-)
+from pocketaffect.audit.compare import Again, Machine, compare_metrics, compare_stages, describe_first, judge
 from pocketaffect.audit.outcome import Audit, NotAuditableError, Verdict
 from pocketaffect.audit.quick import examine
 from pocketaffect.audit.record import Cache, Record, read_record, read_stages
@@ -140,7 +132,7 @@ def _audit_fully(case: Case, tolerances: AuditParams, at: str | None, build: boo
         if early is not None:
             return case.close("full", Verdict.DIFFERS, f"{describe_first(early)}; then {why}", stages=stages)
         return case.close("full", Verdict.IMPOSSIBLE, why, f"look at its last words:\n{rerun.said}", stages=stages)
-    verdict, reason = judge(stages, metrics, case.machine, tolerances, changed_settings(record, again))
+    verdict, reason = judge(stages, metrics, case.machine, tolerances)
     if verdict is Verdict.IDENTICAL:
         digest = package_digest(scratch.root / paths.PACKAGE)
         if digest != case.version.digest:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from pocketaffect import paths
 from pocketaffect.audit.differences import measure_difference
@@ -51,16 +51,14 @@ def compare_stages(record: Record, again: Again, names: Sequence[str]) -> tuple[
         recorded, found = record.stages[name], again.stages.get(name)
         stage = _compare_outputs(record, again, name, recorded.outputs, found.outputs if found else {})
         inputs = tuple(_compare_inputs(recorded, found, made)) if found else ()
-        compared.append(StageComparison(name, stage.outputs, inputs, stage.files, again.seconds.get(name)))
+        compared.append(replace(stage, inputs=inputs, seconds=again.seconds.get(name)))
     return tuple(compared)
 
 
 def compare_metrics(record: Record, root: Path) -> tuple[MetricDifference, ...]:
     """Compares the version's metrics and package size beside those made again, the largest difference first."""
-    theirs = _read_numbers(record.files / paths.EVALUATION.name / METRICS_FILE)
-    ours = _read_numbers(root / paths.EVALUATION / METRICS_FILE)
-    theirs |= _only(_read_numbers(record.files / paths.VERIFICATION.name), PACKAGE_BYTES)
-    ours |= _only(_read_numbers(root / paths.VERIFICATION), PACKAGE_BYTES)
+    theirs = _read_numbers(record.files / paths.EVALUATION.name, record.files / paths.VERIFICATION.name)
+    ours = _read_numbers(root / paths.EVALUATION, root / paths.VERIFICATION)
     both = [MetricDifference(name, theirs[name], ours[name]) for name in theirs if name in ours]
     return tuple(sorted(both, key=lambda metric: (metric.name == PACKAGE_BYTES, -metric.difference, metric.name)))
 
@@ -70,7 +68,6 @@ def judge(
     metrics: Sequence[MetricDifference],
     machine: Machine,
     tolerances: AuditParams,
-    changed_settings: Mapping[str, tuple[object, object]],
 ) -> tuple[Verdict, str]:
     """Returns the verdict and its reason.
 
@@ -84,15 +81,15 @@ def judge(
         return Verdict.IDENTICAL, f"all outputs of {len(stages) - 1} stages have the recorded bytes"
     what = describe_first(first)
     reasons = [f"{text} ({was} recorded, {now} here)" for text, was, now in machine if was != now]
-    reasons += [
-        f"{title} ({name}: {changed_settings[name][0]} recorded, {changed_settings[name][1]} here)"
-        for name, title in ARITHMETIC_SETTINGS.items()
-        if name in changed_settings
-    ]
-    inputs = [text for stage in stages for text in stage.inputs]
-    other_inputs = [text for text in inputs if not text.startswith(tuple(ARITHMETIC_SETTINGS))]
-    if other_inputs:
-        return Verdict.DIFFERS, f"{what}. Recorded differently: {'; '.join(dict.fromkeys(other_inputs))}"
+    others = []
+    for text in dict.fromkeys(text for stage in stages for text in stage.inputs):
+        title = ARITHMETIC_SETTINGS.get(text.partition(" ")[0])
+        if title is None:
+            others.append(text)
+        else:
+            reasons.append(f"{title} ({text})")
+    if others:
+        return Verdict.DIFFERS, f"{what}. Recorded differently: {'; '.join(others)}"
     if not reasons:
         return Verdict.DIFFERS, f"{what}. Inputs and kind of machine are as recorded"
     if _is_before_training(first, stages):
@@ -107,18 +104,6 @@ def judge(
         f"{', '.join(reasons)}; largest difference of a metric {largest.difference:.4g} ({largest.name}), "
         f"{tolerances.metric_tolerance:g} is allowed. {what}"
     )
-
-
-def changed_settings(record: Record, again: Again) -> dict[str, tuple[object, object]]:
-    """Finds the settings that differ: dotted name to the recorded value and the value now."""
-    changed: dict[str, tuple[object, object]] = {}
-    for name, recorded in record.stages.items():
-        found = again.stages.get(name)
-        for key in (recorded.settings.keys() | found.settings.keys()) if found else ():
-            one, other = recorded.settings.get(key), found.settings.get(key) if found else None
-            if one != other:
-                changed[key] = one, other
-    return changed
 
 
 def describe_first(stage: StageComparison) -> str:
@@ -188,12 +173,10 @@ def _beyond(metric: MetricDifference, tolerances: AuditParams) -> str:
     return f"{metric.name} {metric.recorded:.6g} recorded, {metric.found:.6g} now, {limit:g} is allowed"
 
 
-def _read_numbers(file: Path) -> dict[str, float]:
-    if not file.is_file():
-        return {}
-    content = json.loads(file.read_text(encoding="utf-8"))
-    return {name: float(value) for name, value in content.items() if isinstance(value, float | int)}
-
-
-def _only(numbers: Mapping[str, float], name: str) -> dict[str, float]:
-    return {name: numbers[name]} if name in numbers else {}
+def _read_numbers(evaluation: Path, verification: Path) -> dict[str, float]:
+    """The numbers of an evaluation's metrics.json, and the package's size."""
+    found: dict[str, Any] = {}
+    for file, only in ((evaluation / METRICS_FILE, None), (verification, PACKAGE_BYTES)):
+        content = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        found |= {name: value for name, value in content.items() if only in (None, name)}
+    return {name: float(value) for name, value in found.items() if isinstance(value, float | int)}

@@ -28,9 +28,6 @@ from pocketaffect.registry.store.versions import (
     search_versions,
 )
 
-TAGGED_FILES: Final = {"params.yaml": "params.sha256", "dvc.lock": "dvc_lock.sha256"}
-"""Files that versions without a list of contents are still held to, beside the package."""
-
 _RUN_FOLDER: Final = re.compile(r"[0-9a-f]{32}")
 _LEAVING: Final = ".removed-"
 
@@ -97,11 +94,10 @@ def verify_contents(version: RegisteredVersion, folder: Path) -> tuple[int, tupl
     elif (digest := package_digest(folder / package)) != version.digest:
         damages.append(Damage(package, f"SHA-256 {digest}, {version.digest} was registered"))
     listed: Mapping[str, str] = {}
-    if CONTENTS_TAG not in version.tags:
-        listed = {name: version.tags[tag] for name, tag in TAGGED_FILES.items() if tag in version.tags}
-    elif why := _find_damage(folder / CONTENTS_FILE, version.tags[CONTENTS_TAG]):
+    wanted = version.tags.get(CONTENTS_TAG)  # none in versions of a pocketaffect that kept no list
+    if wanted is not None and (why := _find_damage(folder / CONTENTS_FILE, wanted)):
         damages.append(Damage(CONTENTS_FILE, f"{why}: no other file can be held to its hash"))
-    else:
+    elif wanted is not None:
         listed = json.loads((folder / CONTENTS_FILE).read_text(encoding="utf-8"))
     checked = ((place, _find_damage(folder / place, sha256)) for place, sha256 in sorted(listed.items()))
     return 1 + len(listed), (*damages, *(Damage(place, why) for place, why in checked if why))

@@ -49,15 +49,14 @@ def find_code(*entries: str | Path, with_pages: bool = True) -> dict[str, Path]:
     of the package.
 
     Args:
-        entries: Dotted names of our modules, or scripts; every module of the package where none is given.
+        entries: Dotted names or files of our modules, or scripts; every module of the package where none is given.
         with_pages: Whether what only draws for people counts.
 
     Raises:
         PocketAffectError: There is no such module or script.
     """
     aside = CANNOT_CHANGE_A_RESULT.keys() | ({} if with_pages else DRAWS_FOR_PEOPLE).keys()
-    modules = entries or [_dotted(file) for file in (SOURCE / NAME).rglob("*.py")]
-    waiting = [_locate(entry) for entry in modules]
+    waiting = [_locate(entry) for entry in entries or (SOURCE / NAME).rglob("*.py")]
     asked = {name for name, _ in waiting}
     resources = _list_resources()
     found: dict[str, Path] = {}
@@ -100,11 +99,6 @@ def _locate(entry: str | Path) -> tuple[str, Path]:
     if file.is_relative_to(SOURCE):
         return file.relative_to(SOURCE).as_posix(), file
     return f"{file.parent.name}/{file.name}", file
-
-
-def _dotted(file: Path) -> str:
-    parts = file.relative_to(SOURCE).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 def _find_module(name: tuple[str, str]) -> Path | None:

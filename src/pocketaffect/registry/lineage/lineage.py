@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import platform
 import re
 import subprocess
@@ -13,7 +15,7 @@ from typing import Any, Final
 
 from pocketaffect import paths
 from pocketaffect.checkout import find_experiment
-from pocketaffect.files import hash_text, read_yaml
+from pocketaffect.files import hash_file, hash_text, read_yaml
 from pocketaffect.git import ask_git
 from pocketaffect.provenance.origin import read_data_hash
 
@@ -124,6 +126,34 @@ def collect_lineage(root: Path) -> Lineage:
         gpu=_gpu(),
         experiment=find_experiment(),
     )
+
+
+def find_changed_sources(root: Path) -> list[str]:
+    """Names files and folders in git that a stage ran with, as dvc.lock says, and that have other content now.
+
+    What a package says of its sources leaves out comments, and what was evaluated with: an audit compares these hashes.
+    """
+    tracked = (ask_git(root, "ls-files", "-z") or "").split("\0")
+    ran = read_yaml(root / paths.LOCK_FILE).get("stages") or {}
+    defined = read_yaml(root / "dvc.yaml").get("stages") or {}
+    # Not `register`, which may be the one that asks, nor a stage that DVC no longer runs, as `sample` beside own data.
+    names = [name for name in ran.keys() & defined.keys() - {"register"} if not defined[name].get("frozen")]
+    recorded = {str(dep["path"]): str(dep.get("md5")) for name in names for dep in ran[name].get("deps") or []}
+    changed = []
+    for path, md5 in sorted(recorded.items()):
+        files = [file for file in tracked if file == path or file.startswith(f"{path}/")]
+        if files and _hash_as_dvc(root, path, files) != md5:
+            changed.append(path)
+    return changed
+
+
+def _hash_as_dvc(root: Path, path: str, files: list[str]) -> str:
+    there = [file for file in files if (root / file).is_file()]
+    if there == [path]:
+        return hash_file(root / path, "md5")
+    listed = [{"md5": hash_file(root / file, "md5"), "relpath": file.removeprefix(f"{path}/")} for file in there]
+    text = json.dumps(sorted(listed, key=lambda entry: entry["relpath"]), sort_keys=True)
+    return f"{hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()}.dir"
 
 
 def _first(dvc_file: dict[str, Any], key: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from pocketaffect.evaluation.prediction_table import read_predictions
 from pocketaffect.files import to_plain, write_json
 from pocketaffect.mlpackage.package import package_bytes, package_digest
 from pocketaffect.provenance.origin import describe_origin
-from pocketaffect.registry.lineage.lineage import Lineage, collect_lineage
+from pocketaffect.registry.lineage.lineage import Lineage, collect_lineage, find_changed_sources
 from pocketaffect.registry.lineage.model_file import digest_file, read_file_metadata
 from pocketaffect.registry.lineage.trials import find_trial
 from pocketaffect.registry.store.card import CardFacts, write_card
@@ -88,6 +88,12 @@ def _check_origin(root: Path, params: Params) -> None:
             f"{paths.PACKAGE}: not made from what stands here",
             found=f"other {', '.join(differ)}",
             todo="`dvc repro`",
+        )
+    if changed := find_changed_sources(root):
+        raise PocketAffectError(
+            f"{paths.LOCK_FILE}: not made with the sources that stand here",
+            found=f"other content of {', '.join(changed[:5])}{' …' if len(changed) > 5 else ''}",
+            todo="`dvc repro`: a comment changes no output, but an audit compares these files",
         )
 
 
