@@ -25,7 +25,7 @@ class Worker(Protocol):
         """Tells whether the call has ended; waits up to `seconds` for it, 0 only looks."""
 
     def failure(self) -> str | None:
-        """Why the ended call did not end well: "killed by signal 9", an error's text. None where it did end well."""
+        """Says why the ended call did not end well: "killed by signal 9", an error's text; None where it did."""
 
     def stop(self) -> None:
         """Raises KeyboardInterrupt in the call, which ends cleanly; returns at once. Harmless when it has ended."""

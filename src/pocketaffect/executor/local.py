@@ -116,7 +116,7 @@ def list_gpus() -> list[str]:
 def _call(
     function: Callable[[], None], errors: multiprocessing.connection.Connection, environment: dict[str, str]
 ) -> None:
-    """The process: SIGTERM is KeyboardInterrupt, an error's text goes home, and nobody outlives the parent."""
+    """Runs the call: SIGTERM is KeyboardInterrupt, an error's text goes home, and nobody outlives the parent."""
     signal.signal(signal.SIGTERM, _interrupt)
     os.environ |= environment
     threading.Thread(target=_leave_with_parent, daemon=True).start()

@@ -85,7 +85,7 @@ def _settle_worker() -> None:
 
 
 def _leave_with_parent() -> None:
-    """A parent that is killed cannot end its workers, and the queue they wait on stays open for ever."""
+    """Ends the worker with its parent: a killed one cannot, and the queue that it waits on stays open for ever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

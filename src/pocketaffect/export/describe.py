@@ -14,9 +14,9 @@ IMAGE: Final = "image"
 PROBABILITIES: Final = "probabilities"
 VALENCE_AROUSAL_OUTPUT: Final = "valence_arousal"
 EXPRESSION_OUTPUT: Final = "expression"
-"""Of the classifier form: the name of the likeliest class."""
+"""Output of the classifier form: the name of the likeliest class."""
 PROBABILITIES_BY_NAME: Final = "expression_probabilities"
-"""Of the classifier form: a dictionary from name to probability."""
+"""Output of the classifier form: a dictionary from name to probability."""
 
 
 @dataclass(frozen=True)

@@ -103,9 +103,9 @@ def finetune_palette(
         batches: At least `steps` of them.
         loss: From a network and a batch to the scalar to lower.
         precision: A palette, such as "palette4".
-        steps: Of Adam, with a cosine decay of the learning rate.
+        steps: Steps of Adam, with a cosine decay of the learning rate.
         learning_rate: At the first step.
-        seed: Of what DKM draws.
+        seed: Seed of the draws.
 
     Returns:
         A copy in evaluation mode, BatchNorm folded, whose weights convert to `precision` without further loss but

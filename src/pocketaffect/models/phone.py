@@ -90,7 +90,7 @@ def build_repvit_m0_9(width: float, size: int, dropout: float = 1.0) -> PhoneBac
 
 
 def build_mobileone_s0(width: float, size: int, dropout: float = 1.0) -> PhoneBackbone:
-    """MobileOne-S0: a plain chain of depthwise and pointwise convolutions, each trained as up to six branches."""
+    """Builds MobileOne-S0: a plain chain of depthwise and pointwise convolutions, trained as up to six branches."""
     del size
     design = model_cfgs["mobileone_s0"]
     # Not timm's `width_factor`: it rounds the stem otherwise than the depthwise block behind it, which then fails.

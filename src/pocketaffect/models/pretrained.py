@@ -27,7 +27,7 @@ class PretrainedWeights:
     Attributes:
         source: "timm/NAME@REVISION" on the Hugging Face hub, or the local file's name.
         sha256: Of the file.
-        licence: Of the weights, as timm states it; None for a local file, which does not say. timm adds that ImageNet
+        licence: The weights', as timm states it; None for a local file, which does not say. timm adds that ImageNet
             itself was released for non-commercial research, and that the meaning for weights is not settled.
         matched: Tensors taken over: all of the backbone's.
         dropped: Tensors of the ImageNet classifier that were left behind.

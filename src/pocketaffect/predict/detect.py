@@ -195,7 +195,7 @@ def _resize(picture: RGB, scale: float) -> RGB:
 
 
 def _read_map(scores: Floats, shifts: Floats, scale: float, corner: tuple[int, int]) -> Floats:
-    """The first network's map, [width, height], of a piece at `corner` as rows of box, score and shifts: [n, 9]."""
+    """Reads the first network's map, [width, height], of a piece at `corner` as rows: box, score and shifts, [n, 9]."""
     places = np.argwhere(scores >= THRESHOLDS[0])
     corners = (STRIDE * places + corner).astype(np.float32)
     boxes = np.concatenate([corners, corners + FIELD], axis=1)

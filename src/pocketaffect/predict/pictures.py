@@ -119,7 +119,7 @@ def _is_shown(name: str) -> bool:
 
 
 def find_kind(file: Path) -> Literal["image", "film", "other"]:
-    """What a file is by its first bytes, by its suffix where they say nothing; "image" where it cannot be read."""
+    """Finds what a file is by its first bytes, by its suffix where they say nothing; "image" if unreadable."""
     suffix = file.suffix.lower()
     try:
         head = _read_head(file)

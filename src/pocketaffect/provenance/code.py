@@ -113,7 +113,7 @@ def _find_module(name: tuple[str, str]) -> Path | None:
 
 
 def _list_resources() -> dict[PurePosixPath, list[tuple[str, Path]]]:
-    """The package's files that hold no code, by their name and by that of each folder without code they lie in."""
+    """Lists the package's files that hold no code, by their name and by that of each folder without code."""
     listed = [file for file in (SOURCE / NAME).rglob("*.*") if file.suffix != ".pyc" and file.is_file()]
     with_code = {file.parent for file in listed if file.suffix == ".py"}
     resources: dict[PurePosixPath, list[tuple[str, Path]]] = {}

@@ -34,7 +34,7 @@ def hash_settings(params: Params) -> str:
 
 
 def read_data_hash(root: Path) -> str:
-    """DVC's hash of the data folder that the stages read: dvc.lock's, before a first run data.dvc's, else "none"."""
+    """Reads DVC's hash of the data folder that the stages read: dvc.lock's, at first data.dvc's, else "none"."""
     for stage in (read_yaml(root / paths.LOCK_FILE).get("stages") or {}).values():
         for dependency in stage.get("deps") or []:
             if dependency.get("path") == str(paths.DATA) and "md5" in dependency:

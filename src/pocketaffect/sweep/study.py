@@ -167,7 +167,7 @@ def describe_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[
 
 
 def make_sampler(name: str, seed: int, trial: int) -> BaseSampler:
-    """The sampler for one trial, seeded by its number: a sweep that was killed goes on with the same suggestions."""
+    """Makes the sampler for one trial, seeded by its number: a killed sweep goes on with the same suggestions."""
     import optuna
 
     own = (seed * 1_000_003 + trial) % 2**32

@@ -70,7 +70,7 @@ class TrialRuns:
         self.client.set_terminated(self.parent, "KILLED" if interrupted else "FINISHED")
 
     def _begin(self, sweep: Sweep) -> str:
-        """The study's own run: what was asked, and the settings that all its trials share, under dotted names."""
+        """Begins the study's own run: what was asked, and the settings that all its trials share, by dotted names."""
         tags = {STUDY_TAG: self.study, TRIAL_TAG: "all"}
         run_id = str(self.client.create_run(self.experiment, tags=tags, run_name=self.study).info.run_id)
         asked = sweep.plan.params.sweep.model_dump(exclude={"storage", "space"})  # an address holds a password

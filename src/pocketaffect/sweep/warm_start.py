@@ -26,7 +26,7 @@ STEP: Final = 0.8
 """Factor from one width to the next narrower one that is tried."""
 
 HALVINGS: Final = 4
-"""Of the step in which networks begin to fit: what is left is 1.5 % of a width, mostly less than eight channels."""
+"""Halvings of the first step that fits: what is left is 1.5 % of a width, mostly less than eight channels."""
 
 
 def enqueue_first_trials(study: Study, params: Params, space: Space, folder: Path) -> None:

@@ -174,7 +174,7 @@ def prepare_run(shards: Path, model: ModelParams, params: TrainParams) -> Run:
 def fingerprint_run(
     summary: dict[str, Any], network: AffectNetwork, params: TrainParams, teacher: AffectNetwork | None
 ) -> str:
-    """A name for all that decides the result of a training: pixels and labels, network, recipe, source code."""
+    """Computes a name for all that decides a training's result: pixels and labels, network, recipe, source code."""
     content = {
         "shards": summary,
         "network": asdict(network.spec),

@@ -131,7 +131,7 @@ def balance_classes(expression: npt.NDArray[np.int64]) -> list[float]:
 
 
 def weigh_by_effective_number(expression: npt.NDArray[np.int64]) -> list[float]:
-    """Weights 1 / effective number of images, (1 - b^n_class) / (1 - b), scaled to a mean of 1 over the images.
+    """Computes weights 1 / effective number of images, (1 - b^n_class) / (1 - b), scaled to a mean of 1 over them.
 
     Softer than balance: a hundredth image of a class adds almost a whole one, a three-thousandth a twentieth
     (Cui et al. 2019, "Class-Balanced Loss Based on Effective Number of Samples").

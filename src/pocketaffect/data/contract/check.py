@@ -129,7 +129,7 @@ def check_contract(
     Args:
         annotations: The result of `layouts.read_annotations`; left as it is.
         probes: One for each of its rows, in their order.
-        settings: Of the stage.
+        settings: The stage's section.
         profile: What drift is measured from, as `profile.choose_profile` finds it; None measures none.
     """
     rows, unsplit = annotations.rows, annotations.unsplit

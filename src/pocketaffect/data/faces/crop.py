@@ -170,7 +170,7 @@ def _eye_side(eyes: Eyes, margin: float) -> float:
 
 
 def _are_plausible(eyes: Eyes, width: int, height: int) -> bool:
-    """Two eyes apart, on the image, and not swapped, which would turn the face upside down. NaN is none of it."""
+    """Tells whether two eyes are apart, on the image, and not swapped, which would turn the face over; not for NaN."""
     return (
         eyes.left_x < eyes.right_x
         and eyes.distance >= MIN_EYE_DISTANCE
@@ -221,7 +221,7 @@ def _cut_pixels(image: RGB, left: int, top: int, side: int, size: int) -> RGB:
 
 
 def _warp(image: RGB, square: FaceSquare, size: int) -> RGB:
-    """One bilinear warp from a copy that is at most twice as large: a bilinear sample sees two pixels a side, no more.
+    """Makes one bilinear warp from a copy at most twice as large: a bilinear sample sees two pixels a side, no more.
 
     Turned squares are warped to a larger size and averaged, since in an upright one that takes longer than decoding
     gains.

@@ -120,7 +120,7 @@ def _list_npy(folder: DataFolder) -> tuple[pd.Series[str], tuple[str, ...], list
 def _look_up(
     folder: DataFolder, rows: pd.DataFrame
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Which files there are (or may not be opened: the reason comes later), their lengths, when they last changed."""
+    """Looks up which files there are (or may not be opened: the reason comes later), their lengths and times."""
     found: npt.NDArray[np.bool_] = np.ones(len(rows), bool)
     length: npt.NDArray[np.int64] = rows["length"].to_numpy(np.int64).copy()
     changed: npt.NDArray[np.int64] = np.zeros(len(rows), np.int64)

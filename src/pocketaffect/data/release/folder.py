@@ -86,7 +86,7 @@ class DataFolder:
         return Path(find_on_disk(self.root, name)).stat()
 
     def has(self, name: str) -> bool:
-        """Whether a file `training.csv`, or a folder `train_set/` (with the slash), is there, loose or archived."""
+        """Tells whether a file `training.csv`, or a folder `train_set/` (with the slash), is there, loose or packed."""
         if name.endswith("/"):
             return Path(find_on_disk(self.base, name)).is_dir() or len(self._below(name)) > 0
         return Path(find_on_disk(self.base, name)).is_file() or self._find(name) is not None
@@ -223,7 +223,7 @@ def _check_archive(root: Path, name: str) -> Path:
 
 
 def _walk(root: Path, prefix: str) -> Iterator[str]:
-    """Files below a folder, as paths from `root`; links to folders are followed as long as they stay in `root`."""
+    """Yields files below a folder, as paths from `root`; follows links to folders as long as they stay in `root`."""
     whole = os.path.realpath(root)
     waiting = [(prefix, os.path.realpath(find_on_disk(root, prefix)))]
     if not f"{waiting[0][1]}/".startswith(f"{whole}/"):

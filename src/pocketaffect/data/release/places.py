@@ -197,7 +197,7 @@ def check_inside(root: Path, path: str) -> Path:
 
 @lru_cache(maxsize=1024)
 def _find_real_folder(folder: str) -> str:
-    """Where a folder really is. Kept, since a data set's folders are few and asking takes a call for each part."""
+    """Finds where a folder really is. Kept: a data set's folders are few, and asking takes a call for each part."""
     return os.path.realpath(folder)  # unlike Path.resolve, no error for links that go round in a circle
 
 

@@ -24,7 +24,7 @@ BOX_RULE: Final = "box_on_image"
 
 
 def draw_quarantine(quarantine: pd.DataFrame, root: Path) -> bytes:
-    """Up to MAX_QUARANTINED quarantined rows, as many of each rule, each with its picture where that still decodes.
+    """Draws up to MAX_QUARANTINED quarantined rows, as many of each rule, with pictures where they still decode.
 
     Args:
         quarantine: The quarantine table of `contract.ContractResult`.

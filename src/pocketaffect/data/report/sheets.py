@@ -202,7 +202,7 @@ def spread_evenly(rows: npt.NDArray[np.int64], most: int) -> npt.NDArray[np.int6
 
 
 def show_text(text: object, limit: int) -> str:
-    r"""Text of unknown origin, safe to show: at most `limit` of its characters, those that do not print as `\x00`.
+    r"""Shows text of unknown origin safely: at most `limit` of its characters, those that do not print as `\x00`.
 
     Among those that do not print are the marks that turn the direction of writing: they would let one path look
     like another. Accents that stand on no letter, or pile up on one, are shown the same way.

@@ -147,7 +147,7 @@ def _shrink(enlarged: np.ndarray) -> np.ndarray:
 
 
 def box_blur(layer: np.ndarray, radius: int) -> np.ndarray:
-    """Mean over a square of 2 * radius + 1 pixels in integers; borders repeat. Any layer (h, w[, c]) to int32."""
+    """Averages over squares of 2 * radius + 1 pixels in integers; borders repeat. Any layer (h, w[, c]) to int32."""
     side = 2 * radius + 1
     blurred = layer.astype(np.int32)
     for axis in (0, 1):

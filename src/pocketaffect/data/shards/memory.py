@@ -127,7 +127,7 @@ def refuse_image(image: LargestImage, plan: MemoryPlan, memory_mb: int) -> Pocke
 
 @dataclass(frozen=True)
 class FaceSides:
-    """Of each image, the sides of the squares that decide how it is decoded and cut, in its own pixels: float64 [n]."""
+    """Sides of the squares that decide how each image is decoded and cut, in its own pixels: float64 [n]."""
 
     least: npt.NDArray[np.float64]
     """The smaller one of the squares by box and by eyes: `images.decode_image` keeps enough pixels for it."""
@@ -184,7 +184,7 @@ def estimate_picture_bytes(
 
 
 def estimate_file_bytes(content: bytes, width: int, height: int) -> int:
-    """What reading a file takes beside its pixels: its bytes, and the coefficients of a JPEG in several scans."""
+    """Estimates what reading a file takes beside its pixels: its bytes, and a JPEG's coefficients in several scans."""
     is_jpeg = content.startswith(b"\xff\xd8")
     several = is_jpeg and (any(mark in content for mark in PROGRESSIVE) or content.count(b"\xff\xda") > 1)
     return 2 * len(content) + (COEFFICIENT_BYTES * width * height if several else 0)

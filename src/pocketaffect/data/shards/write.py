@@ -66,7 +66,7 @@ def write_shards(
         source: The data folder.
         target: A folder, replaced when all is done.
         work: A folder for finished shards until all are; what other settings left in it is removed.
-        settings: Of the stage. Fewer workers run where `memory_mb` does not allow them all.
+        settings: The stage's section. Fewer workers run where `memory_mb` does not allow them all.
         progress: Called with the number of images of each finished shard.
         executor: Executor of the workers; this machine where none is given. On a cluster `memory_mb` is of all nodes.
 

@@ -173,7 +173,7 @@ def _add_pixels(face: npt.NDArray[np.uint8], total: list[int], squares: list[int
 
 
 def _make_header(images: int, size: int) -> bytes:
-    """The .npy header of uint8 [images, size, size, 3]. Not numpy's save: on a full disk its error does not say so."""
+    """Makes the .npy header of uint8 [images, size, size, 3]. Not numpy's save: its error hides a full disk."""
     stream = io.BytesIO()
     description = {"descr": "|u1", "fortran_order": False, "shape": (images, size, size, 3)}
     np.lib.format.write_array_header_1_0(stream, description)

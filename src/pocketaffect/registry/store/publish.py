@@ -155,7 +155,7 @@ def _write_shipped(root: Path, facts: CardFacts, folder: Path) -> list[Path]:
 
 
 def _read_training_time(root: Path) -> tuple[float, float] | None:
-    """Begin and end of the training that made the weights here; None where they came from a cache, or another store."""
+    """Reads begin and end of the training that made these weights; None where they came from a cache or store."""
     try:
         noted = _read(root / paths.TRAINING_TIME)
     except PocketAffectError:

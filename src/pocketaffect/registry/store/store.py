@@ -238,7 +238,7 @@ def _other_address(folder: Path) -> str:
 
 
 def _is_local_database(address: str, database: Path) -> bool:
-    """Whether the address names the repository's own database, as in MLFLOW_TRACKING_URI=sqlite:///mlruns/mlflow.db."""
+    """Tells whether the address names the repository's own database, such as sqlite:///mlruns/mlflow.db."""
     if not address.startswith("sqlite:///"):
         return False
     return Path(unquote(address.removeprefix("sqlite:///").split("?")[0])).resolve() == database.resolve()
