@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from filelock import FileLock, Timeout
-from optuna.exceptions import UpdateFinishedTrialError
-from optuna.storages._heartbeat import BaseHeartbeat, is_heartbeat_enabled
 from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from pocketaffect.sweep.internals import beat, fail, has_heartbeats
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -74,7 +74,7 @@ def reclaim_stale(study: Study, folder: Path) -> list[int]:
     """
     from optuna.storages import fail_stale_trials
 
-    beats = is_heartbeat_enabled(study._storage)
+    beats = has_heartbeats(study)
     if beats:
         fail_stale_trials(study)
     lost = []
@@ -89,18 +89,8 @@ def reclaim_stale(study: Study, folder: Path) -> list[int]:
 
 def sign(trial: Trial, worker: str) -> None:
     """Says who has the trial, with the study held; from now on its silence can be noticed."""
-    storage = trial.study._storage
-    if isinstance(storage, BaseHeartbeat):  # first: a signed trial without a heartbeat would never be missed
-        storage.record_heartbeat(trial._trial_id)
+    beat(trial)  # first: a signed trial without a heartbeat would never be missed
     trial.set_user_attr(WORKER, worker)
-
-
-def fail(study: Study, trial: FrozenTrial) -> bool:
-    """Marks a trial as failed; False where another process ended it first."""
-    try:
-        return study._storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL)
-    except UpdateFinishedTrialError:
-        return False
 
 
 def requeue(study: Study, trial: FrozenTrial, *, died: bool) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from pocketaffect import paths
 from pocketaffect.config import Params
+from pocketaffect.sweep.internals import read_trial
 from pocketaffect.sweep.leases import first_number
 from pocketaffect.sweep.space import Space, Value, apply_settings
 
@@ -95,9 +96,7 @@ def run_trial(plan: Plan, study: Study, trial: Trial) -> tuple[float, ...]:
         return tuple(same.values)
     begun = time.monotonic()
     try:
-        score = plan.train(
-            plan, params, trial, plan.trial_folder(first_number(study._storage.get_trial(trial._trial_id)))
-        )
+        score = plan.train(plan, params, trial, plan.trial_folder(first_number(read_trial(trial))))
     finally:
         trial.set_user_attr(SECONDS, round(time.monotonic() - begun, 3))
     return _values(plan, score, size)

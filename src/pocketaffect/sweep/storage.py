@@ -18,7 +18,6 @@ from urllib.parse import quote
 
 from filelock import FileLock
 from optuna.storages.journal import JournalFileBackend
-from optuna.storages.journal._file import BaseJournalFileLock
 
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.registry.store.database import TABLES_OF_MLFLOW
@@ -28,6 +27,7 @@ from pocketaffect.registry.store.postgresql import (
     list_tables,
     shared_database_error,
 )
+from pocketaffect.sweep.internals import BaseJournalFileLock, get_database
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -106,11 +106,8 @@ def is_journal(address: str) -> bool:
 @contextlib.contextmanager
 def hold_study(storage: BaseStorage, study_name: str, folder: Path) -> Iterator[None]:
     """Holds a study against all other workers, also on other machines, while trials are counted and handed out."""
-    from optuna.storages import RDBStorage
-    from optuna.storages._cached_storage import _CachedStorage
-
-    backend = storage._backend if isinstance(storage, _CachedStorage) else storage
-    if isinstance(backend, RDBStorage) and backend.engine.dialect.name == "postgresql":
+    backend = get_database(storage)
+    if backend is not None and backend.engine.dialect.name == "postgresql":
         from sqlalchemy import text
 
         key = int.from_bytes(hashlib.sha256(study_name.encode()).digest()[:8], "big", signed=True)

@@ -19,6 +19,7 @@ from pocketaffect.precisions import AUTO, PRECISIONS
 from pocketaffect.provenance.code import hash_code
 from pocketaffect.registry.lineage.model_file import digest_file
 from pocketaffect.registry.store.runs import flatten
+from pocketaffect.sweep.internals import order_studies
 from pocketaffect.sweep.space import FURTHER, SECTIONS
 
 if TYPE_CHECKING:
@@ -225,7 +226,7 @@ def require_consistent(params: Params) -> None:
 def _studies(storage: BaseStorage, prefix: str) -> dict[str, Mapping[str, Any]]:
     """Lists names and settings of this project's studies, oldest first."""
     ours = re.compile(rf"{re.escape(prefix)}-[0-9a-f]{{12}}(-\d+)?")
-    studies = sorted(storage.get_all_studies(), key=lambda study: study._study_id)
+    studies = order_studies(storage)
     return {
         study.study_name: study.user_attrs.get(SETTINGS_ATTRIBUTE, {})
         for study in studies

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from pocketaffect.registry.lineage.trials import OUTCOME_TAG, PARENT_TAG, STUDY_TAG, SUFFIX, TRIAL_TAG
 from pocketaffect.registry.store.store import Store
+from pocketaffect.sweep.internals import get_storage
 from pocketaffect.sweep.results import FINISHED, TrialRow, best_first, count_epochs
 from pocketaffect.sweep.storage import hold_study
 from pocketaffect.sweep.study import SETTINGS_ATTRIBUTE
@@ -40,7 +41,7 @@ class TrialRuns:
         self.experiment = store.experiment_id(
             experiment, "Trials of `pocketaffect sweep`: a run for each, below its study."
         )
-        self._held = partial(hold_study, sweep.study._storage, f"{self.study} in MLflow", plan.folder / "mlflow")
+        self._held = partial(hold_study, get_storage(sweep.study), f"{self.study} in MLflow", plan.folder / "mlflow")
         with self._held():
             found = self._search(f"tags.`{STUDY_TAG}` = '{self.study}' and tags.`{TRIAL_TAG}` = 'all'")
             self.parent = found[0].info.run_id if found else self._begin(sweep)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from pocketaffect.config import Params
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.sweep.budget import DECIDING, predict_bytes
+from pocketaffect.sweep.internals import get_storage
 from pocketaffect.sweep.space import Dimension, Range, Space, Value, apply_settings, read_present, round_number
 from pocketaffect.sweep.storage import hold_study
 
@@ -41,7 +42,7 @@ def enqueue_first_trials(study: Study, params: Params, space: Space, folder: Pat
     if study.get_trials(deepcopy=False):
         return
     points = list_first_points(params, space)[: params.sweep.trials]
-    with hold_study(study._storage, study.study_name, folder):
+    with hold_study(get_storage(study), study.study_name, folder):
         if study.get_trials(deepcopy=False):  # another machine's command was faster
             return
         for point in points:

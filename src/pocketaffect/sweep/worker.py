@@ -63,12 +63,13 @@ def _take(plan: Plan, study: Study, worker: str) -> tuple[Trial | None, bool]:
     """Takes a trial, if there is one to take; and whether any runs."""
     from optuna.trial import TrialState
 
+    from pocketaffect.sweep.internals import get_storage
     from pocketaffect.sweep.leases import count_trials, find_place, reclaim_stale, sign
     from pocketaffect.sweep.storage import hold_study
     from pocketaffect.sweep.study import make_pruner, make_sampler
 
     sweep = plan.params.sweep
-    with hold_study(study._storage, plan.study_name, plan.folder):
+    with hold_study(get_storage(study), plan.study_name, plan.folder):
         reclaim_stale(study, plan.folder / "workers")
         counted, waiting = count_trials(study)
         if not waiting and counted >= sweep.trials:
@@ -89,15 +90,15 @@ def work_on(plan: Plan, study: Study, trial: Trial) -> None:
         KeyboardInterrupt: The trial was given back.
     """
     import optuna
-    from optuna.storages._heartbeat import get_heartbeat_thread
     from optuna.trial import TrialState
 
-    from pocketaffect.sweep.leases import fail, requeue
+    from pocketaffect.sweep.internals import fail, get_storage, keep_beating, read_trial
+    from pocketaffect.sweep.leases import requeue
     from pocketaffect.sweep.objective import run_trial
     from pocketaffect.sweep.storage import hold_study
 
     try:
-        with get_heartbeat_thread(trial._trial_id, study._storage):
+        with keep_beating(trial):
             values = run_trial(plan, study, trial)
         with _unless_taken_over():
             study.tell(trial, values)
@@ -105,8 +106,8 @@ def work_on(plan: Plan, study: Study, trial: Trial) -> None:
         with _unless_taken_over():
             study.tell(trial, state=TrialState.PRUNED)
     except KeyboardInterrupt:
-        with hold_study(study._storage, plan.study_name, plan.folder):
-            given_back = study._storage.get_trial(trial._trial_id)
+        with hold_study(get_storage(study), plan.study_name, plan.folder):
+            given_back = read_trial(trial)
             if fail(study, given_back):
                 requeue(study, given_back, died=False)
         raise
