@@ -8,7 +8,7 @@ import pytest
 from pydantic import BaseModel, Field
 from pydantic.fields import FieldInfo
 
-from pocketaffect.config import Params, PromotionChecks, Section, find_defaults, load_params
+from pocketaffect.config import REMOVED, Params, PromotionChecks, Section, find_defaults, load_params
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.files import read_yaml
 
@@ -47,6 +47,36 @@ def test_the_shipped_settings_are_valid_and_complete():
     params = load_params(SHIPPED)
     assert set(read_yaml(SHIPPED)) == set(params.model_dump(by_alias=True))
     assert read_yaml(SHIPPED) == params.model_dump(by_alias=True)
+
+
+@pytest.mark.parametrize("value", ["true", "false"])
+def test_a_key_that_is_gone_is_passed_over_with_its_advice(file, caplog, value):
+    change(file, export__author=f"author: someone\n  compact: {value}")
+    assert load_params(file).export.author == "someone"
+    assert caplog.messages == [f"{file}: export.compact: {REMOVED['export.compact']}"]
+    caplog.clear()
+    load_params(file, advise=False)
+    load_params(SHIPPED)
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"export__finetune": "finetune: qat"}, "export.finetune: left in 0.2.0, since no network passed its"),
+        (
+            {"export__precision": "precision: int4-block"},
+            "export.precision: left in 0.2.0, since no network passed its",
+        ),
+        ({"export__precision": "precision: pruned75-palette4"}, "export.precision: left in 0.2.0"),
+        ({"export__precision": "precision: int8-activations"}, "export.precision: left in 0.2.0"),
+    ],
+)
+def test_a_value_that_is_gone_is_refused_with_what_to_choose(file, changes, problem):
+    change(file, **changes)
+    (line,) = problems(file)
+    assert line.startswith(problem)
+    assert "; choose " in line or "; set " in line
 
 
 def test_settings_cannot_be_changed_after_loading():

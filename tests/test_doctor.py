@@ -132,6 +132,14 @@ def test_a_pipeline_file_that_is_empty_or_half_merged_is_a_problem(root, name, t
     assert todo in finding.todo
 
 
+def test_a_setting_that_is_gone_is_a_warning_with_what_to_do(root):
+    text = (root / "params.yaml").read_text().replace("export:\n", "export:\n  compact: true\n")
+    (root / "params.yaml").write_text(text)
+    finding = only_bad(root)
+    assert (finding.name, finding.status, finding.detail) == ("params.yaml", "warning", "export.compact")
+    assert "delete the line" in finding.todo
+
+
 def test_a_frozen_import_is_a_warning(root):
     (root / "data.dvc").write_text(f"frozen: true\n{IMPORTED}")
     finding = only_bad(root)

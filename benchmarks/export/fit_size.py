@@ -1,10 +1,10 @@
-"""The numbers of `export/size_table.py` from new conversions, to be run when coremltools or a design changes.
+"""Measures how long a design's programs are, and writes it into `export/program_bytes.json`.
 
-    nice -n 10 .venv/bin/python benchmarks/export/fit_size.py CONVERSIONS.jsonl
+    nice -n 10 .venv/bin/python benchmarks/export/fit_size.py [DESIGN …]
 
-converts every design (two minutes of a core; CONVERSIONS.jsonl keeps what was done), and prints by how much each
-number of the table has to change, least squares over all, and what misses remain.
-`size.py` then measures the new table with other configurations.
+to be run for a new design, and for all of them (the default, some minutes of a core) when coremltools changes. One
+network of each design is converted in every precision; what depends on widths (`export.size.Shapes.program_bytes`) is
+subtracted from its program's bytes. `size.py` beside it holds predictions to other networks.
 """
 
 from __future__ import annotations
@@ -12,87 +12,83 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
-
-import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "export"))
 
 import torch
-from size_parts import compare
+from size_parts import describe, draw_network
 
 from pocketaffect.designs import CATALOGUE
-from pocketaffect.export.size import list_shapes
+from pocketaffect.export.convert import Packages
+from pocketaffect.export.size import MEASURED, list_shapes
+from pocketaffect.files import write_json
+from pocketaffect.mlpackage.package import read_spec
+from pocketaffect.mlpackage.quiet import import_coremltools
 from pocketaffect.models.network import NetworkSpec
-from pocketaffect.precisions import COMPRESSED_ABOVE, PRECISIONS
+from pocketaffect.models.reparameterize import reparameterize
+from pocketaffect.precisions import PRECISIONS, Precision
 
-LINE_BY_LINE: Final = ("alexnet", "vgg", "mobilenet")
-"""Designs that give what a precision adds for a tensor; of the others only their own constants are wanted."""
-IN_ALL: Final = ("fp16", "fp32", "int8", "palette6", "palette4-grouped", "int4-block", "pruned50-palette4")
-PLAIN_HEAD: Final = ("fp16", "int8", "palette2")
-ALIKE: Final = {"palette8": "palette6", "palette4": "palette6", "palette6-grouped": "palette4-grouped"}
-"""Precisions to the one whose numbers they share in the table; all pruned ones share theirs too."""
+SCRATCH: Final = tempfile.TemporaryDirectory(prefix="pocketaffect-size-")
+SPEC: Final = NetworkSpec("", 0.5, 64, "prototype")
+FLOATS: Final = {"fp32": PRECISIONS["fp32"]} | {
+    target: Precision("fp16", target, 16, "float16 in the newest format of a system", "float")
+    for target in sorted({one.target for one in PRECISIONS.values()})
+}
 
 
 def main() -> None:
-    """Prints the corrections."""
-    file = Path(sys.argv[1])
-    file.touch()
-    done = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-    known = {json.dumps(row["spec"], sort_keys=True) + row["precision"] for row in done}
+    """Writes an entry for each design."""
     torch.set_num_threads(1)
-    for spec, precisions in _configurations():
-        left = [name for name in precisions if json.dumps(asdict(spec), sort_keys=True) + name not in known]
-        if left:
-            with tempfile.TemporaryDirectory() as folder, file.open("a", encoding="utf-8") as stream:
-                for name, predicted, real in compare(spec, left, Path(folder)):
-                    done.append({"spec": asdict(spec), "precision": name, "miss": real - predicted})
-                    stream.write(json.dumps(done[-1]) + "\n")
-                    stream.flush()
-    fit(done)
+    content = json.loads(MEASURED.read_text(encoding="utf-8")) if MEASURED.is_file() else {"designs": {}}
+    for name in sys.argv[1:] or CATALOGUE:
+        content["designs"][name] = measure(name)
+        content["coremltools"] = import_coremltools().__version__
+        write_json(MEASURED, content)
+        print(name, json.dumps(content["designs"][name], sort_keys=True), flush=True)
 
 
-def _configurations() -> Iterator[tuple[NetworkSpec, tuple[str, ...]]]:
-    for name in LINE_BY_LINE:
-        yield NetworkSpec(name, 0.1, 32, "prototype"), IN_ALL
-    yield NetworkSpec("vgg", 0.3, 64, "plain"), PLAIN_HEAD
-    for name in CATALOGUE:
-        if name not in LINE_BY_LINE:
-            yield NetworkSpec(name, 0.1, 32, "prototype"), ("fp16",)
-    yield NetworkSpec("mobilenet", 0.3, 64, "plain"), PLAIN_HEAD
-
-
-def fit(rows: list[dict[str, Any]]) -> None:
-    """Least squares of the misses over what the table's numbers multiply."""
-    features = [dict(_features(row)) for row in rows]
-    names = sorted({name for row in features for name in row})
-    matrix = np.array([[row.get(name, 0.0) for name in names] for row in features])
-    misses = np.array([row["miss"] for row in rows], float)
-    found, _, rank, _ = np.linalg.lstsq(matrix, misses, rcond=None)
-    for name, value in zip(names, found, strict=True):
-        print(f"{name:40}{value:+10.1f}")
-    left = misses - matrix @ found
-    print(f"{len(rows)} packages, {len(names)} numbers, rank {rank}; left {left.min():.0f} to {left.max():.0f} bytes")
-
-
-def _features(row: dict[str, Any]) -> Iterator[tuple[str, float]]:
-    spec, precision = NetworkSpec(**row["spec"]), PRECISIONS[row["precision"]]
+def measure(design: str) -> dict[str, Any]:
+    """Bytes of the programs without compression, of what all compression changes, and of each compressed tensor."""
+    spec = replace(SPEC, architecture=design)
     shapes = list_shapes(spec)
-    yield f"{spec.architecture} float16", 1.0
-    if precision.bits == 32:
-        yield "float32", 1.0
-        yield "float32 for each kernel", float(len(shapes.kernels))
-    if spec.head == "plain":
-        yield "plain head", 1.0
-    yield "wide dimension", float(shapes.wide)
-    compressed = [kernel for kernel in shapes.kernels if kernel.numbers > COMPRESSED_ABOVE]
-    if precision.kind != "float" and compressed:
-        form = "pruned" if precision.sparsity else ALIKE.get(precision.name, precision.name)
-        yield f"{form} fixed", 1.0
-        yield f"{form} each", float(len(compressed))
+    programs = {name: _program_bytes(spec, precision) for name, precision in FLOATS.items()}
+    compressed = -_count_attributes(spec)
+    each = {
+        one.name: (_program_bytes(spec, one) - programs[one.target] - compressed) / shapes.compressed
+        for one in PRECISIONS.values()
+        if one.kind != "float"
+    }
+    return {
+        "programs": {name: round(size) for name, size in programs.items()},
+        "plain_head": round(_program_bytes(replace(spec, head="plain"), FLOATS["iOS16"]) - programs["iOS16"]),
+        "compressed": compressed,
+        "each": {name: round(size, 1) for name, size in each.items()},
+    }
+
+
+@cache
+def _packages(spec: NetworkSpec, _kind: str) -> Packages:
+    folder = Path(tempfile.mkdtemp(dir=SCRATCH.name))
+    return Packages(reparameterize(draw_network(spec)), spec.size, describe(spec), folder)
+
+
+def _program_bytes(spec: NetworkSpec, precision: Precision) -> float:
+    """Without what depends on widths."""
+    packages = _packages(spec, precision.target if precision.kind == "float" else "")
+    program: int = read_spec(packages.make(precision).path).ByteSize()
+    return program - list_shapes(spec).program_bytes(precision.name)
+
+
+def _count_attributes(spec: NetworkSpec) -> int:
+    """Bytes of what a program says of its conversion, which coremltools' compression leaves out."""
+    model = read_spec(_packages(spec, "iOS16").make(FLOATS["iOS16"]).path)
+    before: int = model.ByteSize()
+    model.mlProgram.attributes.clear()
+    return before - int(model.ByteSize())
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -16,6 +17,22 @@ from pocketaffect.precisions import Target, known_precision
 
 # The catalogues of precisions and networks are the home of the names they allow, and import nothing heavy.
 PARAMS_FILE: Final = Path("params.yaml")
+
+_UNPROVEN: Final = "left in 0.2.0, since no network passed its verification in it"
+REMOVED: Final = {
+    "export.compact": "left in 0.2.0: programs are as coremltools writes them, 8 to 100 kB longer; delete the line",
+    "export.finetune: qat": f"{_UNPROVEN}; set export.finetune: none and export.precision: int8",
+    "export.precision: int8-activations": f"{_UNPROVEN}; choose int8",
+    "export.precision: int4-block": f"{_UNPROVEN}; choose palette4-grouped",
+    **{
+        f"export.precision: pruned{share}-palette{bits}": f"{_UNPROVEN}; choose palette2, or a smaller model.width"
+        for share in (50, 75)
+        for bits in (6, 4)
+    },
+}
+"""Settings of older versions that are gone. A key is passed over with its advice, a value is refused with it."""
+
+logger = logging.getLogger(__name__)
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -152,7 +169,6 @@ class ExportParams(Section):
     finetune_steps: Count
     finetune_learning_rate: Positive
     budget_bytes: Count
-    compact: bool
     max_mean_probability_difference: Positive
     min_agreement: Fraction
     max_accuracy_drop: Fraction
@@ -237,8 +253,12 @@ class Params(Section):
     sweep: SweepParams
 
 
-def load_params(path: Path = PARAMS_FILE) -> Params:
+def load_params(path: Path = PARAMS_FILE, *, advise: bool = True) -> Params:
     """Reads and checks params.yaml.
+
+    Args:
+        path: The file.
+        advise: Whether to log a warning for each key that older versions knew (see `find_removed`).
 
     Raises:
         PocketAffectError: The file is missing, is not YAML, or has problems, all of which are named.
@@ -246,6 +266,11 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
     if not path.is_file():
         raise PocketAffectError(f"{path}: no such file", todo="run from the repository's root")
     raw = read_yaml(path)
+    for key, advice in find_removed(raw).items():
+        section, name = key.split(".")
+        del raw[section][name]
+        if advise:
+            logger.warning("%s: %s: %s", path, key, advice)
     try:
         params = Params.model_validate(raw)
         problems = find_contradictions(params.model, params.train)
@@ -269,6 +294,13 @@ def find_defaults(section: Section, prefix: str = "") -> dict[str, object]:
         elif isinstance(value, Section) and not isinstance(value, PromotionChecks):
             found |= find_defaults(value, f"{key}.")
     return found
+
+
+def find_removed(raw: dict[str, Any]) -> dict[str, str]:
+    """Finds the keys of an older version in a file of settings: dotted name and what to do, from `REMOVED`."""
+    sections = {section: content for section, content in raw.items() if isinstance(content, dict)}
+    present = {f"{section}.{key}" for section, content in sections.items() for key in content}
+    return {key: advice for key, advice in REMOVED.items() if key in present}
 
 
 def refuse_problems(problems: Sequence[str], path: Path = PARAMS_FILE) -> PocketAffectError:
@@ -357,7 +389,9 @@ def _describe(problem: dict[str, Any]) -> str:
         if problem["type"] == "model_type"
         else str(problem["msg"]).removeprefix("Value error, ")
     )
-    return f"{key}: {message[:1].lower()}{message[1:]}; found {repr(problem['input'])[:80]}"
+    gone = REMOVED.get(f"{key}: {problem['input']}")
+    told = f"{message[:1].lower()}{message[1:]}" if gone is None else gone
+    return f"{key}: {told}; found {repr(problem['input'])[:80]}"
 
 
 def _known_keys(location: Sequence[str | int]) -> list[str]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from pocketaffect import paths
 from pocketaffect.checkout import USE_OWN, find_foreign_sources
-from pocketaffect.config import PARAMS_FILE, find_defaults, load_params
+from pocketaffect.config import PARAMS_FILE, find_defaults, find_removed, load_params
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.files import read_yaml
 from pocketaffect.paths import CHECKPOINTS, DATA_FILE
@@ -164,15 +164,19 @@ def _examine_programs(root: Path) -> Iterator[Finding]:
 
 def _examine_params(root: Path) -> Iterator[Finding]:
     try:
-        params = load_params(root / PARAMS_FILE)
+        params = load_params(root / PARAMS_FILE, advise=False)
         read_space(params)
     except PocketAffectError as error:
         yield Finding("params.yaml", "problem", str(error), "correct params.yaml, or git checkout params.yaml")
-    else:
+        return
+    removed = find_removed(read_yaml(root / PARAMS_FILE))
+    if not removed:
         yield Finding("params.yaml", "ok", "every key known, every value allowed")
-        for key, value in find_defaults(params).items():
-            detail = f"{key} is not set, so its default holds: {value}"
-            yield Finding("params.yaml", "warning", detail, "add the key where it is to be seen (docs/updating.md)")
+    for key, advice in removed.items():
+        yield Finding("params.yaml", "warning", key, advice)
+    for key, value in find_defaults(params).items():
+        detail = f"{key} is not set, so its default holds: {value}"
+        yield Finding("params.yaml", "warning", detail, "add the key where it is to be seen (docs/updating.md)")
 
 
 def _examine_pipeline(root: Path) -> Iterator[Finding]:

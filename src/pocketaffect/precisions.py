@@ -47,6 +47,11 @@ class Precision:
         held = {"float": self.name, "linear": "constexpr_affine_dequantize", "palette": "constexpr_lut_to_dense"}
         return f"{held[self.kind]}, {self.bits} bits"
 
+    @property
+    def system(self) -> str:
+        """Who opens it, and what is not known of that."""
+        return f"{self.target} and later" + (", not seen on a device" if self.target == "iOS18" else "")
+
 
 def _palette(bits: int) -> Precision:
     return Precision(f"palette{bits}", "iOS16", bits, f"each tensor from a palette of {1 << bits} values", "palette")

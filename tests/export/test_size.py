@@ -9,8 +9,7 @@ from size_parts import MOST_OVER, MOST_UNDER, MOST_UNDER_SHARE, compare
 
 from pocketaffect.designs import CATALOGUE
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.export.size import list_shapes, predict_package_bytes
-from pocketaffect.export.size_table import FORMS, PROGRAMS
+from pocketaffect.export.size import list_shapes, predict_package_bytes, read_measured
 from pocketaffect.models.network import AffectNetwork, NetworkSpec
 from pocketaffect.precisions import PRECISIONS
 
@@ -61,9 +60,16 @@ def test_predicting_leaves_the_random_numbers_of_the_caller_alone():
     assert torch.equal(torch.rand(1), expected)
 
 
-def test_every_design_and_every_precision_has_a_size():
-    assert list(PROGRAMS) == list(CATALOGUE)
-    assert set(FORMS) == set(PRECISIONS)
+AGAIN = "run `python benchmarks/export/fit_size.py`, for one new design with its name, and commit program_bytes.json"
+
+
+def test_every_design_and_every_precision_is_measured_with_the_coremltools_that_is_here():
+    from coremltools import __version__
+
+    assert read_measured()["coremltools"] == __version__, AGAIN
+    assert read_measured()["designs"].keys() == CATALOGUE.keys(), AGAIN
+    compressed = {name for name, one in PRECISIONS.items() if one.kind != "float"}
+    assert all(design["each"].keys() == compressed for design in read_measured()["designs"].values()), AGAIN
 
 
 def test_what_cannot_be_predicted_is_refused():

@@ -52,11 +52,47 @@ def test_the_twin_agrees_with_the_executed_package(twin_file, packages, samples)
 def test_the_file_is_a_valid_model_that_tells_its_metadata_and_nothing_of_this_machine(twin_file):
     model = onnx.load(twin_file)
     onnx.checker.check_model(model, full_check=True)
+    assert (model.ir_version, model.opset_import[0].version) == (8, 18)
     assert {item.key: item.value for item in model.metadata_props}.items() >= METADATA.items()
     assert load_twin(twin_file).metadata["origin"] == "test"
     content = twin_file.read_bytes()
     for trace in (str(Path.cwd()), sys.prefix, "stack_trace", "torch/nn"):
         assert trace.encode() not in content
+
+
+EXECUTE = """
+import sys
+import numpy as np, onnxruntime
+images = np.load(sys.argv[2])
+session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
+names = ["probabilities", "valence_arousal"]
+np.savez(sys.argv[3], **dict(zip(names, session.run(names, {"image": images}))))
+"""
+
+
+@pytest.mark.parametrize("version", ["1.15.1", "1.17.3"])
+def test_an_old_onnxruntime_gives_the_same_answers(version, twin_file, samples, tmp_path):
+    scratch = tmp_path / "scratch"
+    subprocess.run([sys.executable, "-m", "venv", scratch], check=True, timeout=300)
+    python = scratch / ("Scripts" if os.name == "nt" else "bin") / "python"
+    wanted = [f"onnxruntime=={version}", "numpy<2"]
+    done = subprocess.run(
+        [python, "-m", "pip", "install", "--quiet", "--retries", "1", "--timeout", "20", *wanted],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        pytest.skip(f"pip finds no onnxruntime {version} for this Python, or reaches no registry: {reason}")
+    images = samples.images[:32].transpose(0, 3, 1, 2).astype(np.float32)
+    np.save(tmp_path / "images.npy", np.ascontiguousarray(images))
+    files = [twin_file, tmp_path / "images.npy", tmp_path / "answers.npz"]
+    subprocess.run([python, "-c", EXECUTE, *files], check=True, timeout=300)
+    found, expected = np.load(tmp_path / "answers.npz"), load_twin(twin_file).predict(samples.images[:32])
+    for name, values in expected.items():
+        np.testing.assert_allclose(found[name], values, rtol=0, atol=1e-5)
 
 
 def test_weights_that_float16_holds_take_two_bytes(twin_file):

@@ -14,6 +14,7 @@ from pocketaffect.export.convert import Package, Packages
 from pocketaffect.export.verdict import Candidate, Verification
 from pocketaffect.export.verify import Verifier
 from pocketaffect.precisions import AUTO, SPEC_VERSIONS, Precision, find_precision, readable_precisions
+from pocketaffect.tables import render_table
 
 logger = logging.getLogger(__name__)
 
@@ -172,9 +173,4 @@ def tabulate(candidates: Iterable[Candidate]) -> str:
         cells = [f"{number:.4f}" for number in numbers] or ["-"] * 5
         size = "-" if one.package_bytes is None else f"{one.package_bytes:,}"
         rows.append((one.precision, size, *cells, one.verdict))
-    widths = [max(len(row[place]) for row in rows) for place in range(7)]
-    lines = []
-    for row in rows:
-        right = [cell.rjust(width) for cell, width in zip(row[1:7], widths[1:], strict=True)]
-        lines.append("  ".join([row[0].ljust(widths[0]), *right, row[7]]).rstrip())
-    return "\n".join(lines)
+    return render_table(rows, "lrrrrrrl")

@@ -1,50 +1,48 @@
 """The bytes of a package before anything is trained or converted.
 
 A package is a manifest of fixed length, a weight file whose length follows from the shapes of the tensors (64 bytes,
-then 64 for each tensor and its bytes up to the next 64), and the program, which is estimated: a constant for each
-design (`size_table`), and what a precision adds for each tensor that it compresses.
+then 64 for each tensor and its bytes up to the next 64), and the program, which was measured once for each design
+(`program_bytes.json`): its length in each format, and what each precision adds for a tensor that it compresses.
 """
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Final, NamedTuple
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch import nn
 
-from pocketaffect.errors import PocketAffectError
 from pocketaffect.export.compress import divide_channels
-from pocketaffect.export.size_table import (
-    ALLOWANCE,
-    FLOAT32,
-    FORMS,
-    INLINE_ARRAY,
-    PLAIN_HEAD,
-    PROGRAMS,
-    WIDE_DIMENSION,
-)
 from pocketaffect.models.network import AffectNetwork, NetworkSpec
 from pocketaffect.models.reparameterize import reparameterize
 from pocketaffect.precisions import COMPRESSED_ABOVE, Precision, find_precision
 
+MEASURED: Final = Path(__file__).with_name("program_bytes.json")
+"""What `benchmarks/export/fit_size.py` measured of each design."""
 MANIFEST: Final = 617
 _ALIGNMENT: Final = 64
 _FEWEST_IN_FILE: Final = 10
 """Elements: smaller arrays stand in the program."""
+_INLINE_ARRAY: Final = -15
+"""Bytes of the program for each array that stands in it, not in the weight file."""
 _WIDE: Final = 128
+_WIDE_DIMENSION: Final = 3.2
+"""Bytes of the program for each dimension of `_WIDE` and more: its number takes a byte more wherever it stands."""
 _FEWEST_SHARED: Final = 100
 """Elements: equal arrays from here on are stored once."""
+_ALLOWANCE: Final = 64
+"""Rather over the truth than under it."""
 
 
 class Kernel(NamedTuple):
-    """Weights, output and input channels of a matrix or kernel, and the letters of its name in the program."""
+    """Weights and output channels of a matrix or kernel."""
 
     numbers: int
     channels: int
-    inputs: int
-    letters: int
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ class Shapes:
     """What a package's size follows from.
 
     Attributes:
-        spec: Of the network.
+        spec: The network's.
         kernels: Every matrix and kernel.
         vectors: Number of elements of every other stored array: biases, of which normalisation leaves one.
         wide: Dimensions of 128 and more among all of them, whose numbers take a byte more.
@@ -62,6 +60,19 @@ class Shapes:
     kernels: tuple[Kernel, ...]
     vectors: tuple[int, ...]
     wide: int
+
+    @property
+    def compressed(self) -> int:
+        """Number of kernels that a precision with compression compresses."""
+        return sum(kernel.numbers > COMPRESSED_ABOVE for kernel in self.kernels)
+
+    def program_bytes(self, precision: str) -> float:
+        """Bytes of the program that depend on widths, and on texts about the network in the metadata."""
+        spec = self.spec
+        inline = sum(count < _FEWEST_IN_FILE for count in self.vectors)
+        # What the metadata says of the network: in the description, as input size, in the image's text, as precision.
+        texts = len(f"{spec.architecture}{spec.width:g}{precision}") + 4 * len(str(spec.size))
+        return inline * _INLINE_ARRAY + self.wide * _WIDE_DIMENSION + texts
 
 
 @lru_cache(maxsize=4096)
@@ -78,22 +89,22 @@ def list_shapes(spec: NetworkSpec) -> Shapes:
 def read_shapes(shipped: AffectNetwork) -> Shapes:
     """The stored arrays of a network whose branches are merged.
 
-    Every normalisation becomes the bias of the layer before it (`fold.fold_batchnorm`), none of which has its own.
+    Every normalisation becomes the bias of the layer before it (`layers.fold_batchnorm`), none of which has its own.
     """
     kernels: list[Kernel] = []
     vectors: list[int] = []
     wide = 0
-    for name, layer in shipped.named_modules():
+    for layer in shipped.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
             shape = layer.weight.shape
-            kernels.append(Kernel(shape.numel(), shape[0], shape[1], len(f"network.{name}.weight")))
+            kernels.append(Kernel(shape.numel(), shape[0]))
             vectors += [] if layer.bias is None else [layer.bias.numel()]
             wide += sum(length >= _WIDE for length in shape)
         elif isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
             vectors.append(layer.num_features)
     if shipped.spec.head == "prototype":
         rows, columns = shipped.prototypes.shape
-        kernels.append(Kernel(rows * columns, columns, rows, 0))
+        kernels.append(Kernel(rows * columns, columns))
     wide += sum(length >= _WIDE for length in vectors)
     return Shapes(shipped.spec, tuple(kernels), tuple(vectors), wide)
 
@@ -109,49 +120,37 @@ def predict_package_bytes(model: NetworkSpec | AffectNetwork | Shapes, precision
         precision: A key of `precisions.PRECISIONS`.
 
     Raises:
-        PocketAffectError: An unknown precision, one whose size nobody measured (int8-activations), or a network that
-            cannot be built.
+        PocketAffectError: An unknown precision, or a network that cannot be built.
     """
-    if precision not in FORMS:
-        found = find_precision(precision).name
-        raise PocketAffectError("package size: not known before training", found=found, allowed=", ".join(FORMS))
+    form = find_precision(precision)
     if isinstance(model, AffectNetwork):
         model = model.spec
-    shapes, form = model if isinstance(model, Shapes) else list_shapes(model), find_precision(precision)
-    return _predict(shapes, form)
+    shapes = model if isinstance(model, Shapes) else list_shapes(model)
+    measured = read_measured()["designs"][shapes.spec.architecture]
+    program: float = measured["programs"]["fp32" if form.bits == 32 else form.target]
+    program += measured["plain_head"] if shapes.spec.head == "plain" else 0
+    if form.kind != "float":
+        program += measured["compressed"] + shapes.compressed * measured["each"][form.name]
+    return MANIFEST + _weight_bytes(shapes, form) + round(program + shapes.program_bytes(precision)) + _ALLOWANCE
 
 
-def _predict(shapes: Shapes, precision: Precision) -> int:
+@cache
+def read_measured() -> dict[str, Any]:
+    """What stands in `MEASURED`."""
+    content: dict[str, Any] = json.loads(MEASURED.read_text(encoding="utf-8"))
+    return content
+
+
+def _weight_bytes(shapes: Shapes, precision: Precision) -> int:
     width = 4 if precision.bits == 32 else 2
-    weights, compressed = _ALIGNMENT, 0
+    size = _ALIGNMENT + sum(_array(count, width) for count in shapes.vectors)
     shared: set[int] = set()
     for kernel in shapes.kernels:
         if kernel.numbers <= COMPRESSED_ABOVE or precision.kind == "float":
-            weights += _in_file(kernel.numbers * width)
+            size += _in_file(kernel.numbers * width)
         else:
-            compressed += 1
-            weights += _compressed_bytes(kernel, precision, shared)
-    inline = 0
-    for count in shapes.vectors:
-        if count < _FEWEST_IN_FILE:
-            inline += 1
-        else:
-            weights += _in_file(count * width)
-    form = FORMS[precision.name]
-    program = _program_bytes(shapes, precision) + inline * INLINE_ARRAY + shapes.wide * WIDE_DIMENSION
-    if compressed:
-        program += form.fixed + compressed * form.each
-    return MANIFEST + weights + round(program) + ALLOWANCE
-
-
-def _program_bytes(shapes: Shapes, precision: Precision) -> float:
-    """Of the network before compression."""
-    spec = shapes.spec
-    size = PROGRAMS[spec.architecture] + (PLAIN_HEAD if spec.head == "plain" else 0.0)
-    if precision.bits == 32:
-        size += FLOAT32.fixed + len(shapes.kernels) * FLOAT32.each
-    # What the metadata says of the network: in the description, as input size, in the image's text, as precision.
-    return size + len(f"{spec.architecture}{spec.width:g}{precision.name}") + 4 * len(str(spec.size))
+            size += _compressed_bytes(kernel, precision, shared)
+    return size
 
 
 def _in_file(size: int) -> int:
@@ -164,13 +163,12 @@ def _array(count: int, width: int) -> int:
 
 
 def _compressed_bytes(kernel: Kernel, precision: Precision, shared: set[int]) -> int:
-    count, channels = kernel.numbers, kernel.channels
+    numbers = _in_file(-(-kernel.numbers * precision.bits // 8))
     if precision.kind == "linear":
-        zeros = 0 if channels in shared else _array(channels, 1)  # one zero point for each channel, all 0
-        if channels >= _FEWEST_SHARED:
-            shared.add(channels)
-        return _in_file(count) + _array(channels, 2) + zeros
-    entries = 1 << precision.bits
-    group = divide_channels(channels, precision.group) if precision.group else 0
-    palettes = channels // group if group else 1
-    return _in_file(-(-count * precision.bits // 8)) + _array(palettes * entries, 2)
+        zeros = 0 if kernel.channels in shared else _array(kernel.channels, 1)  # a zero point for each channel, all 0
+        if kernel.channels >= _FEWEST_SHARED:
+            shared.add(kernel.channels)
+        return numbers + _array(kernel.channels, 2) + zeros
+    group = divide_channels(kernel.channels, precision.group)
+    palettes = kernel.channels // group if group else 1
+    return numbers + _array(palettes * (1 << precision.bits), 2)

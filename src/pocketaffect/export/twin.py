@@ -3,6 +3,9 @@
 It takes float32 [batch, 3, size, size], RGB in 0..255, and gives `probabilities` [batch, 8] and `valence_arousal`
 [batch, 2]: what the package takes and gives, for any number of faces. A compressed weight is stored as the float16
 that the package decodes it to, and cast when the model is loaded, so that no number differs from the package's.
+
+It opens in onnxruntime 1.15 (2023) and later for Python, which tests execute, and by its format in onnxruntime-web and
+onnxruntime-android of the same versions.
 """
 
 from __future__ import annotations
@@ -29,8 +32,10 @@ if TYPE_CHECKING:
     import onnx
     import onnxruntime
 
+IR_VERSION: Final = 8
 OPSET: Final = 18
-"""Read by every onnxruntime since 1.14 (2023), onnxruntime-web too."""
+"""The oldest that carry it, both of ONNX 1.13. The exporter itself writes a newer IR version, which onnxruntime 1.17
+refuses, and uses nothing of it but metadata of nodes."""
 
 PRODUCER: Final = "pocketaffect"
 _IMAGES_AT_ONCE: Final = 64
@@ -94,6 +99,7 @@ def _export(module: nn.Module, size: int) -> onnx.ModelProto:
 
 def _strip(model: onnx.ModelProto) -> None:
     """Removes what tells of the machine: the exporter's version, stack traces with paths of source files."""
+    model.ir_version = IR_VERSION
     model.producer_name, model.producer_version, model.doc_string = PRODUCER, "", ""
     del model.metadata_props[:]
     graph = model.graph

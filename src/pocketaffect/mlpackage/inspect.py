@@ -47,12 +47,12 @@ class Layer:
     """One operation with stored tensors.
 
     Attributes:
-        name: Of its weight, without the converter's endings.
+        name: Its weight's name, without the converter's endings.
         kind: MIL's operation type.
-        shape: Of the weight.
+        shape: Its weight's shape.
         stored_as: fp32, fp16, int8, a palette with its bits, …
         bits: Stored bits for each weight, all of the layer's bytes counted.
-        bytes: In the weight file, records and padding included.
+        bytes: Bytes in the weight file, records and padding included.
     """
 
     name: str
@@ -102,29 +102,18 @@ class Inspection:
             yield from (f"  {what}    {value}" for value in values)
 
     def _layer_lines(self) -> Iterator[str]:
-        rows = [("layer", "operation", "weight", "stored as", "bits", "bytes", "share")]
-        rows += [
-            (
-                layer.name,
-                layer.kind,
+        width = max((len(layer.name) for layer in self.layers), default=0)
+        line = f"{{:{max(width, 17)}}}  {{:14}}  {{:16}}  {{:14}}  {{:>6}}  {{:>10}}  {{:>6}}"
+        yield line.format("layer", "operation", "weight", "stored as", "bits", "bytes", "share")
+        for layer in self.layers:
+            shape, bits, share = (
                 " x ".join(map(str, layer.shape)),
-                layer.stored_as,
                 f"{layer.bits:.1f}",
-                f"{layer.bytes:,}",
                 f"{layer.bytes / self.bytes:.1%}",
             )
-            for layer in self.layers
-        ]
-        rows.append(
-            ("constants besides", "", "", "", "", f"{self.other_bytes:,}", f"{self.other_bytes / self.bytes:.1%}")
-        )
-        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        for row in rows:
-            cells = [
-                text.ljust(width) if place < 4 else text.rjust(width)
-                for place, (text, width) in enumerate(zip(row, widths, strict=True))
-            ]
-            yield "  ".join(cells).rstrip()
+            yield line.format(layer.name, layer.kind, shape, layer.stored_as, bits, f"{layer.bytes:,}", share)
+        share = f"{self.other_bytes / self.bytes:.1%}"
+        yield line.format("constants besides", "", "", "", "", f"{self.other_bytes:,}", share)
 
     def _tail(self) -> Iterator[str]:
         counted = sorted(self.operations.items(), key=lambda item: (-item[1], item[0]))

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.export.compact import compact_program
 from pocketaffect.mlpackage.package import DATA_FOLDER, SPEC_FILE, SUFFIX, WEIGHTS_FOLDER, walk_operations
 from pocketaffect.mlpackage.quiet import import_coremltools
 
@@ -21,7 +20,7 @@ _COUNTED: Final = re.compile(r"([a-z][a-z0-9_]*?)_(\d+)(?=_|$)")
 """An operation's name and a number; what follows, such as `_to_fp16`, was added to it later."""
 
 
-def save_package(model: Any, path: Path, *, compact: bool = True) -> None:
+def save_package(model: Any, path: Path) -> None:
     """Writes a converted model as a package folder, replacing an older one only once the new one opens.
 
     Identifiers, map order and dates are normalised, so that equal models give equal bytes (coremltools draws
@@ -30,7 +29,6 @@ def save_package(model: Any, path: Path, *, compact: bool = True) -> None:
     Args:
         model: A `coremltools.models.MLModel` of the ML Program type.
         path: Folder to write; its name ends with `.mlpackage`.
-        compact: Whether the program is made shorter (`compact`), or stays as coremltools writes it.
 
     Raises:
         PocketAffectError: Wrong name, or no room or right to write there.
@@ -41,7 +39,7 @@ def save_package(model: Any, path: Path, *, compact: bool = True) -> None:
     fresh = path.with_name(f".{path.stem}.{os.getpid()}.new{SUFFIX}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write(model, fresh, compact=compact)
+        _write(model, fresh)
         import_coremltools().models.MLModel(str(fresh), skip_model_load=True)
         _swap(fresh, path)
     except OSError as error:
@@ -54,11 +52,9 @@ def save_package(model: Any, path: Path, *, compact: bool = True) -> None:
         shutil.rmtree(fresh, ignore_errors=True)
 
 
-def _write(model: Any, folder: Path, *, compact: bool) -> None:
+def _write(model: Any, folder: Path) -> None:
     spec = model.get_spec()
     _normalise(spec)
-    if compact and spec.WhichOneof("Type") == "mlProgram":
-        compact_program(spec)
     contents = {SPEC_FILE: ("CoreML Model Specification", "model.mlmodel")}
     target = folder / DATA_FOLDER / SPEC_FILE
     target.parent.mkdir(parents=True)

@@ -12,6 +12,7 @@ from pocketaffect.evaluation.intervals import Interval
 from pocketaffect.figures import page_template
 from pocketaffect.labels import EXPRESSIONS
 from pocketaffect.paths import SAMPLE
+from pocketaffect.precisions import PRECISIONS
 from pocketaffect.registry.lineage.lineage import Lineage
 from pocketaffect.registry.store.measured import ClassScores
 
@@ -78,6 +79,7 @@ def write_card(facts: CardFacts, folder: Path) -> str:
     content = {
         "title": title,
         "facts": facts,
+        "system": PRECISIONS[form].system if (form := facts.verification["precision"]) in PRECISIONS else "older",
         "measured": ", ".join(first),
         "missing": missing if facts.metrics else [],
         "shipped": facts.metrics,
