@@ -34,10 +34,10 @@ from pocketaffect.data.shards.split import Split
 from pocketaffect.models.network import AffectNetwork, NetworkSpec
 from pocketaffect.training.checks import find_device
 from pocketaffect.training.faces import FaceData
-from pocketaffect.training.fit import build_trainer
 from pocketaffect.training.module import AffectModule
 from pocketaffect.training.objective import Objective
 from pocketaffect.training.optimizer import build_optimizer
+from pocketaffect.training.trainer import build_trainer
 
 SETTINGS = Path(__file__).resolve().parents[2] / "params.yaml"
 

@@ -193,7 +193,7 @@ def checkpoint(tmp_path_factory) -> bytes:
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_checkpoint_is_refused_without_executing_anything(damage, checkpoint, tmp_path, caplog):
-    from pocketaffect.training.checkpoint import AtomicCheckpointIO, find_checkpoint
+    from pocketaffect.training.trainer import AtomicCheckpointIO, find_checkpoint
 
     file, mark = tmp_path / "last.ckpt", tmp_path / "executed"
     file.write_bytes(checkpoint)

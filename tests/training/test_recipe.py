@@ -19,14 +19,14 @@ from pocketaffect.data.shards.batches import Batch, train_batches
 from pocketaffect.data.shards.split import open_split
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.models.network import AffectNetwork, NetworkSpec, load_network, save_network
-from pocketaffect.training import fit as fitting
-from pocketaffect.training.averaging import MovingAverage
-from pocketaffect.training.callbacks import is_stale
+from pocketaffect.training import trainer as training
+from pocketaffect.training.checks import note_step, require_finite
 from pocketaffect.training.faces import BatchesAhead
-from pocketaffect.training.finite import note_step, require_finite
-from pocketaffect.training.fit import Run, build_trainer, prepare_run, train_network
+from pocketaffect.training.fit import Run, prepare_run, train_network
 from pocketaffect.training.objective import Losses, Objective
-from pocketaffect.training.scores import find_best, score_epoch
+from pocketaffect.training.optimizer import MovingAverage
+from pocketaffect.training.scores import find_best, is_stale, score_epoch
+from pocketaffect.training.trainer import build_trainer
 
 DISTILL = TRAIN["distill"]
 
@@ -254,7 +254,7 @@ def test_without_a_gpu_gpu_is_refused_and_auto_is_the_cpu(shards):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_what_lightning_does_not_find_on_this_machine_is_named_by_its_settings(tmp_path, monkeypatch):
-    monkeypatch.setattr(fitting, "find_device", lambda _: "cuda")
+    monkeypatch.setattr(training, "find_device", lambda _: "cuda")
     with pytest.raises(PocketAffectError, match=r"train.accelerator, train.devices and train.nodes are not"):
         build_trainer(TrainParams(**TRAIN), tmp_path, [])
 

@@ -13,27 +13,24 @@ from typing import Any, Final
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, ModelCheckpoint, Timer, TQDMProgressBar
+from pytorch_lightning.callbacks import Callback, Timer, TQDMProgressBar
 from pytorch_lightning.strategies import Strategy
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from pocketaffect.config import ModelParams, TrainParams
 from pocketaffect.data.shards.split import Split, open_split, read_summary
-from pocketaffect.errors import PocketAffectError
 from pocketaffect.files import hash_file, hash_json, write_atomically, write_json
 from pocketaffect.models.network import WEIGHTS_FILE, AffectNetwork, NetworkSpec, count_parameters, save_network
 from pocketaffect.models.pretrained import PretrainedWeights, load_pretrained
 from pocketaffect.paths import TRAINING_TIME
 from pocketaffect.provenance.code import hash_code
-from pocketaffect.training.callbacks import EpochLines, StopEarly, is_stale
-from pocketaffect.training.checkpoint import CHECKPOINT_STEM, AtomicCheckpointIO, find_checkpoint
-from pocketaffect.training.checks import find_device, refuse_uneven, refuse_untrainable
+from pocketaffect.training.checks import refuse_uneven, refuse_untrainable
 from pocketaffect.training.faces import FaceData
 from pocketaffect.training.losses import average_prototypes
 from pocketaffect.training.module import AffectModule
 from pocketaffect.training.objective import Objective
-from pocketaffect.training.start import hash_state, start_from
-from pocketaffect.training.teacher import load_teacher
+from pocketaffect.training.scores import is_stale
+from pocketaffect.training.start import hash_state, load_teacher, start_from
+from pocketaffect.training.trainer import EpochLines, build_trainer, find_checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -194,54 +191,6 @@ def write_history(history: list[dict[str, float]], target: Path) -> None:
     lines += [",".join(f"{row[name]:.6g}" for name in names) for row in history]
     with write_atomically(target) as draft:
         draft.write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def build_trainer(
-    params: TrainParams,
-    checkpoints: Path,
-    callbacks: Sequence[Callback],
-    strategy: str | Strategy = "auto",
-) -> pl.Trainer:
-    """Builds Lightning's trainer as a recipe wants it; torchrun and SLURM it finds by itself."""
-    # The best weights are inside the checkpoint too, so that one atomic file is all there is to resume from.
-    keep_last = ModelCheckpoint(
-        dirpath=checkpoints,
-        filename=CHECKPOINT_STEM,
-        save_top_k=1,
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
-    )
-    device = find_device(params)
-    if device == "cuda" and params.precision == "fp32":
-        torch.backends.cudnn.allow_tf32 = False  # on by default: convolutions would multiply with 10 bits
-    try:
-        return pl.Trainer(
-            accelerator=device,
-            devices=params.devices,
-            num_nodes=params.nodes,
-            strategy=strategy,
-            precision={"fp32": "32-true", "bf16": "bf16-mixed"}[params.precision],
-            max_epochs=params.epochs,
-            accumulate_grad_batches=params.accumulate,
-            gradient_clip_val=params.clip_norm or None,
-            # MPS has no deterministic gradient of pooling and of picked rows, and would refuse them.
-            deterministic="warn" if device == "mps" else True,
-            logger=False,
-            callbacks=[keep_last, StopEarly(), *callbacks],
-            plugins=[AtomicCheckpointIO()],
-            enable_progress_bar=any(isinstance(callback, TQDMProgressBar) for callback in callbacks),
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            reload_dataloaders_every_n_epochs=1,
-            use_distributed_sampler=False,  # FaceData gives each process its part
-            default_root_dir=checkpoints,
-        )
-    except MisconfigurationException as error:
-        raise PocketAffectError(
-            "params.yaml: train.accelerator, train.devices and train.nodes are not what this machine has",
-            found=f"{device}, {params.devices} and {params.nodes}: {' '.join(str(error).split())}",
-            todo="lower train.devices, or run where there are as many",
-        ) from None
 
 
 def _fit(trainer: pl.Trainer, module: AffectModule, data: FaceData, checkpoints: Path) -> None:

@@ -14,11 +14,10 @@ import torch
 from pocketaffect.config import TrainParams
 from pocketaffect.data.shards.batches import Batch
 from pocketaffect.models.network import AffectNetwork
-from pocketaffect.training.averaging import MovingAverage
+from pocketaffect.training.checks import Step, note_step, require_finite
 from pocketaffect.training.distributed import GlobalBatchNorm, in_order, join_processes
-from pocketaffect.training.finite import Step, note_step, require_finite
 from pocketaffect.training.objective import Losses, Objective, Outputs
-from pocketaffect.training.optimizer import build_optimizer
+from pocketaffect.training.optimizer import MovingAverage, build_optimizer
 from pocketaffect.training.scores import SCORE, find_best, score_epoch
 
 

@@ -33,6 +33,11 @@ def find_best(history: list[dict[str, float]], select: str) -> int:
     return values.index(max(values))
 
 
+def is_stale(history: list[dict[str, float]], select: str, patience: int) -> bool:
+    """Tells whether the best epoch is `patience` or more epochs ago; never for 0."""
+    return bool(patience and history) and len(history) - 1 - find_best(history, select) >= patience
+
+
 def score_epoch(
     logits: torch.Tensor, prediction: torch.Tensor, expression: torch.Tensor, truth: torch.Tensor
 ) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""A training that begins with the weights of another one."""
+"""Networks that a training reads: the one that it begins with, and the one that it learns from."""
 
 from __future__ import annotations
 
@@ -37,6 +37,30 @@ def start_from(network: AffectNetwork, folder: Path) -> None:
             todo="name a network of the same kind, or change `model` (and preprocess.image_size) in params.yaml",
         )
     network.load_state_dict(other.state_dict())
+
+
+def load_teacher(folder: Path, size: int) -> AffectNetwork:
+    """Loads the network in `folder`, in evaluation mode, without gradients.
+
+    Args:
+        folder: The folder that a training wrote.
+        size: Pixels a side of the images that it will see.
+
+    Raises:
+        PocketAffectError: No network is there, it is damaged, or it takes images of another size.
+    """
+    try:
+        teacher = load_network(folder)
+    except PocketAffectError as error:
+        raise PocketAffectError(f"params.yaml: train.distill.teacher: {error}") from None
+    if teacher.spec.size != size:
+        raise PocketAffectError(
+            f"params.yaml: train.distill.teacher: {folder}: takes images of another size",
+            found=f"{teacher.spec.size} pixels",
+            allowed=f"{size} pixels, as preprocess.image_size",
+            todo="train the teacher on the same shards",
+        )
+    return teacher.requires_grad_(False)
 
 
 def hash_state(state: Mapping[str, torch.Tensor]) -> str:
