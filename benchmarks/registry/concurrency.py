@@ -73,7 +73,7 @@ def main() -> None:
                 f"{processes} processes x {turns} turns in {seconds:.0f} s: {len(places)} versions, "
                 f"{won} promotions, {told} told that another came first, {entries} log entries"
             )
-        faults += find_faults(store, len(places))
+        faults += find_faults(store, root / "made", len(places))
     print("\n".join(faults) or "every version there once, one champion, log complete and in chain")
     sys.exit(1 if faults else 0)
 

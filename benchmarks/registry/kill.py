@@ -58,7 +58,7 @@ def main() -> None:
             lengths[promoting] = 0.5 * (lengths[promoting] + time.perf_counter() - started)
             if not promoting:
                 promote(store, params)
-            faults += [f"kill {kill}: {fault}" for fault in find_faults(store, kill + 2)]
+            faults += [f"kill {kill}: {fault}" for fault in find_faults(store, root / "made", kill + 2)]
     print(
         f"{chosen.kills} kills, {interrupted} of them before the command's end, {ahead} between log and alias; "
         f"{len(faults)} faults"

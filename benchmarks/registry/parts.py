@@ -17,9 +17,16 @@ from pocketaffect.registry.promotion.promote import look
 from pocketaffect.registry.store.register import register_package
 from pocketaffect.registry.store.runs import VALIDATION_TAG, RunRecord
 from pocketaffect.registry.store.store import Store
-from pocketaffect.registry.store.versions import RegisteredVersion, get_version, package_path, search_versions
+from pocketaffect.registry.store.versions import (
+    RegisteredVersion,
+    artifact_path,
+    check_forms,
+    list_versions,
+    package_path,
+)
 
 NAME: Final = "pocketaffect"
+KEPT: Final = ("predictions.parquet", "verification.json", "contract.json")
 FACES: Final = 240
 SPEC_PLACE: Final = "Data/com.apple.CoreML/model.mlmodel"
 
@@ -58,7 +65,7 @@ def register(store: Store, place: Path) -> RegisteredVersion:
         params={"train.epochs": 1},
         history=[{"epoch": 1, "loss": 1.0}],
         metrics={"accuracy": 1.0},
-        artifacts=[place / name for name in ("predictions.parquet", "verification.json", "contract.json")],
+        artifacts=[place / name for name in KEPT],
         description="a benchmark",
         tags={VALIDATION_TAG: "v" * 64},
     )
@@ -66,15 +73,25 @@ def register(store: Store, place: Path) -> RegisteredVersion:
     return register_package(store, names, record)
 
 
-def find_faults(store: Store, expected_versions: int) -> list[str]:
-    """What does not hold: versions doubled, lost or damaged, champion and log at odds, entries out of chain."""
-    found = search_versions(store.client(), f"name = '{NAME}'")
-    versions = [get_version(store, NAME, one.version) for one in found]
+def find_faults(store: Store, made: Path, expected_versions: int) -> list[str]:
+    """Lists what does not hold: versions doubled, lost or damaged, champion and log at odds, entries out of chain.
+
+    Args:
+        store: The store.
+        made: The folder that `make_version` wrote to, whose bytes the versions must have.
+        expected_versions: How many there must be.
+    """
+    versions = list_versions(store, NAME)
     faults = []
     if len(versions) != expected_versions or len({version.digest for version in versions}) != len(versions):
         faults.append(f"{len(versions)} versions of {len({v.digest for v in versions})} packages")
     for version in versions:
-        package_path(store, version)  # refuses bytes that are not the registered ones
+        check_forms(store, version)  # refuses bytes that are not the registered ones
+        number = int.from_bytes((package_path(store, version) / SPEC_PLACE).read_bytes()[:8], "big")
+        for name in KEPT:
+            kept = artifact_path(store, version, name)
+            if kept is None or kept.read_bytes() != (made / str(number) / name).read_bytes():
+                faults.append(f"version {version.version}: {name} is not what was made")
     log, champion, remark = look(store, NAME)
     if remark:
         faults.append(remark)

@@ -1,4 +1,4 @@
-"""The benchmarks of the registry, shortened: they hold the store to what must be true and exit with 1 if it is not."""
+"""The benchmarks of kills and of processes at once, shortened: they exit with 1 where what must be true is not."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from pathlib import Path
 
 import pytest
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks" / "registry"
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "options", "verdict"),
     [
-        ("concurrency.py", ["--processes", "8", "--turns", "3"], "every version there once, one champion"),
-        ("kill.py", ["--kills", "10"], "sound after each, and the repeated command finished each"),
+        ("registry/concurrency.py", ["--processes", "8", "--turns", "3"], "every version there once, one champion"),
+        ("registry/kill.py", ["--kills", "10"], "sound after each, and the repeated command finished each"),
+        ("kill.py", ["--kills", "2"], "sound after each, and the repeated command finished each"),
     ],
 )
 def test_processes_at_once_and_kills_leave_the_store_sound(script, options, verdict):
