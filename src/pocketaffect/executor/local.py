@@ -5,16 +5,13 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import threading
 import traceback
-from collections.abc import Callable, Generator, Iterable, Mapping
-from typing import Final, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Final
 
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.executor.interface import Accelerator
-
-Job = TypeVar("Job")
-Result = TypeVar("Result")
+from pocketaffect.executor.pool import blocked_interrupts, leave_with_parent, map_in_order
 
 VISIBLE_GPUS: Final = "CUDA_VISIBLE_DEVICES"
 ERROR_EXIT: Final = 1
@@ -36,12 +33,8 @@ class LocalWorker:
         self._errors, ours = context.Pipe(duplex=False)
         self._error: str | None = None
         self._process = context.Process(target=_call, args=(function, ours, dict(environment or {})))
-        # A terminal's Ctrl-C goes to every process: started with it blocked, a worker leaves it to `stop`.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
+        with blocked_interrupts():  # a worker leaves Ctrl-C to `stop`
             self._process.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         ours.close()
         self.name = f"process {self._process.pid}"
 
@@ -78,16 +71,10 @@ class LocalWorker:
 class LocalExecutor:
     """The default."""
 
+    map_in_order = staticmethod(map_in_order)
+
     def __init__(self) -> None:
         self._workers: list[tuple[str, LocalWorker]] = []
-
-    def map_in_order(
-        self, function: Callable[[Job], Result], jobs: Iterable[Job], *, workers: int
-    ) -> Generator[Result, None, None]:
-        """See `pocketaffect.executor.pool`."""
-        from pocketaffect.executor.pool import map_in_order
-
-        return map_in_order(function, jobs, workers=workers)
 
     def start(self, function: Callable[[], None], *, accelerator: Accelerator = "cpu") -> LocalWorker:
         """Starts a spawned process; of several GPUs it sees the one that fewest others see."""
@@ -119,7 +106,7 @@ def _call(
     """Runs the call: SIGTERM is KeyboardInterrupt, an error's text goes home, and nobody outlives the parent."""
     signal.signal(signal.SIGTERM, _interrupt)
     os.environ |= environment
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    leave_with_parent()
     try:
         function()
     except KeyboardInterrupt:
@@ -133,10 +120,3 @@ def _call(
 
 def _interrupt(number: int, frame: object) -> None:  # noqa: ARG001 - a handler's signature
     raise KeyboardInterrupt
-
-
-def _leave_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(ERROR_EXIT)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Final, TypeVar
@@ -48,7 +49,8 @@ def map_in_order(
     finished = False
     try:
         for job in jobs:
-            pending.append(_submit(pool, function, job))
+            with blocked_interrupts():  # submitting starts the processes
+                pending.append(pool.submit(function, job))
             if len(pending) == IN_FLIGHT_PER_WORKER * workers:
                 yield pending.popleft().result()
         while pending:
@@ -67,12 +69,16 @@ def map_in_order(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _submit(pool: ProcessPoolExecutor, function: Callable[[Job], Result], job: Job) -> Future[Result]:
-    # Submitting starts the processes, and they inherit the mask: Ctrl-C reaches them too, and each would print a
-    # traceback. This process gets its own Ctrl-C when the mask is lifted, and then ends them.
+@contextlib.contextmanager
+def blocked_interrupts() -> Iterator[None]:
+    """Starts the processes inside deaf to Ctrl-C.
+
+    A terminal's reaches every process, and they inherit the mask: each would print a traceback. This process gets its
+    own when the mask is lifted, and then ends them.
+    """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        return pool.submit(function, job)
+        yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
@@ -81,12 +87,16 @@ def _settle_worker() -> None:
     import cv2
 
     cv2.setNumThreads(1)  # there is a worker for each core
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    leave_with_parent()
 
 
-def _leave_with_parent() -> None:
-    """Ends the worker with its parent: a killed one cannot, and the queue that it waits on stays open for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+def leave_with_parent() -> None:
+    """Ends this process with its parent: a killed one cannot, and the queue that it waits on stays open for ever."""
+
+    def leave() -> None:
+        parent = multiprocessing.parent_process()
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=leave, daemon=True).start()
