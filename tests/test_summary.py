@@ -73,3 +73,24 @@ def test_a_pipeline_that_has_not_run_says_what_is_missing(name, repository):
     (repository / "out" / name).unlink()
     with pytest.raises(PocketAffectError, match=rf"out/{name}: not there yet\n  do:      `dvc repro`"):
         summarise(repository)
+
+
+@pytest.mark.parametrize("change", ["data use", "another import", "a failed stage"])
+def test_figures_of_an_earlier_run_are_not_shown_as_those_of_the_present_data(repository, monkeypatch, change):
+    shutil.copy(ROOT / "dvc.lock", repository)
+    monkeypatch.setattr("pocketaffect.summary._describe_version", lambda _: "")
+    assert "earlier run" not in summarise(repository)
+    data, lock = repository / "data.dvc", repository / "dvc.lock"
+    if change == "data use":
+        data.write_text("deps:\n- path: /elsewhere\nouts:\n- path: data\n")
+    elif change == "another import":
+        text = data.read_text()
+        digest = text.split("md5: ")[1].split()[0]
+        data.write_text(text.replace(digest, "0" * 32 + ".dir"))
+    else:  # preprocess ran again, and training did not
+        before, found, after = lock.read_text().partition(
+            "    outs:\n    - path: out/shards\n      hash: md5\n      md5: "
+        )
+        assert found
+        lock.write_text(f"{before}{found}{'0' * 32}{after[32:]}")
+    assert "but the figures are of an earlier run: stage " in summarise(repository)

@@ -17,11 +17,11 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "export"))
 
+from pocketaffect.export.size_table import FORMS
 from size_parts import compare
 
 from pocketaffect.designs import CATALOGUE
 from pocketaffect.export.size import list_shapes, predict_package_bytes
-from pocketaffect.export.size_table import FORMS
 from pocketaffect.models.network import NetworkSpec
 
 

@@ -12,6 +12,7 @@ from pocketaffect.config import load_params
 from pocketaffect.data.source import check_source
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.evaluation.metrics import METRIC_TITLES, list_missing
+from pocketaffect.files import read_yaml
 from pocketaffect.mlpackage.package import package_digest
 from pocketaffect.registry.store.store import find_store
 from pocketaffect.registry.store.versions import CANDIDATE, aliased_version, find_version
@@ -33,8 +34,10 @@ def summarise(root: Path) -> str:
     size, budget = verification["package_bytes"], params.export.budget_bytes
     shipped = verification["shipped"]
     verdict = "passed" if verification["passed"] else "FAILED"
+    stale = _find_stale_stage(root)
     facts = [
         ("data", check_source(root)),
+        *([("", f"but the figures are of an earlier run: {stale}; `dvc repro`")] if stale else ()),
         ("package", f"{root / paths.PACKAGE}: {size:,} bytes of {budget:,} ({size / budget:.0%} of the budget)"),
         (
             "verified",
@@ -56,6 +59,18 @@ def summarise(root: Path) -> str:
     lines = ["", summary_table(metrics, floors), ""]
     lines += [render_table([*facts, ("", ""), *following], "l"), ""]
     return "\n".join(lines)
+
+
+def _find_stale_stage(root: Path) -> str:
+    """Names the first stage of dvc.lock that was run with other data, or another stage's other output, than are now."""
+    stages = read_yaml(root / paths.LOCK_FILE).get("stages") or {}
+    present = {entry["path"]: entry.get("md5") for entry in read_yaml(root / paths.DATA_FILE).get("outs") or ()}
+    present |= {out["path"]: out.get("md5") for stage in stages.values() for out in stage.get("outs") or ()}
+    for name, stage in stages.items():
+        for dep in stage.get("deps") or ():
+            if dep["path"] in present and dep.get("md5") != present[dep["path"]]:
+                return f"stage {name} had another {dep['path']}"
+    return ""
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -43,13 +43,50 @@ def test_the_named_rule_has_examples_even_when_another_is_broken_more_often_in_s
         limits(result)
 
 
+def labelled(*training: float, validation: tuple[float, ...] = (), va: tuple[bool, bool] = (True, True)):
+    """Rows of these expressions, with valence and arousal or without, for each split."""
+    rows = [{"expression": code} | (NO_VA if not va[0] else {}) for code in training]
+    rows += [{"expression": code} | VALIDATION | (NO_VA if not va[1] else {}) for code in validation]
+    return check(make_annotations(*rows))
+
+
+NO_VA = {"valence": -2.0, "arousal": -2.0}
+
+
 def test_a_class_with_too_few_validation_images_is_named():
-    result = check(make_annotations(*sound(4), *[{"expression": 10.0}] * 9, *sound(7, **VALIDATION)))
-    with pytest.raises(PocketAffectError, match=r"too few images of contempt \(0\)\n") as caught:
-        limits(result)
-    assert "happiness 1" in str(caught.value)
-    assert "at least 1 each (params.yaml: validate.min_validation_per_class)" in str(caught.value)
+    result = labelled(0, 1, 1, validation=(0, 0, 1))
+    with pytest.raises(PocketAffectError, match=r"too few images of happiness \(1\)\n") as caught:
+        limits(result, support=2)
+    assert "at least 2 each (params.yaml: validate.min_validation_per_class)" in str(caught.value)
     limits(result, fraction=0, support=0)  # dropped rows are not in quarantine
+
+
+@pytest.mark.parametrize(
+    ("training", "validation", "va", "problem"),
+    [
+        ((0, 1, 7), (0, 1), (True, True), "validation split: no image of contempt"),
+        ((0, 1), (0, 1, 7), (True, True), "training split: no image of contempt"),
+        ((0, 1), (0, 1), (True, False), "validation split: no image of valence and arousal"),
+        ((0, 1), (0, 1), (False, True), "training split: no image of valence and arousal"),
+        ((1, 1), (1, 1), (False, False), "nothing to learn: fewer than two expressions"),
+    ],
+)
+def test_labels_that_can_only_be_learnt_or_only_be_judged_are_refused(training, validation, va, problem):
+    with pytest.raises(PocketAffectError, match=problem):
+        limits(labelled(*training, validation=validation, va=va))
+
+
+@pytest.mark.parametrize(
+    ("codes", "va", "absent"),
+    [
+        (range(8), (False, False), "no image of valence and arousal:"),
+        ((8, 8), (True, True), "no image of neutral, happiness, sadness"),
+        (range(7), (True, True), "no image of contempt:"),
+    ],
+)
+def test_data_with_one_task_or_fewer_classes_passes_and_what_is_absent_is_named(caplog, codes, va, absent):
+    limits(labelled(*codes, validation=tuple(codes), va=va))
+    assert absent in caplog.text
 
 
 def test_a_training_split_without_a_usable_row_stops():

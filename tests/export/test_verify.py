@@ -18,7 +18,7 @@ from torch.nn import functional
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.export.convert import convert
 from pocketaffect.export.measure import Faces
-from pocketaffect.export.verdict import Check
+from pocketaffect.export.verdict import Check, describe_results
 from pocketaffect.export.verify import Verifier
 from pocketaffect.labels import EXPRESSIONS
 from pocketaffect.mlpackage.package import package_bytes
@@ -227,9 +227,25 @@ def test_a_network_left_in_training_mode_is_verified_in_evaluation_mode(check, n
     assert training.training
 
 
-def test_images_without_labels_are_refused(network, samples):
-    with pytest.raises(PocketAffectError, match="0 expressions"):
-        Verifier(network, Faces(samples.images, np.full_like(samples.expression, -1), samples.valence_arousal))
+def test_images_without_any_label_are_refused(network, samples):
+    nothing = np.full_like(samples.expression, -1), np.full_like(samples.valence_arousal, np.nan)
+    with pytest.raises(PocketAffectError, match="none with an expression or valence and arousal"):
+        Verifier(network, Faces(samples.images, *nothing))
+
+
+@pytest.mark.parametrize("absent", ["expression", "valence_arousal"])
+def test_a_task_without_a_labelled_face_has_no_check_of_its_metrics(check, network, samples, absent):
+    labels = {"expression": samples.expression, "valence_arousal": samples.valence_arousal}
+    labels[absent] = np.full_like(labels[absent], -1 if absent == "expression" else np.nan)
+    verification = check(verifier=Verifier(network, Faces(samples.images, **labels)))
+    names = {check.name for check in verification.checks}
+    assert ("drop in accuracy" in names) == (absent != "expression")
+    assert ("rise in RMSE, worse dimension" in names) == (absent != "valence_arousal")
+    assert "agreement with PyTorch" in names
+    written = verification.to_dict()["shipped_quality"]
+    assert (written["accuracy"] is None) == (absent == "expression")
+    lengths = {len(describe_results(one, images=9)["metrics"]) for one in (None, verification)}
+    assert len(lengths) == 1
 
 
 def test_a_value_of_nan_fails_every_numeric_comparison():

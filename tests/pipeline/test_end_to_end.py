@@ -307,3 +307,43 @@ def test_a_quick_audit_says_that_faces_are_missing_and_names_a_stored_file_that_
     promoted = spoilt.run("pocketaffect", "promote", "--override", "in a hurry")
     assert promoted.returncode == 1
     assert f"model/{twin.name} is not what was registered" in promoted.stderr
+
+
+def drop_affect(cells: list[str]) -> list[str]:
+    return [*cells[:-2], "-2", "-2"]
+
+
+def drop_classes(cells: list[str]) -> list[str]:
+    return [*cells[:-3], "8" if int(cells[-3]) < 8 else cells[-3], *cells[-2:]]
+
+
+@pytest.mark.parametrize(
+    ("change", "measured", "absent"),
+    [
+        (drop_affect, {"accuracy", "macro_f1"}, {"rmse_valence", "ccc_arousal"}),
+        (drop_classes, {"rmse_valence", "ccc_arousal"}, {"accuracy", "macro_f1"}),
+        (lambda cells: None if cells[-3] == "7" else cells, {"accuracy", "ccc_valence"}, set()),
+    ],
+    ids=["expressions alone", "valence and arousal alone", "seven expressions"],
+)
+def test_data_with_fewer_labels_becomes_a_version_with_what_can_be_measured(whole, tmp_path, change, measured, absent):
+    own = tmp_path / "own"
+    shutil.copytree(whole.folder / "data", own)
+    (own / "SAMPLE.md").unlink()
+    for name in ("training.csv", "validation.csv"):
+        header, *rows = (own / name).read_text().splitlines()
+        kept = [",".join(cells) for row in rows if (cells := change(row.split(","))) is not None]
+        (own / name).write_text("\n".join([header, *kept, ""]))
+    copy = whole.clone(tmp_path / "copy")
+    assert copy.run("pocketaffect", "data", "use", str(own)).returncode == 0
+    printed = copy.repro()
+    assert "no image of" in printed
+    metrics = json.loads((copy.folder / "out/evaluation/metrics.json").read_text())
+    assert measured <= metrics.keys()
+    assert not absent & metrics.keys()
+    assert json.loads((copy.folder / "out/export/verification.json").read_text())["passed"]
+    assert (copy.folder / "out/registered.json").is_file()
+    summary = copy.run("pocketaffect", "summary").stdout
+    assert str(own) in summary
+    assert "earlier run" not in summary
+    assert ("not measured" in summary) == bool(absent)

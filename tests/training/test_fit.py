@@ -263,9 +263,10 @@ def test_a_split_without_validation_images_is_refused(make_workplace):
     assert "no validation image" in fail(place)
 
 
-def test_a_class_without_images_is_named(make_workplace):
-    log = fail(make_workplace(train=7), batch_size=4)
-    assert "no image of contempt" in log
+def test_a_class_without_images_is_named_and_the_others_are_learnt(make_workplace):
+    place = make_workplace(train=7)
+    place.run(batch_size=4, epochs=1)
+    assert len(read_history(place.model)) == 1
 
 
 @pytest.mark.slow

@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 from scipy.special import log_softmax
 from scipy.stats import entropy
 from sklearn.metrics import mean_squared_error
-from sklearn.utils.class_weight import compute_class_weight
+from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
 
-from pocketaffect.errors import PocketAffectError
 from pocketaffect.labels import CLASS_MEAN_VA, EXPRESSIONS, NO_EXPRESSION
 from pocketaffect.training.losses import (
     EFFECTIVE_NUMBER_BASE,
@@ -147,16 +146,16 @@ def test_effective_weights_are_the_inverse_of_a_sum_in_which_each_further_image_
     assert weights.max() / weights.min() < balanced.max() / balanced.min()
 
 
-def test_balancing_names_the_classes_without_an_image():
-    expression = np.array([0, 1, 2, 4, 5, 6, NO_EXPRESSION], dtype=np.int64)
-    with pytest.raises(PocketAffectError, match="no image of surprise, contempt") as caught:
-        balance_classes(expression)
-    assert "train.class_weights: none" in str(caught.value)
-
-
-def test_balancing_a_split_without_any_class_names_them_all():
-    with pytest.raises(PocketAffectError, match=", ".join(EXPRESSIONS)):
-        balance_classes(np.full(5, NO_EXPRESSION, dtype=np.int64))
+@pytest.mark.parametrize("weigh", [balance_classes, weigh_by_effective_number])
+def test_classes_without_an_image_leave_the_others_weights_as_they_would_be_alone(weigh):
+    expression = np.repeat([0, 1, 2, 4, 5, 6, NO_EXPRESSION], [3, 9, 1, 5, 4, 2, 7])
+    weights = np.array(weigh(expression))
+    assert weights[[3, 7]].tolist() == [1, 1]
+    labelled = expression[expression != NO_EXPRESSION]
+    assert np.mean(weights[labelled]) == pytest.approx(1)
+    if weigh is balance_classes:
+        assert weights[labelled] == pytest.approx(compute_sample_weight("balanced", labelled))
+    assert weigh(np.full(5, NO_EXPRESSION, dtype=np.int64)) == [1.0] * CLASSES
 
 
 def test_prototypes_are_the_means_of_the_rows_that_have_both_labels():

@@ -268,14 +268,27 @@ def relabel(shards: Path, folder: Path, **columns: Any) -> Path:
     return folder
 
 
-def test_a_task_without_any_label_is_refused_and_trained_around_with_no_weight(shards, tmp_path):
+def test_a_task_without_any_label_is_left_out_and_said(shards, tmp_path, caplog):
     classes_only = relabel(shards, tmp_path / "classes", valence=np.float32(np.nan))
-    assert "set train.va_weight: 0.0" in refused("no training image has valence, arousal", classes_only)
-    assert prepare(classes_only, va_weight=0.0).fingerprint
+    assert prepare(classes_only).fingerprint
+    assert "no image has valence, arousal: the network does not learn it" in caplog.text
     va_only = relabel(shards, tmp_path / "va", expression=-1)
-    text = refused("no training image has an expression", va_only, class_weights="none")
-    assert "set train.expression_weight: 0.0" in text
-    assert prepare(va_only, expression_weight=0.0, class_weights="none").fingerprint
+    assert prepare(va_only).fingerprint
+    assert "no image has an expression" in caplog.text
+    refused("train.select: accuracy, where no image has an expression", va_only, select="accuracy")
+    refused("no label of a task that is trained", va_only, va_weight=0.0)
+
+
+def test_a_task_that_only_one_split_has_labels_of_is_refused_with_what_to_do(shards, tmp_path):
+    for split, other in (("train", "training"), ("validation", "validation")):
+        one_sided = relabel(
+            shards,
+            tmp_path / split,
+            valence=lambda table, split=split: table["valence"].where(table["split"] != split),
+        )
+        text = refused(f"no {other} image has valence, arousal", one_sided)
+        assert "set train.va_weight: 0.0" in text
+        assert prepare(one_sided, va_weight=0.0).fingerprint
 
 
 def test_a_class_without_an_image_is_refused_where_its_share_is_to_be_undone(shards, tmp_path):

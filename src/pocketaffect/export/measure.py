@@ -80,14 +80,13 @@ class Faces:
         """Refuses faces of which none can be scored.
 
         Raises:
-            PocketAffectError: No image has an expression, or none has valence and arousal.
+            PocketAffectError: No image has an expression, nor valence and arousal.
         """
-        expressions, pairs = int(self.has_expression.sum()), int(self.has_valence_arousal.sum())
-        if not expressions or not pairs:
+        if not (self.has_expression.any() or self.has_valence_arousal.any()):
             raise PocketAffectError(
                 "verification needs images with labels",
-                found=f"{expressions} expressions and {pairs} valence-arousal pairs",
-                allowed="at least one of each",
+                found=f"{len(self.images)} images, none with an expression or valence and arousal",
+                allowed="at least one of either",
             )
 
     def thin_out(self, count: int) -> Faces:

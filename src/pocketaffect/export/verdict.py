@@ -178,8 +178,9 @@ def describe_results(verification: Verification | None, *, images: int) -> dict[
     shipped = nothing if verification is None else verification.shipped
     return {
         "metrics": (
-            f"accuracy {quality.accuracy:.4f}, balanced accuracy {quality.balanced_accuracy:.4f}, RMSE valence "
-            f"{quality.valence_rmse:.4f}, RMSE arousal {quality.arousal_rmse:.4f}; this file, {images} validation faces"
+            f"accuracy {_fixed(quality.accuracy)}, balanced accuracy {_fixed(quality.balanced_accuracy)}, RMSE valence "
+            f"{_fixed(quality.valence_rmse)}, RMSE arousal {_fixed(quality.arousal_rmse)}; "
+            f"this file, {images} validation faces"
         ),
         "verification": (
             f"fp16 form against PyTorch: mean probability difference {float16.mean_probability:.5f}, mean "
@@ -189,6 +190,11 @@ def describe_results(verification: Verification | None, *, images: int) -> dict[
         ),
         "verified_by": EXECUTED_BY,
     }
+
+
+def _fixed(value: float) -> str:
+    """Four decimals; as many letters for what no face has the labels for."""
+    return f"{value:.4f}" if math.isfinite(value) else "  none"
 
 
 def _rounded(value: Any) -> Any:

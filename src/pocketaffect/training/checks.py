@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -13,7 +14,8 @@ from pocketaffect.config import ModelParams, TrainParams, find_contradictions, r
 from pocketaffect.data.shards.batches import Batch
 from pocketaffect.data.shards.split import Split
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.labels import NO_EXPRESSION
+from pocketaffect.labels import EXPRESSIONS, NO_EXPRESSION
+from pocketaffect.training.losses import count_classes
 from pocketaffect.training.objective import Losses, Outputs
 
 NAMED_ROWS: Final = 5
@@ -22,7 +24,7 @@ NAMED_ROWS: Final = 5
 def refuse_untrainable(shards: Path, train: Split, validation: Split, model: ModelParams, params: TrainParams) -> None:
     """Looks at settings that do not go together, and at data that they cannot learn from.
 
-    Classes without an image are `training.losses`' to refuse, networks that cannot be `models.network`'s.
+    Networks that cannot be are `models.network`'s to refuse. Classes without an image are not learnt, and said.
 
     Raises:
         PocketAffectError: The first problem.
@@ -40,6 +42,9 @@ def refuse_untrainable(shards: Path, train: Split, validation: Split, model: Mod
             todo="lower train.batch_size, or give `pocketaffect train` a smaller --batch",
         )
     _refuse_tasks_without_labels(shards, train, validation, params)
+    absent = [name for name, count in zip(EXPRESSIONS, count_classes(train.expression), strict=True) if not count]
+    if 0 < len(absent) < len(EXPRESSIONS):
+        logging.getLogger(__name__).warning("no training image of %s: the network never learns it", ", ".join(absent))
 
 
 def find_device(params: TrainParams) -> str:
@@ -80,21 +85,36 @@ def refuse_uneven(batch_size: int, processes: int) -> None:
 
 
 def _refuse_tasks_without_labels(shards: Path, train: Split, validation: Split, params: TrainParams) -> None:
-    for name, split in (("training", train), ("validation", validation)):
-        soft = name == "training" and params.soft_labels and split.soft is not None
-        has_class = soft or bool((split.expression != NO_EXPRESSION).any())
-        has_va = not bool(np.isnan(split.valence_arousal).any(axis=1).all())
-        for task, weight, labelled in (
-            ("expression", params.expression_weight, has_class),
-            ("va", params.va_weight, has_va),
-        ):
-            if weight and not labelled:
-                raise PocketAffectError(
-                    f"{shards}: no {name} image has {'an expression' if task == 'expression' else 'valence, arousal'}",
-                    found=f"train.{task}_weight: {weight:g} in params.yaml",
-                    allowed="labels of each task that is trained, in both splits",
-                    todo=f"add such images, or set train.{task}_weight: 0.0",
-                )
+    """Leaves out, and says, a task that no image has a label of; refuses one that only one split has labels of."""
+    learnt = []
+    for task, label, weight in (
+        ("expression", "an expression", params.expression_weight),
+        ("va", "valence, arousal", params.va_weight),
+    ):
+        has = [_has_labels(split, task, soft=params.soft_labels and split is train) for split in (train, validation)]
+        if weight and all(has):
+            learnt.append(task)
+        elif weight and any(has):
+            raise PocketAffectError(
+                f"{shards}: no {'validation' if has[0] else 'training'} image has {label}",
+                found=f"train.{task}_weight: {weight:g} in params.yaml",
+                allowed="labels of each task that is trained, in both splits",
+                todo=f"add such images, or set train.{task}_weight: 0.0",
+            )
+        elif weight:
+            logging.getLogger(__name__).warning("no image has %s: the network does not learn it", label)
+    if not learnt:
+        raise PocketAffectError(f"{shards}: no label of a task that is trained", todo="give one of them a weight")
+    if params.select == "accuracy" and "expression" not in learnt:
+        raise PocketAffectError(
+            "params.yaml: train.select: accuracy, where no image has an expression", todo="set train.select: score"
+        )
+
+
+def _has_labels(split: Split, task: str, *, soft: bool) -> bool:
+    if task == "va":
+        return not bool(np.isnan(split.valence_arousal).any(axis=1).all())
+    return bool((split.expression != NO_EXPRESSION).any()) or (soft and split.soft is not None)
 
 
 class Step(NamedTuple):

@@ -121,51 +121,44 @@ def follow_teacher(
 
 
 def balance_classes(expression: npt.NDArray[np.int64]) -> list[float]:
-    """Weights n / (8 * n_class), the paper's: every class counts alike in the loss.
-
-    Raises:
-        PocketAffectError: A class has no image.
-    """
-    counts = _count_classes(expression)
-    return [float(counts.sum() / (len(EXPRESSIONS) * count)) for count in counts]
+    """Weights n / (classes * n_class), the paper's: every class counts alike in the loss. 1 without an image."""
+    counts = count_classes(expression)
+    weights = counts.sum() / (max((counts > 0).sum(), 1) * np.maximum(counts, 1))
+    return [float(weight) for weight in np.where(counts > 0, weights, 1.0)]
 
 
 def weigh_by_effective_number(expression: npt.NDArray[np.int64]) -> list[float]:
     """Computes weights 1 / effective number of images, (1 - b^n_class) / (1 - b), scaled to a mean of 1 over them.
 
     Softer than balance: a hundredth image of a class adds almost a whole one, a three-thousandth a twentieth
-    (Cui et al. 2019, "Class-Balanced Loss Based on Effective Number of Samples").
-
-    Raises:
-        PocketAffectError: A class has no image.
+    (Cui et al. 2019, "Class-Balanced Loss Based on Effective Number of Samples"). A class without an image has 1.
     """
-    counts = _count_classes(expression)
-    weights = (1 - EFFECTIVE_NUMBER_BASE) / (1 - EFFECTIVE_NUMBER_BASE**counts)
-    return [float(weight) for weight in weights * counts.sum() / (weights * counts).sum()]
+    counts = count_classes(expression)
+    weights = (1 - EFFECTIVE_NUMBER_BASE) / (1 - EFFECTIVE_NUMBER_BASE ** np.maximum(counts, 1))
+    scaled = weights * counts.sum() / max((weights * counts).sum(), NO_SPREAD)
+    return [float(weight) for weight in np.where(counts > 0, scaled, 1.0)]
 
 
 def expression_shares(expression: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
     """float64 [8], how often each class occurs, 0 to 1.
 
     Raises:
-        PocketAffectError: A class has no image.
+        PocketAffectError: A class has no image: its share cannot be undone.
     """
-    counts = _count_classes(expression, "train.logit_adjustment: 0.0")
-    return np.asarray(counts / counts.sum())
-
-
-def _count_classes(
-    expression: npt.NDArray[np.int64], otherwise: str = "train.class_weights: none"
-) -> npt.NDArray[np.int64]:
-    counts = np.bincount(expression[expression != NO_EXPRESSION], minlength=len(EXPRESSIONS))
+    counts = count_classes(expression)
     absent = [name for name, count in zip(EXPRESSIONS, counts, strict=True) if count == 0]
     if absent:
         raise PocketAffectError(
             f"training split: no image of {', '.join(absent)}",
-            allowed=f"at least one of each expression, or {otherwise}",
-            todo=f"add such images, or set {otherwise} in params.yaml",
+            allowed="at least one of each expression, or train.logit_adjustment: 0.0",
+            todo="add such images, or set train.logit_adjustment: 0.0 in params.yaml",
         )
-    return counts
+    return np.asarray(counts / counts.sum())
+
+
+def count_classes(expression: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """int64 [8], images of each class."""
+    return np.bincount(expression[expression != NO_EXPRESSION], minlength=len(EXPRESSIONS))
 
 
 def average_prototypes(

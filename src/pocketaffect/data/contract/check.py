@@ -6,6 +6,7 @@ in `rules`, what they look at in `evidence`, which rows broke them and the table
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -34,11 +35,12 @@ from pocketaffect.data.faces.probe import Probes
 from pocketaffect.data.release.layouts import Annotations
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.files import write_atomically, write_json
-from pocketaffect.labels import EXPRESSIONS
+from pocketaffect.labels import EXPRESSIONS, NO_EXPRESSION, SOFT_COLUMNS, SPLITS, VALENCE_AROUSAL
 
 MAX_DRIFT_LINES: Final = 8
 """More figures that drifted are one sentence: the data is another than the profile's."""
 
+VA: Final = "valence and arousal"
 ROW_GROUP: Final = 1 << 16
 
 
@@ -235,20 +237,54 @@ def enforce_limits(result: ContractResult, settings: ValidateParams) -> None:
             allowed=f"{settings.max_quarantine_fraction:.1%} (params.yaml: validate.max_quarantine_fraction)",
             todo="fix the rows that .work/validate/quarantine.csv lists, or raise the limit",
         )
-    validation = result.kept["expression"][(result.kept["split"] == "validation").to_numpy()]
-    support = {name: int((validation == code).sum()) for code, name in enumerate(EXPRESSIONS)}
-    least = settings.min_validation_per_class
-    poor = {name: count for name, count in support.items() if count < least}
-    if poor:
-        raise PocketAffectError(
-            "validation split: too few images of " + ", ".join(f"{name} ({count})" for name, count in poor.items()),
-            found=", ".join(f"{name} {count}" for name, count in support.items()),
-            allowed=f"at least {least} each (params.yaml: validate.min_validation_per_class)",
-            todo="add validation images of these classes, or lower the limit",
-        )
     if not (result.kept["split"] == "train").any():
         raise PocketAffectError(
             "training split: no usable row",
             found=f"{len(result.quarantine):,} rows in quarantine, {len(result.dropped):,} dropped",
             todo="see .work/validate/quarantine.csv",
         )
+    _refuse_one_sided_labels(result.kept, settings.min_validation_per_class)
+
+
+def _refuse_one_sided_labels(kept: pd.DataFrame, least: int) -> None:
+    """Refuses labels that can only be learnt or only be judged; what no row has is left out by all later stages."""
+    trained, judged = (_count_labels(kept, split) for split in SPLITS)
+    for name in trained:
+        if bool(trained[name]) != bool(judged[name]) and (least or name == VA):
+            raise PocketAffectError(
+                f"{'validation' if trained[name] else 'training'} split: no image of {name}",
+                found=f"{trained[name]:,} in training, {judged[name]:,} in validation",
+                allowed="images of it in both splits, or in neither",
+                todo="add such images, or take these labels out of the other list",
+            )
+    poor = {name: count for name, count in judged.items() if 0 < count < least and name != VA}
+    if poor:
+        raise PocketAffectError(
+            "validation split: too few images of " + ", ".join(f"{name} ({count})" for name, count in poor.items()),
+            found=", ".join(f"{name} {count}" for name, count in judged.items()),
+            allowed=f"at least {least} each (params.yaml: validate.min_validation_per_class)",
+            todo="add validation images of these classes, or lower the limit",
+        )
+    classes = [name for name in trained if trained[name] and name != VA]
+    if len(classes) < 2 and not trained[VA]:
+        raise PocketAffectError(
+            "nothing to learn: fewer than two expressions, and no valence and arousal",
+            found=", ".join(classes) or "no expression",
+            allowed="two expressions or more, or valence and arousal",
+        )
+    if absent := [name for name in trained if not trained[name] and not judged[name]]:
+        logging.getLogger(__name__).warning(
+            "no image of %s: the network does not learn it, and no metric is of it", ", ".join(absent)
+        )
+
+
+def _count_labels(kept: pd.DataFrame, split: str) -> dict[str, int]:
+    """Rows of a split by expression, and those with valence and arousal. In training, votes for one count as it."""
+    rows = kept[(kept["split"] == split).to_numpy()]
+    expression = rows["expression"].to_numpy()
+    if split == SPLITS[0]:
+        votes = rows[list(SOFT_COLUMNS)].fillna(0).to_numpy()
+        likeliest = np.where(votes.any(axis=1), votes.argmax(axis=1), NO_EXPRESSION)
+        expression = np.where(expression == NO_EXPRESSION, likeliest, expression)
+    counts = np.bincount(expression[expression >= 0].astype(np.int64), minlength=len(EXPRESSIONS))
+    return dict(zip(EXPRESSIONS, counts.tolist(), strict=True)) | {VA: int(rows[VALENCE_AROUSAL[0]].notna().sum())}
