@@ -66,13 +66,13 @@ def updated(tmp_path_factory) -> RepositoryCopy:
     copy.edit_params(SETTINGS)
     git(folder, "init", "-q")
     commit(copy, "a user's settings")
-    for min_agreement in (0.1, 0.2):
+    for min_agreement in (0.2, 0.3):
         copy.edit_params({"export": {"min_agreement": min_agreement}})
-        commit(copy, f"min_agreement {min_agreement}") if min_agreement > 0.1 else None
         copy.repro()
+        commit(copy, f"min_agreement {min_agreement}")
+        run(copy, "pocketaffect", "register")
         run(copy, "pocketaffect", "promote")
     run(copy, "pocketaffect", "sweep")
-    commit(copy, "what was made")
     (folder / "studied").write_text(run(copy, "pocketaffect", "sweep", "status"))
 
     for name in run(copy, "git", "ls-files", "-z").split("\0"):
