@@ -166,3 +166,38 @@ def test_two_inputs_are_refused_by_name(tmp_path):
     with pytest.raises(PocketAffectError, match="one RGB or BGR image, or one array") as raised:
         load_program(tmp_path / "two.mlpackage")
     assert "second" in str(raised.value)
+
+
+def share_constants(spec):
+    """As version 0.1 wrote programs: each equal constant once, under a short name."""
+    (block,) = spec.mlProgram.functions["main"].block_specializations.values()
+    first, instead, kept = {}, {}, []
+    for operation in block.operations:
+        value = operation.attributes["val"] if operation.type == "const" else None
+        if value is not None and value.WhichOneof("value") == "immediateValue":
+            name = operation.outputs[0].name
+            same = first.setdefault(value.SerializeToString(deterministic=True), f"v{len(first):x}")
+            known, instead[name] = same in instead.values(), same
+            if known:
+                continue
+            operation.outputs[0].name = same
+        kept.append(type(operation).FromString(operation.SerializeToString()))
+    for operation in kept:
+        for argument in operation.inputs.values():
+            for binding in argument.arguments:
+                if binding.WhichOneof("binding") == "name":
+                    binding.name = instead.get(binding.name, binding.name)
+    del block.operations[:]
+    block.operations.extend(kept)
+    return len(instead) - len(first)
+
+
+def test_a_program_of_version_01_with_shared_constants_answers_the_same(packages, images, tmp_path):
+    opened = ct.models.MLModel(str(packages["int8"]), skip_model_load=True)
+    spec = opened.get_spec()
+    assert share_constants(spec) > 5
+    path = tmp_path / "shared.mlpackage"
+    save_package(ct.models.MLModel(spec, weights_dir=opened.weights_dir, skip_model_load=True), path)
+    expected, found = (load_program(one).predict(images[:4]) for one in (packages["int8"], path))
+    for name, values in expected.items():
+        np.testing.assert_array_equal(found[name], values)
