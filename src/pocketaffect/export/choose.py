@@ -19,6 +19,12 @@ from pocketaffect.tables import render_table
 logger = logging.getLogger(__name__)
 
 CHOSEN: Final = "chosen"
+CLOSE: Final = 0.002
+RULE: Final = (
+    f"a form that {next(iter(SPEC_VERSIONS))} reads, where one scores within {CLOSE} of the best; of these the highest "
+    "score to a thousandth, then the fewest bytes. Score: agreement with PyTorch, less what balanced accuracy lost and "
+    "RMSE (mean of both) gained"
+)
 FACES_TO_CHOOSE_BY: Final = 1024
 """More of them separate the precisions no better than the limits of the verification do; the choice's own metrics
 are those of the whole split."""
@@ -34,6 +40,11 @@ class _Measured:
     def rank(self) -> tuple[float, int]:
         """The highest score, to a thousandth; among equals the fewest bytes."""
         return round(self.score, 3), -self.package.bytes
+
+    @property
+    def is_for_all(self) -> bool:
+        """Whether the oldest deployment target reads it."""
+        return self.package.precision.target == next(iter(SPEC_VERSIONS))
 
 
 def score_package(verification: Verification) -> float:
@@ -61,11 +72,12 @@ def choose_package(packages: Packages, verifier: Verifier, export: ExportParams)
     package, verification = choose_precision(packages, few, export)
     if few is verifier:
         return package, verification
-    return package, dataclasses.replace(verifier.verify(package, export), candidates=verification.candidates)
+    on_all, rule = verifier.verify(package, export), verification.rule
+    return package, dataclasses.replace(on_all, rule=rule, candidates=verification.candidates)
 
 
 def choose_precision(packages: Packages, verifier: Verifier, export: ExportParams) -> tuple[Package, Verification]:
-    """Makes and executes the packages that fit, and picks the one of the highest score among those that pass.
+    """Makes and executes the packages that fit, and picks one of those that pass by `RULE`.
 
     Forms that hold strictly less than one that fits and passes are left out, as are those that cannot fit.
 
@@ -95,16 +107,35 @@ def choose_precision(packages: Packages, verifier: Verifier, export: ExportParam
     if not passed:
         raise PocketAffectError(
             f"export.precision auto: no precision fits export.budget_bytes {export.budget_bytes:,} and passes",
-            found="\n" + tabulate(candidates.values()),
+            found=f"on {len(verifier.faces.images):,} validation faces\n{tabulate(candidates.values())}",
             todo=f"raise export.budget_bytes, lower model.width{_newer(export.deployment_target)}",
         )
-    best = max(passed, key=lambda one: one.rank)
+    chosen = _pick(passed)
     for one in passed:
         name = one.package.precision.name
-        verdict = CHOSEN if one is best else f"scored {one.score:.4f}, {best.package.precision.name} {best.score:.4f}"
-        candidates[name] = dataclasses.replace(candidates[name], verdict=verdict)
-    logger.info("precisions for %d bytes:\n%s", export.budget_bytes, tabulate(candidates.values()))
-    return best.package, dataclasses.replace(best.verification, candidates=tuple(candidates.values()))
+        candidates[name] = dataclasses.replace(candidates[name], verdict=_explain(one, chosen))
+    rule = f"{len(verifier.faces.images):,} validation faces; {RULE}"
+    table = tabulate(candidates.values())
+    logger.info("precisions for %s bytes, by the answers to %s:\n%s", f"{export.budget_bytes:,}", rule, table)
+    return chosen.package, dataclasses.replace(chosen.verification, rule=rule, candidates=tuple(candidates.values()))
+
+
+def _pick(passed: Sequence[_Measured]) -> _Measured:
+    """Applies `RULE`. What only newer systems read must be worth leaving the others out."""
+    best = max(one.score for one in passed)
+    oldest = [one for one in passed if one.is_for_all and best - one.score <= CLOSE + 1e-9]
+    return max(oldest or passed, key=lambda one: one.rank)
+
+
+def _explain(one: _Measured, chosen: _Measured) -> str:
+    precision, name = one.package.precision, chosen.package.precision.name
+    if one is chosen:
+        return CHOSEN
+    if chosen.is_for_all and not one.is_for_all and one.score >= chosen.score:
+        return f"needs {precision.target} and scores no more than {CLOSE} above {name}"
+    if one.rank[0] == chosen.rank[0]:
+        return f"scores as {name} to a thousandth, in more bytes"
+    return f"scores less than {name}"
 
 
 def _newer(deployment_target: str) -> str:

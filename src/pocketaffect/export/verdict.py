@@ -100,6 +100,7 @@ class Verification:
         pytorch_quality: Metrics of the network, before it was fine-tuned for its package if it was.
         shipped_quality: Metrics of the shipped package.
         precision: The shipped package's; None if it was not asked for.
+        rule: By which rule and faces the precision was chosen; empty if one was given.
         candidates: Every precision that was considered; empty if one was given.
         forms: The files beside the package.
     """
@@ -115,6 +116,7 @@ class Verification:
     pytorch_quality: Quality
     shipped_quality: Quality
     precision: str | None = None
+    rule: str = ""
     candidates: tuple[Candidate, ...] = ()
     forms: tuple[Form, ...] = ()
 
@@ -139,6 +141,8 @@ class Verification:
     def to_dict(self) -> dict[str, Any]:
         """Everything as JSON values: six significant digits, null for NaN, so that reports are byte-stable."""
         content = asdict(self)
+        if not self.rule:
+            del content["rule"]
         content["checks"] = [asdict(check) | {"passed": check.passed} for check in self.all_checks]
         content["forms"] = {
             form.name: {"bytes": form.bytes, "sha256": form.sha256, "difference": asdict(form.difference)}
