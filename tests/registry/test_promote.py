@@ -383,7 +383,7 @@ def test_a_champion_of_other_data_is_measured_anew_before_it_is_compared(store, 
         asked.append((package, options["wanted"]))
         return make_answers(right=0.5, seed=5), "its faces made smaller, from 96 to 64 px"
 
-    # Executing is mlpackage's, and tested there with real packages: test_remeasure does it through the whole chain.
+    # Executing is mlpackage's, and tested there with real packages: test_publish does it through the whole chain.
     monkeypatch.setattr(evidence, "execute_on_shards", execute)
     decision = promote(store, params)
     assert asked == [(package_path(store, get_version(store, NAME, 1)), "v" * 64)]

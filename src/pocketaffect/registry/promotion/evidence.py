@@ -4,26 +4,35 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import numpy.typing as npt
 
 from pocketaffect import paths
-from pocketaffect.config import Params
+from pocketaffect.config import Params, PreprocessParams
+from pocketaffect.data.shards.split import open_split
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.evaluation.intervals import Comparison, compare_predictions
 from pocketaffect.evaluation.prediction_table import PredictionTable, match_rows, read_predictions
+from pocketaffect.evaluation.tables import Labels, Predictions
 from pocketaffect.git import holds_commit
 from pocketaffect.mlpackage.package import package_bytes
 from pocketaffect.registry.lineage.lineage import EXPERIMENT_TAG, NONE
 from pocketaffect.registry.lineage.model_file import read_file_metadata
 from pocketaffect.registry.promotion.policy import Evidence
-from pocketaffect.registry.promotion.remeasure import execute_on_shards
-from pocketaffect.registry.store.measured import measure_predictions
+from pocketaffect.registry.store.measured import hash_validation, measure_predictions
 from pocketaffect.registry.store.runs import VALIDATION_TAG
 from pocketaffect.registry.store.store import Store
 from pocketaffect.registry.store.versions import RegisteredVersion, artifact_path, package_path
 
-AUDIT_TAG = "audit"
+if TYPE_CHECKING:
+    from pocketaffect.mlpackage.program import Program
+
+AUDIT_TAG: Final = "audit"
+CROP_SETTINGS: Final = ("margin", "align")
 
 
 def gather_evidence(
@@ -112,19 +121,73 @@ def _find_answers(
     return answers, "; ".join(filter(None, (f"version {version.version} measured anew", remark)))
 
 
+def execute_on_shards(
+    package: Path, shards: Path, *, wanted: str | None, trained_with: Mapping[str, str], here: PreprocessParams
+) -> tuple[PredictionTable, str]:
+    """Answers of a package to the validation split in `shards`, and a remark on what was done to the faces.
+
+    Args:
+        package: The .mlpackage, of bytes that were checked.
+        shards: out/shards.
+        wanted: Hash of the validation split that the answers must be of; None for whichever lies here.
+        trained_with: The run's parameters, `preprocess.…` among them.
+        here: Settings that cut the faces in `shards`.
+
+    Raises:
+        PocketAffectError: Other shards than wanted lie here, or these faces are cut as the package does not expect.
+    """
+    if wanted is not None and hash_validation(shards) != wanted:
+        raise PocketAffectError(
+            f"{shards}: not the validation faces that the candidate was measured on",
+            todo="`dvc repro` (or git checkout the candidate's commit and `dvc checkout`), then repeat",
+        )
+    for name in CROP_SETTINGS:
+        theirs, ours = trained_with.get(f"preprocess.{name}"), str(getattr(here, name))
+        if theirs is not None and theirs != ours:
+            raise PocketAffectError(
+                f"{package}: expects faces that are cut in another way", found=f"{name} {ours}", allowed=theirs
+            )
+    from pocketaffect.export.measure import load_affect_program, predict_program
+
+    program = load_affect_program(package)
+    split = open_split(shards, "validation")
+    faces, remark = _fit(split.images(), program)
+    found, labels = predict_program(program, faces), Labels(split.expression, split.valence_arousal)
+    return PredictionTable(split.paths, Predictions(found.probabilities, found.valence_arousal), labels), remark
+
+
+def _fit(faces: npt.NDArray[np.uint8], program: Program) -> tuple[npt.NDArray[np.uint8], str]:
+    """Fits faces to the program's size: smaller by averaging areas, as `preprocess` makes them; never enlarged."""
+    side, wanted = faces.shape[1], program.size
+    if side == wanted:
+        return faces, ""
+    if side < wanted:
+        raise PocketAffectError(
+            f"the package takes faces of {wanted} px, and those here have {side}: enlarged ones would wrong it",
+            todo=f"preprocess.image_size: {wanted} in params.yaml and `dvc repro preprocess`, or --override",
+        )
+    import cv2
+
+    smaller: Any = [cv2.resize(face, (wanted, wanted), interpolation=cv2.INTER_AREA) for face in faces]
+    return np.stack(smaller), f"its faces made smaller, from {side} to {wanted} px"
+
+
 def _judge_verification(store: Store, version: RegisteredVersion) -> str:
-    file = artifact_path(store, version, paths.VERIFICATION.name)
-    if file is None:
+    content = _read_report(store, version, paths.VERIFICATION)
+    if content is None:
         return "no verification report with the version"
-    content = json.loads(file.read_text(encoding="utf-8"))
     failed = [check["name"] for check in content["checks"] if not check["passed"]]
     return "" if content["passed"] else f"failed: {', '.join(failed)}"
 
 
 def _judge_contract(store: Store, version: RegisteredVersion, most: float) -> str:
-    file = artifact_path(store, version, paths.CONTRACT_REPORT.name)
-    if file is None:
+    content = _read_report(store, version, paths.CONTRACT_REPORT)
+    if content is None:
         return "no report on the data contract with the version"
-    content = json.loads(file.read_text(encoding="utf-8"))
     share = content["quarantined"] / max(content["rows"], 1)
     return "" if share <= most else f"{share:.2%} of the rows quarantined, validate.max_quarantine_fraction {most:.2%}"
+
+
+def _read_report(store: Store, version: RegisteredVersion, report: Path) -> dict[str, Any] | None:
+    file = artifact_path(store, version, report.name)
+    return None if file is None else json.loads(file.read_text(encoding="utf-8"))
