@@ -29,7 +29,6 @@ from training_parts import write_separable_shards
 from pocketaffect import paths
 from pocketaffect.arithmetic import pinned_children
 from pocketaffect.export.size import list_shapes, predict_package_bytes
-from pocketaffect.sweep.budget import describe_network
 from pocketaffect.sweep.objective import train_trial
 from pocketaffect.sweep.results import count_epochs
 from pocketaffect.sweep.run import run_trials
@@ -117,11 +116,15 @@ def take_steps(ready: Any, ended: Any) -> None:
     """Steps of the network that the trials train, on noise."""
     import torch
 
-    from pocketaffect.models.network import AffectNetwork
+    from pocketaffect.models.network import AffectNetwork, NetworkSpec
 
     torch.set_num_threads(1)
     params = make_params()
-    network = AffectNetwork(describe_network(params)).to(memory_format=torch.channels_last).train()
+    network = (
+        AffectNetwork(NetworkSpec.from_params(params.model, params.preprocess.image_size))
+        .to(memory_format=torch.channels_last)
+        .train()
+    )
     optimizer = torch.optim.AdamW(network.parameters())
     size = params.preprocess.image_size
     images = torch.rand(params.train.batch_size, 3, size, size).to(memory_format=torch.channels_last)
@@ -137,7 +140,10 @@ def take_steps(ready: Any, ended: Any) -> None:
 
 def time_prediction() -> None:
     """A guess with known shapes, and one of a network that was not seen before."""
-    spec = describe_network(make_params())
+    from pocketaffect.models.network import NetworkSpec
+
+    params = make_params()
+    spec = NetworkSpec.from_params(params.model, params.preprocess.image_size)
     start = time.perf_counter()
     shapes = list_shapes(spec)
     fresh = time.perf_counter() - start

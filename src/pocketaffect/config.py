@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, ValidationError
 
 from pocketaffect.designs import HUB, known_design
 from pocketaffect.errors import PocketAffectError
@@ -38,6 +38,11 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+# What a network is by, in params.yaml and in a model.json alike (`models.network.NetworkSpec`).
+Architecture = Annotated[str, Strict(), AfterValidator(known_design)]
+Width = Annotated[float, Strict(), Field(ge=0.05, le=4)]
+Head = Literal["prototype", "plain"]
+Dropout = Annotated[float, Strict(), Field(ge=0, le=1.5)]
 PathText = Annotated[str, Field(min_length=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 ExecutorName = Literal["local", "ray"]
@@ -86,11 +91,11 @@ class PreprocessParams(Section):
 class ModelParams(Section):
     """The network, apart from its input size (`preprocess.image_size`)."""
 
-    architecture: Annotated[str, AfterValidator(known_design)]
-    width: Annotated[float, Field(ge=0.05, le=4)]
+    architecture: Architecture
+    width: Width
     full_resolution_stem: bool
-    head: Literal["prototype", "plain"]
-    dropout: Annotated[float, Field(ge=0, le=1.5)]
+    head: Head
+    dropout: Dropout
     pretrained: PathText | None
 
 

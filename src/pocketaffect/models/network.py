@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final
 
 import torch
-from pydantic import AfterValidator, Field, ValidationError, create_model
+from pydantic import Field, Strict, StrictBool, TypeAdapter, ValidationError
 from torch import nn
 
-from pocketaffect.config import ModelParams, Section
-from pocketaffect.designs import SMALLEST_SIZE, find_design, known_design
+from pocketaffect.config import Architecture, Dropout, Head, ModelParams, Width
+from pocketaffect.designs import SMALLEST_SIZE, find_design
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.files import write_atomically, write_json
 from pocketaffect.labels import CLASS_MEAN_VA, EXPRESSIONS, VALENCE_AROUSAL
@@ -40,12 +40,21 @@ class NetworkSpec:
         full_resolution_stem: No stride in the first layer, see `build_backbone`.
     """
 
-    architecture: str
-    width: float
-    size: int
-    head: Literal["prototype", "plain"]
-    dropout: float = 1.0
-    full_resolution_stem: bool = False
+    architecture: Architecture
+    width: Width
+    size: Annotated[int, Strict(), Field(ge=SMALLEST_SIZE, le=512)]
+    head: Head
+    dropout: Dropout = 1.0
+    full_resolution_stem: StrictBool = False
+
+    @classmethod
+    def from_params(cls, model: ModelParams, size: int) -> NetworkSpec:
+        """Describes the network that the settings of `model` name, for images of `size` pixels a side."""
+        return cls(**model.model_dump(exclude={"pretrained"}), size=size)
+
+
+_LIMITS: Final = TypeAdapter(NetworkSpec)
+"""The fields' limits, those of params.yaml: a spec is held to them when its network is built, not before."""
 
 
 class AffectNetwork(nn.Module):
@@ -178,22 +187,6 @@ def save_network(network: AffectNetwork, folder: Path, *, pretrained: Pretrained
     )
 
 
-# Not all of ModelParams: that may also say how a network comes to its weights.
-_LIMITS: Final[dict[str, Any]] = {
-    name: (ModelParams.model_fields[name].annotation, ModelParams.model_fields[name])
-    for name in ("width", "head", "dropout")
-}
-_Description: Final = create_model(
-    "_Description",
-    __base__=Section,
-    architecture=(Annotated[str, AfterValidator(known_design)], ...),
-    size=(Annotated[int, Field(ge=SMALLEST_SIZE, le=512)], ...),
-    full_resolution_stem=(bool, False),
-    **_LIMITS,
-)
-"""What model.json must say to build a network, within the limits of params.yaml."""
-
-
 def _refuse_impossible(spec: NetworkSpec) -> None:
     smallest = find_design(spec.architecture).smallest_size
     if spec.size < smallest:
@@ -203,7 +196,7 @@ def _refuse_impossible(spec: NetworkSpec) -> None:
             allowed=f"{smallest} and more",
         )
     try:
-        _Description(**asdict(spec))
+        _LIMITS.validate_python(asdict(spec))
     except ValidationError as error:
         raise PocketAffectError(
             f"params.yaml: model: no {spec.architecture} of this kind can be built", found=_describe(error)
@@ -229,8 +222,8 @@ def load_network(folder: Path) -> AffectNetwork:
 
     try:
         content = json.loads((folder / SPEC_FILE).read_text(encoding="utf-8"))
-        described = _Description(
-            **{name: content[name] for name in NetworkSpec.__dataclass_fields__ if name in content}
+        spec = _LIMITS.validate_python(
+            {field.name: content[field.name] for field in fields(NetworkSpec) if field.name in content}
         )
         state = load_file(folder / WEIGHTS_FILE)
     except FileNotFoundError as error:
@@ -239,7 +232,6 @@ def load_network(folder: Path) -> AffectNetwork:
         raise _damaged(folder, f"in {SPEC_FILE}, {_describe(error)}") from None
     except (ValueError, KeyError, TypeError, SafetensorError) as error:
         raise _damaged(folder, f"{type(error).__name__}: {error}") from None
-    spec = NetworkSpec(**described.model_dump())
     broken = [name for name, tensor in state.items() if not bool(torch.isfinite(tensor).all())]
     if broken:
         raise _damaged(folder, f"numbers that are not finite in {', '.join(broken)}")

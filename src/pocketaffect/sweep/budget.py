@@ -25,19 +25,6 @@ class Smallest(NamedTuple):
     settings: dict[str, Value]
 
 
-def describe_network(params: Params) -> NetworkSpec:
-    """Describes the network that `params` would train."""
-    model = params.model
-    return NetworkSpec(
-        model.architecture,
-        model.width,
-        params.preprocess.image_size,
-        model.head,
-        model.dropout,
-        full_resolution_stem=model.full_resolution_stem,
-    )
-
-
 def predict_bytes(params: Params) -> int:
     """Predicts the bytes of the package that `params` would ship (see `export.size`).
 
@@ -45,7 +32,9 @@ def predict_bytes(params: Params) -> int:
         PocketAffectError: A network that cannot be built, or a precision whose size is not known before training.
     """
     export = params.export
-    return predict_package_bytes(list_shapes(describe_network(params)), export.precision)
+    return predict_package_bytes(
+        list_shapes(NetworkSpec.from_params(params.model, params.preprocess.image_size)), export.precision
+    )
 
 
 def find_smallest(params: Params, space: Space) -> Smallest:

@@ -138,14 +138,7 @@ def prepare_run(shards: Path, model: ModelParams, params: TrainParams) -> Run:
     train, validation = open_split(shards, "train"), open_split(shards, "validation")
     refuse_untrainable(shards, train, validation, model, params)
     torch.manual_seed(params.seed)
-    spec = NetworkSpec(
-        model.architecture,
-        model.width,
-        int(summary["size"]),
-        model.head,
-        model.dropout,
-        full_resolution_stem=model.full_resolution_stem,
-    )
+    spec = NetworkSpec.from_params(model, int(summary["size"]))
     network = AffectNetwork(
         spec,
         mean=summary["pixel_mean"],
