@@ -12,6 +12,7 @@ import pytest
 
 from pocketaffect import paths
 from pocketaffect.config import Params
+from pocketaffect.errors import PocketAffectError
 from pocketaffect.files import read_yaml
 from pocketaffect.provenance import deps
 from pocketaffect.provenance.code import SOURCE, does_nothing, find_code
@@ -49,6 +50,14 @@ def test_other_lines_comments_and_dependencies_of_the_users_own_stay():
     lost = re.sub(r"      - src/pocketaffect/[a-m].*\n", "", other).replace("labels.py", "gone.py")
     assert lost.count("\n") < other.count("\n") - 30
     assert deps.renew_deps(lost, ROOT) == other
+
+
+@pytest.mark.parametrize(("written", "found"), [("deps: [data, pipelines/new.py]", "a list in one line"), ("", "none")])
+def test_dependencies_that_are_no_block_are_refused_by_name_and_the_file_is_left_whole(written, found):
+    text = (ROOT / "dvc.yaml").read_text(encoding="utf-8")
+    stage = f"  new:\n    cmd: python pipelines/new.py\n    {written}\n"
+    with pytest.raises(PocketAffectError, match=f"stage new: its deps are no block\n  found:   {found}"):
+        deps.renew_deps(text.replace("stages:\n", f"stages:\n{stage}"), ROOT)
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -96,7 +105,7 @@ def read_settings(script: Path) -> set[str]:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_declares_the_settings_that_it_reads(stage):
-    declared = STAGES[stage]["params"]
+    declared = STAGES[stage].get("params", [])
     used = read_settings(ROOT / "pipelines" / f"{stage}.py") - {"*"}
     missing = [name for name in used if name not in declared and name.split(".")[0] not in declared]
     assert missing == []
@@ -104,7 +113,7 @@ def test_a_stage_declares_the_settings_that_it_reads(stage):
 
 def test_every_key_of_params_yaml_belongs_to_a_stage_or_a_command():
     keys = set(read_yaml(ROOT / "params.yaml"))
-    declared = {name.split(".")[0] for stage in STAGES.values() for name in stage["params"]}
+    declared = {name.split(".")[0] for stage in STAGES.values() for name in stage.get("params", [])}
     assert keys == declared | COMMANDS
     assert keys == {field.alias or name for name, field in Params.model_fields.items()}
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pocketaffect import paths
+from pocketaffect.errors import PocketAffectError
 from pocketaffect.files import write_atomically
 from pocketaffect.provenance.code import NAME, SOURCE, does_nothing, find_code
 from pocketaffect.provenance.origin import DECIDING_STAGES
@@ -23,13 +24,23 @@ def renew_deps(text: str, root: Path) -> str:
     Args:
         text: The file's content; each stage has a block of `deps`.
         root: The repository.
+
+    Raises:
+        PocketAffectError: A stage has no such block; what is written otherwise would be torn apart.
     """
     from ruamel.yaml import YAML
 
     lines = text.splitlines(keepends=True)
     stages = dict(_pairs(dict(_pairs(YAML(pure=True).compose(text)))["stages"]))
     for stage, content in reversed(stages.items()):  # back to front: the lines before a change stay where they are
-        items = dict(_pairs(content))["deps"].value
+        deps = dict(_pairs(content)).get("deps")
+        if deps is None or deps.flow_style:
+            raise PocketAffectError(
+                f"dvc.yaml: stage {stage}: its deps are no block",
+                found="none" if deps is None else "a list in one line",
+                allowed="`deps:` with `- ` and what the stage reads below it, one to a line",
+            )
+        items = deps.value
         code = [item.start_mark.line for item in items if item.value.startswith(("src/", "pipelines/"))]
         indent = " " * (items[0].start_mark.column - 2)
         script, reads_package = (
