@@ -21,7 +21,6 @@ from pocketaffect.models.paper import BACKBONES, Backbone
 
 if TYPE_CHECKING:
     from pocketaffect.models.phone import PhoneBackbone
-    from pocketaffect.models.pretrained import PretrainedWeights
 
 WEIGHTS_FILE: Final = "model.safetensors"
 SPEC_FILE: Final = "model.json"
@@ -156,6 +155,26 @@ def count_macs(module: nn.Module, size: int) -> int:
         for hook in hooks:
             hook.remove()
     return total
+
+
+@dataclass(frozen=True)
+class PretrainedWeights:
+    """Where a backbone's first weights came from.
+
+    Attributes:
+        source: "timm/NAME@REVISION" on the Hugging Face hub, or the local file's name.
+        sha256: Of the file.
+        licence: The weights', as timm states it; None for a local file, which does not say. timm adds that ImageNet
+            itself was released for non-commercial research, and that the meaning for weights is not settled.
+        matched: Tensors taken over: all of the backbone's.
+        dropped: Tensors of the ImageNet classifier that were left behind.
+    """
+
+    source: str
+    sha256: str
+    licence: str | None
+    matched: int
+    dropped: int
 
 
 def save_network(network: AffectNetwork, folder: Path, *, pretrained: PretrainedWeights | None = None) -> None:

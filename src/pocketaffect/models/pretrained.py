@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -12,32 +11,12 @@ import torch
 from pocketaffect.designs import CATALOGUE, HUB, find_design
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.files import hash_file
-from pocketaffect.models.network import AffectNetwork
+from pocketaffect.models.network import AffectNetwork, PretrainedWeights
 from pocketaffect.models.phone import PhoneBackbone
 
 HUB_FILE: Final = "model.safetensors"
 CLASSIFIERS: Final = ("classifier.", "head.")
 """Attributes in which timm's networks keep the layer for ImageNet's thousand classes, which is left behind."""
-
-
-@dataclass(frozen=True)
-class PretrainedWeights:
-    """Where a backbone's first weights came from.
-
-    Attributes:
-        source: "timm/NAME@REVISION" on the Hugging Face hub, or the local file's name.
-        sha256: Of the file.
-        licence: The weights', as timm states it; None for a local file, which does not say. timm adds that ImageNet
-            itself was released for non-commercial research, and that the meaning for weights is not settled.
-        matched: Tensors taken over: all of the backbone's.
-        dropped: Tensors of the ImageNet classifier that were left behind.
-    """
-
-    source: str
-    sha256: str
-    licence: str | None
-    matched: int
-    dropped: int
 
 
 def load_pretrained(network: AffectNetwork, source: str | Path) -> PretrainedWeights:

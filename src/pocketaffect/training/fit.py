@@ -19,8 +19,15 @@ from pytorch_lightning.strategies import Strategy
 from pocketaffect.config import ModelParams, TrainParams
 from pocketaffect.data.shards.split import Split, open_split, read_summary
 from pocketaffect.files import hash_file, hash_json, write_atomically, write_json
-from pocketaffect.models.network import WEIGHTS_FILE, AffectNetwork, NetworkSpec, count_parameters, save_network
-from pocketaffect.models.pretrained import PretrainedWeights, load_pretrained
+from pocketaffect.models.network import (
+    WEIGHTS_FILE,
+    AffectNetwork,
+    NetworkSpec,
+    PretrainedWeights,
+    count_parameters,
+    save_network,
+)
+from pocketaffect.models.pretrained import load_pretrained
 from pocketaffect.paths import TRAINING_TIME
 from pocketaffect.provenance.code import hash_code
 from pocketaffect.training.checks import refuse_uneven, refuse_untrainable
