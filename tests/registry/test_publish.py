@@ -28,6 +28,7 @@ from pocketaffect import paths
 from pocketaffect.config import load_params
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.evaluation.prediction_table import read_predictions
+from pocketaffect.files import hash_file
 from pocketaffect.git import ask_git
 from pocketaffect.labels import SOFT_COLUMNS
 from pocketaffect.provenance.origin import describe_origin
@@ -277,6 +278,37 @@ def test_a_version_whose_commit_was_amended_away_is_taken_over_by_the_commit_tha
         assert list(find_gaps(again, copy / paths.PACKAGE, copy)) == []
     subprocess.run([*GIT, "commit", "-q", "--allow-empty", "-m", "later"], cwd=copy, check=True)
     assert register(copy, allow_dirty=False).tags["git.commit"] == again.tags["git.commit"]  # a branch holds it
+
+
+@pytest.mark.parametrize("content", [None, "{half of it"])
+@pytest.mark.parametrize(
+    "name", [paths.VERIFICATION, paths.CONTRACT_REPORT, paths.EVALUATION / "metrics.json", paths.SHARDS / "shards.json"]
+)
+def test_a_missing_or_damaged_output_is_named(repository, tmp_path, name, content):
+    copy = Path(shutil.copytree(repository, tmp_path / "copy", ignore=shutil.ignore_patterns("mlruns")))
+    (copy / name).unlink()
+    if content is not None:
+        (copy / name).write_text(content)
+    with pytest.raises(PocketAffectError, match=f"{name.name}: (no such file|damaged)|no shards"):
+        register(copy)
+
+
+def test_the_run_lasts_as_long_as_the_training_of_these_weights(repository, tmp_path):
+    copy = Path(shutil.copytree(repository, tmp_path / "copy", ignore=shutil.ignore_patterns("mlruns")))
+    weights = copy / paths.MODEL / "model.safetensors"
+    weights.write_bytes(b"weights")
+    noted = {"weights_sha256": hash_file(weights), "began": 1_700_000_000.0, "ended": 1_700_000_090.0}
+    (copy / paths.TRAINING_TIME).parent.mkdir(parents=True)
+    (copy / paths.TRAINING_TIME).write_text(json.dumps(noted))
+    run = open_store(copy).client().get_run(register(copy).run_id)
+    assert run.info.end_time - run.info.start_time == 90_000
+
+
+def test_without_a_history_nothing_is_registered_and_the_file_is_named(repository, tmp_path):
+    copy = Path(shutil.copytree(repository, tmp_path / "copy", ignore=shutil.ignore_patterns("mlruns")))
+    (copy / paths.MODEL / "history.csv").unlink()
+    with pytest.raises(PocketAffectError, match=r"history\.csv: no such file"):
+        register(copy)
 
 
 def test_a_package_of_other_settings_than_stand_here_is_refused(repository, published, tmp_path):

@@ -15,11 +15,11 @@ from pocketaffect.config import Params, RegisterParams
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.evaluation.intervals import Interval
 from pocketaffect.evaluation.prediction_table import read_predictions
-from pocketaffect.files import to_plain, write_json
+from pocketaffect.files import hash_file, to_plain, write_json
 from pocketaffect.mlpackage.package import package_bytes, package_digest
 from pocketaffect.provenance.origin import describe_origin
 from pocketaffect.registry.lineage.lineage import Lineage, collect_lineage, find_changed_sources
-from pocketaffect.registry.lineage.model_file import digest_file, read_file_metadata
+from pocketaffect.registry.lineage.model_file import read_file_metadata
 from pocketaffect.registry.lineage.trials import find_trial
 from pocketaffect.registry.store.card import CardFacts, write_card
 from pocketaffect.registry.store.measured import (
@@ -56,8 +56,8 @@ def publish(root: Path, register: RegisterParams, settings: Params) -> Registere
     _check_origin(root, settings)
     _check_dirtiness(lineage, register.allow_dirty)
     metrics = _read(root / paths.EVALUATION / "metrics.json")
-    with (root / paths.MODEL / "history.csv").open(encoding="utf-8", newline="") as stream:
-        history = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(stream)]
+    rows = csv.DictReader(_read_text(root / paths.MODEL / "history.csv").splitlines())
+    history = [{name: float(value) for name, value in row.items()} for row in rows]
     facts = _collect_facts(root, settings, lineage, verification, metrics)
     store, params = open_store(root), flatten(settings.model_dump(by_alias=True, mode="json"))
     trial = find_trial(store.client(), register.experiment, params)
@@ -156,12 +156,11 @@ def _write_shipped(root: Path, facts: CardFacts, folder: Path) -> list[Path]:
 
 def _read_training_time(root: Path) -> tuple[float, float] | None:
     """Reads begin and end of the training that made these weights; None where they came from a cache or store."""
-    try:
-        noted = _read(root / paths.TRAINING_TIME)
-    except PocketAffectError:
+    weights = root / paths.MODEL / "model.safetensors"
+    if not (root / paths.TRAINING_TIME).is_file() or not weights.is_file():
         return None
-    same = noted["weights_sha256"] == digest_file(root / paths.MODEL / "model.safetensors")
-    return (noted["began"], noted["ended"]) if same else None
+    noted = _read(root / paths.TRAINING_TIME)
+    return (noted["began"], noted["ended"]) if noted["weights_sha256"] == hash_file(weights) else None
 
 
 def _shipped_metrics(facts: CardFacts) -> dict[str, float]:
@@ -175,7 +174,15 @@ def _shipped_metrics(facts: CardFacts) -> dict[str, float]:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise PocketAffectError(f"{file}: no such file; nothing to register", todo="dvc repro") from None
+        content: dict[str, Any] = json.loads(_read_text(file))
+    except ValueError as error:
+        todo = "`dvc checkout --force` brings back what DVC keeps, `dvc repro` makes it again"
+        raise PocketAffectError(f"{file}: damaged", found=error, todo=todo) from None
     return content
+
+
+def _read_text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise PocketAffectError(f"{file}: no such file; nothing to register", todo="`dvc repro`") from None
