@@ -37,7 +37,7 @@ def test_the_pipelines_own_size_needs_no_cutting(root):
 def test_another_size_is_cut_once_and_as_the_pipeline_would(root):
     made = ensure_shards(params_at(48), 32, root.folder)
     wanted = root.folder / "wanted"
-    root.write(target=wanted, size=48)
+    root.write(target=wanted, image_size=48)
     assert contents(made) == contents(wanted)
     stamp = made.stat().st_mtime_ns
     assert ensure_shards(params_at(48), 32, root.folder) == made
