@@ -394,11 +394,11 @@ def test_a_champion_of_other_data_is_measured_anew_before_it_is_compared(store, 
 
 
 @pytest.mark.slow
-def test_a_champion_that_cannot_be_measured_fails_the_comparison_alone(store, registrar, params, tmp_path):
+def test_a_champion_that_cannot_be_measured_fails_the_comparison_alone(store, registrar, params):
     registrar(b"a", validation="w" * 64)
     promote(store, params)
     registrar(b"b")
-    decision = promote(store, params, root=tmp_path, override="its data is gone")
+    decision = promote(store, params, override="its data is gone")
     assert set(failed(decision)) == {name for name in failed(decision) if name.startswith("max_drop_")} != set()
     row = next(check for check in decision.checks if check.passed is False)
     assert row.remark.startswith("version 1 cannot be measured: ")
