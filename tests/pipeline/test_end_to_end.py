@@ -193,7 +193,7 @@ def test_a_list_without_its_columns_is_named_with_what_is_missing(spoilt, tmp_pa
     file = use_copy_of_data(spoilt, tmp_path / "affectnet") / "training.csv"
     file.write_text(file.read_text().replace("valence", "pleasure", 1))
     printed = refuse(spoilt, "dvc", "repro")
-    assert "training.csv: column(s) missing: valence" in printed
+    assert "training.csv, line 1: column(s) missing: valence" in printed
     assert "pleasure" in printed
     assert "allowed:" in printed
     assert "kept:" in printed
