@@ -24,7 +24,7 @@ SOFT = tuple(f"soft_{name}" for name in EXPRESSIONS)
 
 
 def make_settings(**changed: Any) -> PreprocessParams:
-    """Of small shards, in one process."""
+    """Gives settings of small shards, written by one process."""
     usual = {"image_size": SIZE, "margin": 0.1, "align": "none", "shard_images": 5, "workers": 1, "memory_mb": 4096}
     return PreprocessParams(executor="local", **usual | changed)
 
