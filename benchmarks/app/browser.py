@@ -91,7 +91,7 @@ def _print_speed(name: str, seen: list[dict[str, Any]]) -> None:
 
 def _print_agreement(page: Page, file: Path) -> None:
     from pocketaffect.data.faces.crop import FaceBox, crop_face
-    from pocketaffect.export.twin import load_twin
+    from pocketaffect.export.session import load_twin
 
     twin = load_twin(file)
     margin = float(twin.metadata["crop_margin"])

@@ -51,3 +51,12 @@ CLASS_MEAN_VA: Final = (
     (-0.51, 0.58),
 )
 """Mean (valence, arousal) of each expression on AffectNet's validation set (see Hewitt & Gunes 2018)."""
+
+TRAINED_ON: Final = "trained_on"
+"""Key of a model file's metadata: what its pictures were, as the next two name it."""
+
+DRAWINGS: Final = "drawings"
+"""The embedded sample. What a network of drawings says of a photograph is worth little, and comes with a warning."""
+
+PHOTOGRAPHS: Final = "photographs"
+"""Any other data."""

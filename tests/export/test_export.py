@@ -17,7 +17,7 @@ from pocketaffect.errors import PocketAffectError
 from pocketaffect.evaluation.prediction_table import PredictionTable, encode_predictions
 from pocketaffect.evaluation.tables import Labels, Predictions
 from pocketaffect.export.export import REJECTED, export_network
-from pocketaffect.export.twin import load_twin
+from pocketaffect.export.session import load_twin
 from pocketaffect.mlpackage.package import package_bytes, read_metadata
 from pocketaffect.mlpackage.program import load_program
 from pocketaffect.models.network import AffectNetwork, NetworkSpec

@@ -12,7 +12,8 @@ import torch
 
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.export.layers import fold_batchnorm, transplant_weights
-from pocketaffect.export.twin import load_twin, save_twin
+from pocketaffect.export.session import load_twin
+from pocketaffect.export.twin import save_twin
 from pocketaffect.mlpackage.program import load_program
 
 pytestmark = (

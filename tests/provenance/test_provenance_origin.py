@@ -92,3 +92,12 @@ def test_a_repository_without_the_stages_is_refused(tmp_path):
     write_repository(tmp_path)
     with pytest.raises(PocketAffectError, match=r"pipelines/\w+\.py: no such file"):
         origin.describe_origin(PARAMS, tmp_path)
+
+
+@pytest.mark.parametrize(("drawn", "said"), [("d2.dir", "drawings"), ("d9.dir", "photographs"), (None, "photographs")])
+def test_a_package_says_whether_it_was_made_from_the_drawn_sample(drawn, said, tmp_path, sources, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    stages = f"  sample:\n    outs:\n    - path: sample\n      md5: {drawn}\n" if drawn else ""
+    stages += "  validate:\n    deps:\n    - path: data\n      md5: d2.dir\n"
+    (tmp_path / "dvc.lock").write_text(f"stages:\n{stages}")
+    assert origin.describe_origin(PARAMS)["trained_on"] == said

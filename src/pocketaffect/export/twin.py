@@ -14,23 +14,21 @@ import logging
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pocketaffect.config import ExportParams
-from pocketaffect.errors import PocketAffectError
 from pocketaffect.export.describe import IMAGE, PROBABILITIES, VALENCE_AROUSAL_OUTPUT
 from pocketaffect.export.measure import Difference, Faces, Predictions, compare, predict_network
+from pocketaffect.export.session import load_twin
 from pocketaffect.export.verdict import Check, Form, convention_checks, parity_checks
 from pocketaffect.files import hash_file, write_atomically
 
 if TYPE_CHECKING:
     import onnx
-    import onnxruntime
 
 IR_VERSION: Final = 8
 OPSET: Final = 18
@@ -38,7 +36,6 @@ OPSET: Final = 18
 refuses, and uses nothing of it but metadata of nodes."""
 
 PRODUCER: Final = "pocketaffect"
-_IMAGES_AT_ONCE: Final = 64
 _SAME_WEIGHTS: Final = 1e-3
 """Two float32 runtimes with the same weights: sums in another order gave up to 2e-6 on trained networks."""
 _DIGITS: Final = 4
@@ -129,57 +126,6 @@ def _store_halves(model: onnx.ModelProto) -> None:
     nodes = [*casts, *model.graph.node]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
-
-
-class Twin:
-    """An executable twin.
-
-    Attributes:
-        size: Pixels a side.
-        metadata: What the file says about itself.
-    """
-
-    def __init__(self, session: onnxruntime.InferenceSession, size: int, metadata: dict[str, str]) -> None:
-        self._session = session
-        self.size = size
-        self.metadata = metadata
-
-    def predict(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
-        """Probabilities [n, 8] and valence-arousal [n, 2] of uint8 [n, size, size, 3], RGB."""
-        names = (PROBABILITIES, VALENCE_AROUSAL_OUTPUT)
-        parts: list[list[Any]] = []
-        for start in range(0, len(images), _IMAGES_AT_ONCE):
-            chunk = images[start : start + _IMAGES_AT_ONCE].transpose(0, 3, 1, 2).astype(np.float32)
-            parts.append(self._session.run(list(names), {IMAGE: np.ascontiguousarray(chunk)}))
-        return {name: np.concatenate([part[place] for part in parts]) for place, name in enumerate(names)}
-
-
-def load_twin(file: Path, *, threads: int = 1) -> Twin:
-    """Opens an ONNX file that `save_twin` wrote.
-
-    Raises:
-        PocketAffectError: No such file, no ONNX model, or one with other inputs and outputs.
-    """
-    import onnxruntime
-
-    if not file.is_file():
-        raise PocketAffectError(f"{file}: no such file", found="a folder" if file.is_dir() else None)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = threads
-    options.log_severity_level = 4
-    try:
-        session = onnxruntime.InferenceSession(file.read_bytes(), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its exception types are not public
-        raise PocketAffectError(f"{file}: not readable as ONNX", found=str(error).strip()[:200]) from None
-    inputs = {value.name: value.shape for value in session.get_inputs()}
-    outputs = {value.name for value in session.get_outputs()}
-    if list(inputs) != [IMAGE] or len(inputs[IMAGE]) != 4 or outputs != {PROBABILITIES, VALENCE_AROUSAL_OUTPUT}:
-        raise PocketAffectError(
-            f"{file}: not a pocketaffect model",
-            found=f"inputs {', '.join(inputs) or 'none'}; outputs {', '.join(sorted(outputs)) or 'none'}",
-            allowed=f"{IMAGE} in; {PROBABILITIES} and {VALENCE_AROUSAL_OUTPUT} out",
-        )
-    return Twin(session, int(inputs[IMAGE][2]), dict(session.get_modelmeta().custom_metadata_map))
 
 
 def verify_twin(file: Path, plain: Predictions, decoded: nn.Module, faces: Faces, export: ExportParams) -> Form:

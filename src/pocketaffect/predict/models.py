@@ -108,7 +108,7 @@ def _open_package(path: Path, *, title: str) -> AffectModel:
 def _open_twin(file: Path, threads: int) -> AffectModel:
     from pocketaffect.export.describe import PROBABILITIES, VALENCE_AROUSAL_OUTPUT
     from pocketaffect.export.measure import Predictions
-    from pocketaffect.export.twin import load_twin
+    from pocketaffect.export.session import load_twin
 
     twin = load_twin(file, threads=threads)
     margin, order = _read_conventions(str(file), twin.metadata, ordered=False)

@@ -8,6 +8,7 @@ from typing import Final
 from pocketaffect import paths
 from pocketaffect.config import Params
 from pocketaffect.files import hash_json, read_yaml
+from pocketaffect.labels import DRAWINGS, PHOTOGRAPHS, TRAINED_ON
 from pocketaffect.provenance.code import hash_code
 
 DECIDING_STAGES: Final = ("validate", "preprocess", "train", "export")
@@ -24,7 +25,14 @@ def describe_origin(params: Params, root: Path = Path()) -> dict[str, str]:
         "origin_data_md5": read_data_hash(root),
         "origin_params_sha256": hash_settings(params),
         "origin_sources_sha256": hash_code(*(root / paths.PIPELINES / f"{stage}.py" for stage in DECIDING_STAGES)),
+        TRAINED_ON: DRAWINGS if is_sample(root) else PHOTOGRAPHS,
     }
+
+
+def is_sample(root: Path) -> bool:
+    """Tells whether the stages read what the stage `sample` drew. By dvc.lock: where data came from is not kept."""
+    drawn = (read_yaml(root / paths.LOCK_FILE).get("stages") or {}).get("sample") or {}
+    return read_data_hash(root) in [output.get("md5") for output in drawn.get("outs") or []]
 
 
 def hash_settings(params: Params) -> str:
