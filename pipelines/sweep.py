@@ -13,7 +13,7 @@ def main(params: Params) -> None:
     """data/, out/manifest/ and out/shards/ to reports/sweep/: the trials, their front, the measured winner."""
     require_networks(params, Path("pipelines/sweep/dvc.yaml"), searched=True)
     pin_arithmetic(threads=1, instructions="avx2")
-    from pocketaffect.sweep.command import run_sweep
+    from pocketaffect.sweep.run import run_sweep
 
     run_sweep(params)
 

@@ -3,13 +3,16 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from sweep_parts import make_params
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sweep_parts import begin, make_params, make_root
 
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.export.size import predict_package_bytes
 from pocketaffect.models.network import NetworkSpec
-from pocketaffect.sweep.budget import find_smallest, predict_bytes, require_fit
-from pocketaffect.sweep.space import read_space
+from pocketaffect.sweep.budget import find_smallest, list_first_points, predict_bytes, require_fit
+from pocketaffect.sweep.space import Range, apply_settings, read_space
+from pocketaffect.sweep.worker import run_worker
 
 SPACE = {
     "model.architecture": ["mobilenet", "alexnet", "vgg"],
@@ -18,6 +21,8 @@ SPACE = {
     "export.precision": ["fp16", "palette4", "int8"],
     "train.learning_rate": {"low": 0.001, "high": 0.1},
 }
+RATES = {"low": 0.0001, "high": 0.1, "log": True}
+BUDGET = 300_000
 
 
 def test_a_trial_s_bytes_are_those_that_its_network_is_predicted_to_take():
@@ -49,3 +54,108 @@ def test_a_budget_that_nothing_fits_is_refused_with_the_smallest_possible():
     assert "sweep.budget_bytes" in str(caught.value)
     fitting = make_params(space=SPACE, budget_bytes=smallest.bytes)
     assert require_fit(fitting, read_space(fitting)) == smallest
+
+
+def list_points(space, budget=BUDGET):
+    params = make_params(space=space, budget_bytes=budget)
+    return params, list_first_points(params, read_space(params))
+
+
+def size(params, point):
+    return predict_bytes(apply_settings(params, point))
+
+
+def test_each_architecture_comes_once_the_present_one_first_with_the_present_recipe():
+    space = {"model.architecture": ["mobilenet", "alexnet", "vgg"], "model.width": {"low": 0.1, "high": 0.9}}
+    params, points = list_points(space | {"train.learning_rate": RATES, "train.class_weights": ["none", "balanced"]})
+    assert [point["model.architecture"] for point in points] == ["vgg", "mobilenet", "alexnet"]
+    assert params.model.architecture == "vgg"
+    assert {point["train.learning_rate"] for point in points} == {params.train.learning_rate}
+    assert {point["train.class_weights"] for point in points} == {params.train.class_weights}
+
+
+@pytest.mark.parametrize("widths", [{"low": 0.1, "high": 0.9}, {"low": 0.1, "high": 0.9, "step": 0.01}])
+def test_the_width_is_the_widest_that_fits(widths):
+    params, points = list_points({"model.architecture": ["mobilenet", "vgg"], "model.width": widths})
+    for point in points:
+        assert size(params, point) <= BUDGET
+        wider = point | {"model.width": point["model.width"] * 1.02 + 0.011}
+        assert size(params, wider) > BUDGET * 0.99
+        if "step" in widths:
+            assert point["model.width"] == pytest.approx(round(point["model.width"] * 100) / 100)
+
+
+def test_of_a_list_of_widths_the_widest_that_fits_is_taken_in_whatever_order_they_stand():
+    widths = [0.3, 0.1, 0.9, 0.2, 0.5]
+    params, (point,) = list_points({"model.width": widths})
+    fitting = [width for width in widths if size(params, {"model.width": width}) <= BUDGET]
+    assert point == {"model.width": max(fitting)}
+
+
+def test_an_architecture_that_fits_at_no_width_is_left_out():
+    space = {"model.architecture": ["mobilenet", "alexnet", "vgg"], "model.width": [0.1, 0.15]}
+    params = make_params(space=space)
+    sizes = {
+        name: size(params, {"model.architecture": name, "model.width": 0.1}) for name in space["model.architecture"]
+    }
+    _, points = list_points(space, budget=min(sizes.values()))
+    assert [point["model.architecture"] for point in points] == [min(sizes, key=sizes.__getitem__)]
+
+
+def test_where_the_present_precision_does_not_fit_another_of_the_space_is_taken():
+    space = {"model.width": [0.3], "export.precision": ["fp16", "int8", "palette4"]}
+    params = make_params(space=space)
+    precisions = {name: size(params, {"model.width": 0.3, "export.precision": name}) for name in ("int8", "palette4")}
+    assert params.export.precision == "int8"
+    assert list_points(space, precisions["int8"])[1] == [{"model.width": 0.3, "export.precision": "int8"}]
+    assert list_points(space, precisions["int8"] - 1)[1] == [{"model.width": 0.3, "export.precision": "palette4"}]
+
+
+def test_settings_outside_the_space_come_in_by_the_nearest_way():
+    params, (point,) = list_points(
+        {"train.learning_rate": {"low": 0.01, "high": 0.1}, "train.batch_size": {"low": 20, "high": 40, "step": 10}}
+        | {"train.class_weights": ["none", "effective"], "train.warmup_epochs": {"low": 0.0, "high": 0.3, "step": 0.2}}
+    )
+    assert params.train.batch_size == 16
+    assert params.train.class_weights == "balanced"
+    assert point["train.learning_rate"] == 0.01
+    assert point["train.batch_size"] == 20
+    assert point["train.class_weights"] == "none"
+    assert point["train.warmup_epochs"] in (0.0, 0.2)
+
+
+@given(st.floats(-100, 100), st.floats(0.5, 100), st.floats(0.1, 50) | st.none(), st.floats(-300, 300), st.booleans())
+@settings(max_examples=200)
+def test_the_nearest_number_of_a_range_is_one_of_it_and_none_is_nearer(low, width, step, wanted, whole):
+    if whole:
+        low, width, step = float(round(low)), float(max(1, round(width))), step and float(max(1, round(step)))
+    dimension = Range(low, low + width, whole, step=step)
+    nearest = dimension.nearest(wanted)
+    assert low <= nearest <= low + width
+    if whole or step:
+        values = dimension.all_values()
+        assert nearest in values
+        assert all(abs(nearest - wanted) <= abs(value - wanted) for value in values)
+        gaps = {round(after - before, 1) for before, after in itertools.pairwise(values)}
+        assert not step or all(gap == pytest.approx(step, abs=0.2) for gap in gaps)
+    else:
+        assert nearest == min(max(wanted, low), low + width)
+
+
+def test_a_sweep_tries_them_before_it_asks_its_sampler_and_once_only(tmp_path):
+    root = make_root(tmp_path)
+    sweep = begin(root, trials=4, warm_start=True, budget_bytes=BUDGET)
+    points = list_first_points(sweep.plan.params, sweep.plan.space)
+    assert len(points) == 2
+    begin(root, trials=4, warm_start=True, budget_bytes=BUDGET)  # stopped before any trial
+    run_worker(sweep.plan)
+    rows = begin(root, trials=4, warm_start=True, budget_bytes=BUDGET).rows()
+    assert len(rows) == 4
+    assert [row.settings for row in rows[:2]] == points
+    assert all(row.settings not in points for row in rows[2:])
+
+
+def test_of_few_trials_no_more_are_queued_than_are_wanted(tmp_path):
+    sweep = begin(make_root(tmp_path), trials=1, warm_start=True, budget_bytes=BUDGET)
+    run_worker(sweep.plan)
+    assert len(sweep.rows()) == 1

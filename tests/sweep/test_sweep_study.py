@@ -10,8 +10,7 @@ from sweep_parts import begin, make_params, make_root
 from pocketaffect import paths
 from pocketaffect.config import Params
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.sweep.command import look_at_sweep, run_sweep
-from pocketaffect.sweep.run import prepare_sweep
+from pocketaffect.sweep.run import look_at_sweep, prepare_sweep, run_sweep
 from pocketaffect.sweep.storage import JOURNAL_FILE, open_storage, read_address
 from pocketaffect.sweep.study import ask_question, describe_changes, open_study, require_consistent
 from pocketaffect.sweep.worker import run_worker

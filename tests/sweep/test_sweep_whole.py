@@ -19,7 +19,7 @@ from pocketaffect.config import Params, load_params
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.files import read_yaml
 from pocketaffect.sweep.adopt import choose_trial, list_changes, write_settings
-from pocketaffect.sweep.command import look_at_sweep, run_sweep
+from pocketaffect.sweep.run import look_at_sweep, run_sweep
 
 sys.path.append(str(ROOT / "tests" / "training"))
 from training_parts import write_separable_shards

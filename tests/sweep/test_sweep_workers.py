@@ -11,10 +11,18 @@ from sweep_parts import begin, fail_without_weights, make_params, make_root, not
 
 from pocketaffect.arithmetic import AVX2_VARIABLES, THREAD_VARIABLES
 from pocketaffect.sweep.budget import predict_bytes
-from pocketaffect.sweep.leases import MAX_DEATHS, count_trials, hold_lease, is_alive, reclaim_stale
 from pocketaffect.sweep.objective import WORST_SCORE, prepare_params
 from pocketaffect.sweep.results import best_first, count_epochs, find_front
-from pocketaffect.sweep.worker import run_worker, take_trial, work_on
+from pocketaffect.sweep.worker import (
+    MAX_DEATHS,
+    count_trials,
+    hold_lease,
+    is_alive,
+    reclaim_stale,
+    run_worker,
+    take_trial,
+    work_on,
+)
 
 
 @pytest.fixture

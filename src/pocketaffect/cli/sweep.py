@@ -23,7 +23,7 @@ def sweep(context: click.Context, new: bool) -> None:
 
     params = load_params()
     pin_arithmetic(threads=1, instructions="avx2")
-    from pocketaffect.sweep.command import run_sweep
+    from pocketaffect.sweep.run import run_sweep
 
     try:
         winner = run_sweep(params, new=new)
@@ -43,7 +43,7 @@ def status() -> None:
     from rich.console import Console
 
     from pocketaffect.config import load_params
-    from pocketaffect.sweep.command import look_at_sweep
+    from pocketaffect.sweep.run import look_at_sweep
     from pocketaffect.sweep.table import draw_table
     from pocketaffect.tables import WIDE
 
@@ -61,7 +61,7 @@ def adopt(trial: int | None) -> None:
     """Write TRIAL's settings (default: the best one's) into params.yaml, and show what changed."""
     from pocketaffect.config import load_params
     from pocketaffect.sweep.adopt import choose_trial, list_changes, write_settings
-    from pocketaffect.sweep.command import look_at_sweep
+    from pocketaffect.sweep.run import look_at_sweep
 
     seen = look_at_sweep(load_params())
     row = choose_trial(seen.rows, trial, seen.unfit)

@@ -1,24 +1,18 @@
 """Every private name of Optuna that a sweep uses, in one place: `tests/sweep/test_internals.py` tries each of them.
 
-Optuna's public API has no lock that ends with its process, no way to say that a trial of another process has failed,
-and no heartbeat outside of `study.optimize`.
+Optuna's public API has no way to say that a trial of another process has failed, and no heartbeat outside of
+`study.optimize`.
 """
 
 from __future__ import annotations
-
-import contextlib
-from collections.abc import Iterator
 
 from optuna import Study
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.storages._cached_storage import _CachedStorage
-from optuna.storages._heartbeat import BaseHeartbeat, get_heartbeat_thread, is_heartbeat_enabled
-from optuna.storages.journal._file import BaseJournalFileLock
+from optuna.storages._heartbeat import BaseHeartbeat, BaseHeartbeatThread, get_heartbeat_thread, is_heartbeat_enabled
 from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, Trial, TrialState
-
-__all__ = ["BaseJournalFileLock"]
 
 
 def get_storage(study: Study) -> BaseStorage:
@@ -62,8 +56,6 @@ def beat(trial: Trial) -> None:
         storage.record_heartbeat(trial._trial_id)
 
 
-@contextlib.contextmanager
-def keep_beating(trial: Trial) -> Iterator[None]:
+def keep_beating(trial: Trial) -> BaseHeartbeatThread:
     """Records heartbeats of the trial, in a thread, as long as the block runs."""
-    with get_heartbeat_thread(trial._trial_id, trial.study._storage):
-        yield
+    return get_heartbeat_thread(trial._trial_id, trial.study._storage)

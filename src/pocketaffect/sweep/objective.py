@@ -8,12 +8,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
+
+import optuna
+from optuna.trial import TrialState
 
 from pocketaffect import paths
 from pocketaffect.config import Params
 from pocketaffect.sweep.internals import read_trial
-from pocketaffect.sweep.leases import first_number
 from pocketaffect.sweep.space import Space, Value, apply_settings
 
 if TYPE_CHECKING:
@@ -27,7 +29,12 @@ SECONDS: Final = "seconds"
 REPEATS: Final = "repeats"
 OVER_BUDGET: Final = "over_budget"
 ERROR: Final = "error"
-"""Attributes of a trial."""
+WORKER: Final = "worker"
+DEATHS: Final = "deaths"
+"""Attributes of a trial; the last two: the worker that has it, and how many workers died of it, or during it."""
+
+HISTORY: Final = "retry_history"
+"""Optuna's own attribute for the numbers of the trials that a trial repeats."""
 
 WORST_SCORE: Final = -math.inf
 """Score of a trial over the budget, which the constraint marks. Plots leave it out, where a number would flatten them,
@@ -80,10 +87,12 @@ def run_trial(plan: Plan, study: Study, trial: Trial) -> tuple[float, ...]:
         TrialPruned: The training was given up.
         PocketAffectError: An impossible network, a loss that is not finite.
     """
+    from pocketaffect.sweep.budget import predict_bytes
+
     settings = plan.space.suggest(trial)
     trial.set_user_attr(SETTINGS, settings)
     params = prepare_params(plan.params, settings)
-    size = _predict(params)
+    size = predict_bytes(params)
     budget = plan.params.sweep.budget_bytes
     trial.set_user_attr(BYTES, size)
     trial.set_constraint(BYTES, size - budget)
@@ -112,16 +121,16 @@ def prepare_params(params: Params, settings: dict[str, Value]) -> Params:
 
 def train_trial(plan: Plan, params: Params, trial: Trial, folder: Path) -> float:
     """Trains as the pipeline's `train` stage does, with the pruner listening; the highest score of an epoch."""
-    from optuna import TrialPruned
+    from pytorch_lightning.callbacks import LambdaCallback
 
-    from pocketaffect.sweep.pruning import PruneByScore
     from pocketaffect.sweep.shards import ensure_shards
     from pocketaffect.training.fit import train_network
     from pocketaffect.training.scores import SCORE
 
     shards = ensure_shards(params, plan.params.preprocess.image_size, plan.root)
     pruner = PruneByScore(trial)
-    listeners = (pruner,) if plan.params.sweep.objectives == "score" else ()  # Optuna takes reports of one objective
+    # Optuna takes reports of one objective alone.
+    listeners = [LambdaCallback(on_train_epoch_end=pruner)] if plan.params.sweep.objectives == "score" else []
     try:
         history = train_network(
             shards,
@@ -132,7 +141,7 @@ def train_trial(plan: Plan, params: Params, trial: Trial, folder: Path) -> float
             progress=False,
             callbacks=listeners,
         )
-    except TrialPruned:
+    except optuna.TrialPruned:
         trial.set_user_attr(EPOCHS, pruner.epochs)
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -140,10 +149,36 @@ def train_trial(plan: Plan, params: Params, trial: Trial, folder: Path) -> float
     return max(row[SCORE] for row in history)
 
 
-def _predict(params: Params) -> int:
-    from pocketaffect.sweep.budget import predict_bytes
+class PruneByScore:
+    """Reports each epoch's validation score to the study and ends the training when the pruner says so.
 
-    return predict_bytes(params)
+    A training that goes on from a checkpoint reports the epochs before it too. The last epoch is never pruned: it is
+    paid for.
+    """
+
+    def __init__(self, trial: Trial) -> None:
+        self.trial = trial
+        self.epochs = 0
+
+    def __call__(self, trainer: Any, module: Any) -> None:
+        """Reports what was just measured, as Lightning calls it at the end of an epoch.
+
+        Raises:
+            TrialPruned: The pruner gives the trial up.
+        """
+        from pocketaffect.training.scores import SCORE
+
+        history = module.history
+        for row in history[self.epochs :]:
+            self.trial.report(row[SCORE], step=int(row["epoch"]))
+        self.epochs = len(history)
+        if self.epochs < (trainer.max_epochs or 0) and self.trial.should_prune():
+            raise optuna.TrialPruned(f"score {history[-1][SCORE]:.3f} after epoch {self.epochs}")
+
+
+def first_number(trial: FrozenTrial) -> int:
+    """Finds the number that the trial had before any repetition."""
+    return int(trial.system_attrs.get("failed_trial", trial.number))
 
 
 def _values(plan: Plan, score: float, size: int) -> tuple[float, ...]:
@@ -152,8 +187,6 @@ def _values(plan: Plan, score: float, size: int) -> tuple[float, ...]:
 
 def _find_same(study: Study, settings: dict[str, Value]) -> FrozenTrial | None:
     """Finds a trained and finished trial of the same settings."""
-    from optuna.trial import TrialState
-
     done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     trained = (trial for trial in done if REPEATS not in trial.user_attrs)
     return next((trial for trial in trained if trial.user_attrs.get(SETTINGS) == settings), None)

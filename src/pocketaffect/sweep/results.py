@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 from optuna.trial import TrialState
 
-from pocketaffect.sweep.leases import DEATHS, HISTORY, first_number
-from pocketaffect.sweep.objective import BYTES, EPOCHS, ERROR, OVER_BUDGET, REPEATS, SECONDS, SETTINGS
+from pocketaffect.sweep.objective import (
+    BYTES,
+    DEATHS,
+    EPOCHS,
+    ERROR,
+    HISTORY,
+    OVER_BUDGET,
+    REPEATS,
+    SECONDS,
+    SETTINGS,
+    first_number,
+)
 from pocketaffect.sweep.space import Value
 
 if TYPE_CHECKING:
@@ -54,9 +64,14 @@ class TrialRow:
 def read_rows(study: Study) -> list[TrialRow]:
     """Reads all trials by number, those left out that another one repeats."""
     trials = study.get_trials(deepcopy=False)
-    repeated = {number for trial in trials for number in trial.system_attrs.get(HISTORY, [])}
+    repeated = find_repeated(trials)
     firsts = {trial.number: first_number(trial) for trial in trials}
     return [_read_row(trial, firsts) for trial in trials if trial.number not in repeated]
+
+
+def find_repeated(trials: Iterable[FrozenTrial]) -> set[int]:
+    """Finds the numbers of the trials that another one repeats."""
+    return {number for trial in trials for number in trial.system_attrs.get(HISTORY, [])}
 
 
 def best_first(rows: Sequence[TrialRow], unfit: Collection[int] = ()) -> list[TrialRow]:

@@ -1,4 +1,4 @@
-"""Runs a sweep: everything is checked before any training, then workers take trials until there are no more."""
+"""What `pocketaffect sweep` and the DVC stage do: check all, run the trials, weigh the winner, write the report."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Any, Final
 
 from filelock import FileLock, Timeout
+from optuna import Study
+from optuna.exceptions import StorageInternalError
 
 from pocketaffect import paths
 from pocketaffect.arithmetic import pinned_children
@@ -20,20 +22,33 @@ from pocketaffect.config import Params
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.executor.choose import find_executor
 from pocketaffect.executor.interface import Executor, Worker
-from pocketaffect.sweep.budget import require_fit
-from pocketaffect.sweep.leases import requeue_silent
+from pocketaffect.registry.store.store import open_store
+from pocketaffect.sweep.budget import enqueue_first_trials, require_fit
 from pocketaffect.sweep.objective import Plan, Train, train_trial
+from pocketaffect.sweep.report import write_sweep_report
 from pocketaffect.sweep.results import FINISHED, TrialRow, best_first, read_rows
 from pocketaffect.sweep.shards import ensure_all_shards
 from pocketaffect.sweep.space import Choice, apply_settings, read_space
-from pocketaffect.sweep.storage import is_journal, open_storage
-from pocketaffect.sweep.study import ask_question, open_study, require_consistent
-from pocketaffect.sweep.warm_start import enqueue_first_trials
-from pocketaffect.sweep.winner import require_exportable
-from pocketaffect.sweep.worker import quieten, run_worker
-
-if TYPE_CHECKING:
-    from optuna import Study
+from pocketaffect.sweep.storage import JOURNAL, JOURNAL_FILE, open_storage
+from pocketaffect.sweep.study import (
+    SETTINGS_ATTRIBUTE,
+    ask_question,
+    describe_changes,
+    find_study,
+    open_study,
+    require_consistent,
+)
+from pocketaffect.sweep.table import watch
+from pocketaffect.sweep.tracking import TrialRuns
+from pocketaffect.sweep.winner import (
+    Winner,
+    measure_winner,
+    read_unfit,
+    refuse_all,
+    require_exportable,
+    tidy_trials,
+)
+from pocketaffect.sweep.worker import quieten, requeue_silent, run_worker
 
 logger = logging.getLogger(__name__)
 
@@ -43,11 +58,8 @@ FRUITLESS_DEATHS: Final = 3
 """Workers that may die one after another, times their number, without any trial coming to an end."""
 
 
-class Watcher(Protocol):
-    """Sees the trials now and then, while workers are at it and once more at the end."""
-
-    def update(self, rows: Sequence[TrialRow]) -> None:
-        """Takes note of the rows."""
+Watcher = Callable[[Sequence[TrialRow]], None]
+"""Sees the trials now and then, while workers are at it and once more at the end."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +76,6 @@ class Sweep:
         Raises:
             PocketAffectError: The storage does not answer any more.
         """
-        from optuna.exceptions import StorageInternalError
-
         try:
             return read_rows(self.study)
         except StorageInternalError as error:
@@ -74,6 +84,75 @@ class Sweep:
                 found=" ".join(str(error.__cause__ or error).split("(Background")[0].split()),
                 todo="start it again and repeat the command: it goes on",
             ) from None
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A study to look at.
+
+    Attributes:
+        study: The study of the present settings, or the last one.
+        rows: Its trials.
+        asked: The settings that it was begun with.
+        unfit: Trials whose packages were not fit to ship, and why.
+        changes: Differences between the study's settings, data and code and those now.
+    """
+
+    study: Study
+    rows: list[TrialRow]
+    asked: Mapping[str, Any]
+    unfit: Mapping[int, str]
+    changes: list[str]
+
+
+def run_sweep(params: Params, root: Path = Path(), *, new: bool = False) -> Winner:
+    """Runs the sweep, or goes on with it, to a measured winner and a report.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C; the same call goes on.
+        PocketAffectError: What `prepare_sweep`, `hold_driver` and `run_trials` refuse, or no package is fit to ship.
+    """
+    sweep = prepare_sweep(params, root, new=new)
+    with hold_driver(sweep.plan.folder):
+        runs = TrialRuns(open_store(root), sweep)
+        try:
+            winner = _find_winner(sweep, runs, root)
+        except BaseException:
+            runs.finish(interrupted=True)
+            raise
+        runs.finish()
+    return winner
+
+
+def _find_winner(sweep: Sweep, runs: TrialRuns, root: Path) -> Winner:
+    plan, report = sweep.plan, root / paths.SWEEP_REPORT
+    with watch(plan.params.sweep) as table:
+        rows = run_trials(sweep, [table, runs.update])
+    winner, unfit = None, read_unfit(plan.folder)
+    try:
+        winner, unfit = measure_winner(plan, rows)
+    finally:  # the trials are worth a look all the same
+        write_sweep_report(plan, sweep.study, rows, winner, unfit, report)
+    if winner is None:
+        raise refuse_all(unfit)
+    tidy_trials(plan, rows, winner)
+    return winner
+
+
+def look_at_sweep(params: Params, root: Path = Path()) -> Seen:
+    """Looks up the study of the present settings, or the last one, without touching it.
+
+    Raises:
+        PocketAffectError: There is none, or the storage cannot be reached.
+    """
+    quieten()
+    if params.sweep.storage == JOURNAL and not (root / paths.SWEEP / JOURNAL_FILE).is_file():
+        raise PocketAffectError("no sweep yet", todo="pocketaffect sweep")
+    question = ask_question(params, root)
+    study = find_study(open_storage(params.sweep.storage, root / paths.SWEEP), question)
+    asked = study.user_attrs.get(SETTINGS_ATTRIBUTE, {})
+    unfit = read_unfit(root / paths.SWEEP / study.study_name)
+    return Seen(study, read_rows(study), asked, unfit, describe_changes(asked, question.settings))
 
 
 def prepare_sweep(params: Params, root: Path = Path(), *, new: bool = False, train: Train = train_trial) -> Sweep:
@@ -92,7 +171,7 @@ def prepare_sweep(params: Params, root: Path = Path(), *, new: bool = False, tra
     require_consistent(params)
     space = read_space(params)
     executor = find_executor(params.sweep.executor)
-    if is_journal(params.sweep.storage):
+    if params.sweep.storage == JOURNAL:
         executor.require_shared_folder("sweep.storage: journal")
     require_exportable(params, space)
     require_fit(params, space)
@@ -108,13 +187,6 @@ def prepare_sweep(params: Params, root: Path = Path(), *, new: bool = False, tra
 def run_trials(sweep: Sweep, watchers: Sequence[Watcher] = ()) -> list[TrialRow]:
     """Works until as many trials as wanted have come to an end; what an earlier call did counts.
 
-    Args:
-        sweep: The sweep that `prepare_sweep` made.
-        watchers: Watchers of the trials.
-
-    Returns:
-        The rows of all trials.
-
     Raises:
         KeyboardInterrupt: Ctrl-C; the workers have ended, and given their trials back.
         PocketAffectError: The workers cannot work; or no trial came to a good end.
@@ -126,7 +198,7 @@ def run_trials(sweep: Sweep, watchers: Sequence[Watcher] = ()) -> list[TrialRow]
         _work(sweep, min(plan.params.sweep.workers, left), watchers)
     rows = sweep.rows()
     for watcher in watchers:
-        watcher.update(rows)
+        watcher(rows)
     if not best_first(rows):
         raise _no_winner(plan, rows)
     return rows
@@ -143,7 +215,7 @@ def _work(sweep: Sweep, count: int, watchers: Sequence[Watcher]) -> None:
             ended = [one for one in workers if one.wait(0)]
             rows = sweep.rows()  # holds all that the ended ones did
             for watcher in watchers:
-                watcher.update(rows)
+                watcher(rows)
             now = sum(row.outcome in FINISHED for row in rows)
             finished, deaths = now, 0 if now > finished else deaths
             for worker in ended:
@@ -192,9 +264,6 @@ def _end(workers: Sequence[Worker]) -> None:
 @contextlib.contextmanager
 def hold_driver(folder: Path) -> Iterator[None]:
     """Lets one command a study and machine run: two would show everything twice, and remove each other's networks.
-
-    Args:
-        folder: Folder of the study.
 
     Raises:
         PocketAffectError: Another command holds it; its process is named.

@@ -21,13 +21,8 @@ from optuna.storages.journal import JournalFileBackend
 
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.registry.store.database import TABLES_OF_MLFLOW
-from pocketaffect.registry.store.postgresql import (
-    creation_lock,
-    hide_password,
-    list_tables,
-    shared_database_error,
-)
-from pocketaffect.sweep.internals import BaseJournalFileLock, get_database
+from pocketaffect.registry.store.postgresql import creation_lock, hide_password, list_tables, shared_database_error
+from pocketaffect.sweep.internals import get_database
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -47,37 +42,18 @@ VARIABLE: Final = re.compile(r"\$(?:\{\w+\}|\w+)")
 """Name of an environment's variable in an address."""
 
 
-class KernelLock(BaseJournalFileLock):
-    """A lock that ends with the process that holds it."""
-
-    def __init__(self, file: Path) -> None:
-        self._lock = FileLock(file)
-
-    def acquire(self) -> bool:
-        """Waits for it."""
-        self._lock.acquire()
-        return True
-
-    def release(self) -> None:
-        """Gives it back."""
-        self._lock.release()
-
-
 class Journal(JournalFileBackend):
-    """Optuna's journal, whose torn last line the next writer removes."""
+    """Optuna's journal under a lock that ends with its process, whose torn last line the next writer removes."""
 
     def __init__(self, file: Path) -> None:
-        self._file = file
-        super().__init__(str(file), KernelLock(file.with_name(f"{file.name}.lock")))
+        self._file, self._held = file, FileLock(f"{file}.lock")
+        super().__init__(str(file), self._held)  # type: ignore[arg-type]  # has the two methods of Optuna's locks
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Appends whole lines to whole lines."""
-        self._lock.acquire()
-        try:
+        with self._held:
             _cut_torn_line(self._file)
             super().append_logs(logs)  # takes the lock once more, which one thread may
-        finally:
-            self._lock.release()
 
 
 def open_storage(
@@ -96,11 +72,6 @@ def open_storage(
     if address == JOURNAL:
         return _open_journal(folder)
     return _open_database(address, on_stale)
-
-
-def is_journal(address: str) -> bool:
-    """Tells whether trials are kept on this machine's disk."""
-    return address == JOURNAL
 
 
 @contextlib.contextmanager
@@ -143,19 +114,12 @@ def _open_journal(folder: Path) -> BaseStorage:
 def _cut_torn_line(file: Path) -> None:
     with file.open("rb+") as stream:
         end = stream.seek(0, os.SEEK_END)
-        if end == 0:
+        if not end:
             return
         stream.seek(end - 1)
-        if stream.read(1) == b"\n":
-            return
-        place = end
-        tail = b""
-        while place and b"\n" not in tail:
-            step = min(place, 4096)
-            place -= step
-            stream.seek(place)
-            tail = stream.read(step)
-        stream.truncate(place + tail.rfind(b"\n") + 1)
+        if stream.read(1) != b"\n":
+            stream.seek(0)
+            stream.truncate(stream.read().rfind(b"\n") + 1)
 
 
 def _open_database(address: str, on_stale: Callable[[Study, FrozenTrial], None] | None) -> BaseStorage:

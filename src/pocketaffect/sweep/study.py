@@ -6,10 +6,16 @@ The same settings go on with the same study; changed ones are refused with the d
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, Final, Literal
+
+import optuna
+from optuna import Study
+from optuna.pruners import BasePruner
+from optuna.samplers import BaseSampler
+from optuna.storages import BaseStorage
 
 from pocketaffect import paths
 from pocketaffect.config import Params, list_networks
@@ -22,16 +28,10 @@ from pocketaffect.registry.store.runs import flatten
 from pocketaffect.sweep.internals import order_studies
 from pocketaffect.sweep.space import FURTHER, SECTIONS
 
-if TYPE_CHECKING:
-    from optuna import Study
-    from optuna.pruners import BasePruner
-    from optuna.samplers import BaseSampler
-    from optuna.storages import BaseStorage
-
 Direction = Literal["minimize", "maximize"]
 
 SETTINGS_ATTRIBUTE: Final = "settings"
-TRIAL: Final = ("pocketaffect.arithmetic", "pocketaffect.sweep.objective", "pocketaffect.sweep.warm_start")
+TRIAL: Final = ("pocketaffect.arithmetic", "pocketaffect.sweep.objective", "pocketaffect.sweep.budget")
 """Modules that a trial's suggestion, bytes and score come from."""
 
 ASIDE: Final = frozenset({"trials", "workers", "executor", "storage"})
@@ -63,6 +63,10 @@ class Question:
     def name(self) -> str:
         """The study's name, unless another study had to be begun for the same question."""
         return f"{self.prefix}-{hash_json(self.settings)[:12]}"
+
+    def find_same(self, names: Iterable[str]) -> list[str]:
+        """Finds the studies that ask this question, oldest first."""
+        return [name for name in names if name == self.name or name.startswith(f"{self.name}-")]
 
 
 def ask_question(params: Params, root: Path = Path()) -> Question:
@@ -98,25 +102,17 @@ def ask_question(params: Params, root: Path = Path()) -> Question:
 def open_study(storage: BaseStorage, question: Question, params: Params, *, new: bool = False) -> Study:
     """Opens the study of the question: the one there is, or a new one.
 
-    Args:
-        storage: Storage of all studies.
-        question: The question that `ask_question` returned.
-        params: Settings of sampler and pruner.
-        new: Begin a new study whatever there is.
-
     Raises:
         PocketAffectError: The last study asked another question, and `new` was not said; each difference is named.
     """
-    import optuna
-
     present = _studies(storage, question.prefix)
-    same = [name for name in present if name == question.name or name.startswith(f"{question.name}-")]
+    same = question.find_same(present)
     if same and not new:
         name = same[-1]
     else:
-        begun = {name: settings for name, settings in present.items() if _has_trials(storage, name)}
+        begun = [name for name in present if storage.get_n_trials(storage.get_study_id_from_name(name))]
         if begun and not new:
-            raise _refuse_change(begun, question)
+            raise _refuse_change(begun[-1], present[begun[-1]], question)
         name = _next_name(question.name, same)
     directions: list[Direction] = ["maximize"]
     if params.sweep.objectives == "score-and-bytes":
@@ -148,13 +144,10 @@ def find_study(storage: BaseStorage, question: Question) -> Study:
     Raises:
         PocketAffectError: There is none.
     """
-    import optuna
-
     present = _studies(storage, question.prefix)
     if not present:
         raise PocketAffectError("no sweep yet", todo="pocketaffect sweep")
-    same = [name for name in present if name == question.name or name.startswith(f"{question.name}-")]
-    return optuna.load_study(study_name=(same or list(present))[-1], storage=storage)
+    return optuna.load_study(study_name=(question.find_same(present) or list(present))[-1], storage=storage)
 
 
 def describe_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -169,8 +162,6 @@ def describe_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[
 
 def make_sampler(name: str, seed: int, trial: int) -> BaseSampler:
     """Makes the sampler for one trial, seeded by its number: a killed sweep goes on with the same suggestions."""
-    import optuna
-
     own = (seed * 1_000_003 + trial) % 2**32
     if name == "gp":
         return optuna.samplers.GPSampler(seed=own, deterministic_objective=True)
@@ -183,8 +174,6 @@ def make_sampler(name: str, seed: int, trial: int) -> BaseSampler:
 
 def make_pruner(name: str, epochs: int) -> BasePruner:
     """Makes the pruner, whose resource is the epoch."""
-    import optuna
-
     if name == "hyperband":
         return optuna.pruners.HyperbandPruner(min_resource=1, max_resource=epochs, reduction_factor=REDUCTION)
     if name == "asha":
@@ -226,20 +215,14 @@ def require_consistent(params: Params) -> None:
 def _studies(storage: BaseStorage, prefix: str) -> dict[str, Mapping[str, Any]]:
     """Lists names and settings of this project's studies, oldest first."""
     ours = re.compile(rf"{re.escape(prefix)}-[0-9a-f]{{12}}(-\d+)?")
-    studies = order_studies(storage)
     return {
         study.study_name: study.user_attrs.get(SETTINGS_ATTRIBUTE, {})
-        for study in studies
+        for study in order_studies(storage)
         if ours.fullmatch(study.study_name)
     }
 
 
-def _has_trials(storage: BaseStorage, name: str) -> bool:
-    return storage.get_n_trials(storage.get_study_id_from_name(name)) > 0
-
-
-def _refuse_change(present: Mapping[str, Mapping[str, Any]], question: Question) -> PocketAffectError:
-    name, settings = list(present.items())[-1]
+def _refuse_change(name: str, settings: Mapping[str, Any], question: Question) -> PocketAffectError:
     changes = "\n".join(f"           {line}" for line in describe_changes(settings, question.settings))
     return PocketAffectError(
         f"the last sweep, {name}, was of other settings, data or code: its trials cannot be compared with new ones",

@@ -6,6 +6,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from pocketaffect.config import SweepParams
@@ -15,9 +16,8 @@ from pocketaffect.sweep.space import Value
 if TYPE_CHECKING:
     from rich.console import Group
 
-    from pocketaffect.sweep.run import Watcher
-
 SHOWN_TRIALS: Final = 14
+STYLES: Final = {"over budget": "dim", "stopped early": "dim", "failed": "red", "running": "cyan", "waiting": "cyan"}
 SHORT: Final = {"architecture": "", "width": "x", "image_size": "px ", "learning_rate": "lr ", "weight_decay": "wd "}
 
 
@@ -33,7 +33,7 @@ class TrialLines:
     def update(self, rows: Sequence[TrialRow]) -> None:
         """Writes what is new."""
         ended = [row for row in rows if row.outcome in FINISHED]
-        remaining = self._pace.estimate(len(ended))
+        remaining = self._pace.estimate(rows)
         if self._seen is None:
             self._seen = {row.number for row in ended}
             if ended:
@@ -43,20 +43,6 @@ class TrialLines:
                 self._seen.add(row.number)
                 progress = describe_progress(rows, self.params, remaining)
                 self.write(f"{describe_trial(row, self.params.budget_bytes)}; {progress}")
-
-
-class LiveTable:
-    """The last trials, the best, and how long the rest may take; redrawn in place."""
-
-    def __init__(self, params: SweepParams, redraw: Callable[[Group], None]) -> None:
-        self.params = params
-        self.redraw = redraw
-        self._pace = _Pace(params)
-
-    def update(self, rows: Sequence[TrialRow]) -> None:
-        """Draws the rows."""
-        ended = sum(row.outcome in FINISHED for row in rows)
-        self.redraw(draw_table(rows, self.params, self._pace.estimate(ended)))
 
 
 def draw_table(
@@ -92,7 +78,7 @@ def draw_table(
             left,
             str(row.epochs or len(row.curve) or ""),
             row.remark or describe_settings(row.settings),
-            style="bold green" if row is best else _STYLES.get(row.outcome, ""),
+            style="bold green" if row is best else STYLES.get(row.outcome, ""),
         )
     return Group(table, Text(describe_progress(rows, params, remaining)))
 
@@ -105,7 +91,7 @@ def describe_progress(rows: Sequence[TrialRow], params: SweepParams, remaining: 
     if best is not None:
         parts.append(f"best so far trial {best.number}: {best.score:.4f} in {best.bytes:,} bytes")
     if remaining is not None:
-        parts.append(f"about {_duration(remaining)} left")
+        parts.append(f"about {timedelta(seconds=round(remaining))} left")
     return "; ".join(parts)
 
 
@@ -134,35 +120,28 @@ def describe_trial(row: TrialRow, budget: int) -> str:
 
 
 @contextlib.contextmanager
-def watch(params: SweepParams) -> Iterator[Watcher]:
+def watch(params: SweepParams) -> Iterator[Callable[[Sequence[TrialRow]], None]]:
     """Shows the table in a terminal, lines elsewhere."""
     if not sys.stderr.isatty():
-        yield TrialLines(params, lambda line: print(f"sweep: {line}", file=sys.stderr, flush=True))
+        yield TrialLines(params, lambda line: print(f"sweep: {line}", file=sys.stderr, flush=True)).update
         return
     from rich.console import Console
     from rich.live import Live
 
     with Live(console=Console(stderr=True), auto_refresh=False, transient=False) as live:
-        yield LiveTable(params, lambda table: live.update(table, refresh=True))
+        pace = _Pace(params)
+        yield lambda rows: live.update(draw_table(rows, params, pace.estimate(rows)), refresh=True)
 
 
 class _Pace:
-    """How long the rest takes at the pace since the first look."""
+    """Estimates how long the rest takes, at the pace since the first look."""
 
     def __init__(self, params: SweepParams) -> None:
         self.trials = params.trials
         self._first: tuple[float, int] | None = None
 
-    def estimate(self, ended: int) -> float | None:
+    def estimate(self, rows: Sequence[TrialRow]) -> float | None:
         """Estimates the seconds that are left; None before a trial has ended."""
-        now = time.monotonic()
+        now, ended = time.monotonic(), sum(row.outcome in FINISHED for row in rows)
         begun, before = self._first = self._first or (now, ended)
         return (now - begun) / (ended - before) * (self.trials - ended) if ended > before else None
-
-
-_STYLES: Final = {"over budget": "dim", "stopped early": "dim", "failed": "red", "running": "cyan", "waiting": "cyan"}
-
-
-def _duration(seconds: float) -> str:
-    hours, rest = divmod(round(seconds), 3600)
-    return f"{hours} h {rest // 60:02d} min" if hours else f"{rest // 60} min {rest % 60:02d} s"

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import optuna
 import pytest
 
-from pocketaffect.sweep.pruning import PruneByScore
+from pocketaffect.sweep.objective import PruneByScore
 from pocketaffect.sweep.study import make_pruner
 
 
@@ -15,7 +15,7 @@ def train(trial: optuna.Trial, scores: list[float], *, begun: int = 0) -> PruneB
     history = [{"epoch": float(epoch), "score": score} for epoch, score in enumerate(scores, start=1)]
     for epochs in range(begun + 1, len(scores) + 1):
         module = SimpleNamespace(history=history[:epochs])
-        callback.on_train_epoch_end(SimpleNamespace(max_epochs=len(scores)), module)
+        callback(SimpleNamespace(max_epochs=len(scores)), module)
     return callback
 
 
