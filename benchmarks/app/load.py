@@ -57,8 +57,7 @@ def _serve(model: str, folder: Path, port: int) -> None:
     import uvicorn
 
     from pocketaffect import paths
-    from pocketaffect.app.music.catalogue import Catalogue, Track
-    from pocketaffect.app.music.genres import PAPER_GENRES
+    from pocketaffect.app.music.catalogue import PAPER_GENRES, Catalogue, Track
     from pocketaffect.app.music.listeners import Listeners
     from pocketaffect.app.music.recommend import Recommender
     from pocketaffect.app.server.api import Services

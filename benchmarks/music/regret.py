@@ -25,8 +25,7 @@ import numpy.typing as npt
 from pocketaffect.app.affect import Affect
 from pocketaffect.app.music.catalogue import Catalogue
 from pocketaffect.app.music.listeners import Rating
-from pocketaffect.app.music.recommend import COUNT, Recommender
-from pocketaffect.app.music.taste import ALL_GENRES
+from pocketaffect.app.music.recommend import ALL_GENRES, COUNT, Recommender
 from pocketaffect.labels import CLASS_MEAN_VA, EXPRESSIONS
 
 Floats = npt.NDArray[np.float64]

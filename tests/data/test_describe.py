@@ -17,8 +17,7 @@ from affectnet_copies import (
     write_votes,
 )
 
-from pocketaffect.data.report.describe import CLASSES, OFFICIAL_COUNTS, describe
-from pocketaffect.data.report.describe_text import render
+from pocketaffect.data.report.describe import CLASSES, OFFICIAL_COUNTS, describe, render
 from pocketaffect.errors import PocketAffectError
 
 

@@ -12,9 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pocketaffect.data.contract.evidence import Evidence, find_path_problems
-from pocketaffect.data.contract.ledger import DROPPED_COLUMNS, DUPLICATES_COLUMNS, KEPT_COLUMNS, QUARANTINE_COLUMNS
+from pocketaffect.data.contract.ledger import (
+    DROPPED_COLUMNS,
+    DUPLICATES_COLUMNS,
+    KEPT_COLUMNS,
+    QUARANTINE_COLUMNS,
+    Suite,
+)
 from pocketaffect.data.contract.rules import RULE_NAMES, RULES, STEPS, VA_REGIONS, describe_region
-from pocketaffect.data.contract.suite import Suite
 from pocketaffect.data.release.places import describe_path_problem
 from pocketaffect.labels import CLASS_MEAN_VA, EXPRESSIONS
 

@@ -7,8 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pocketaffect.data.sample.action_units import PROTOTYPES, UNIT_NAMES, sample_pose
-from pocketaffect.data.sample.annotations import CONFUSIONS, MISREAD_RATE, plan_labels, sample_annotation
+from pocketaffect.data.sample.annotations import (
+    CONFUSIONS,
+    MISREAD_RATE,
+    PROTOTYPES,
+    UNIT_NAMES,
+    plan_labels,
+    sample_annotation,
+    sample_pose,
+)
 from pocketaffect.data.sample.draws import Draws
 from pocketaffect.data.sample.geometry import shape_face
 from pocketaffect.data.sample.identity import sample_identity

@@ -9,14 +9,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pocketaffect.data.sample.bitmap import encode_bitmap
-from pocketaffect.data.sample.canvas import Canvas, Placement, box_blur
-from pocketaffect.data.sample.curves import brush, ellipse, points, rotation, smooth_closed, smooth_open
+from pocketaffect.data.sample.canvas import (
+    Canvas,
+    Placement,
+    box_blur,
+    brush,
+    ellipse,
+    points,
+    rotation,
+    smooth_closed,
+    smooth_open,
+)
 from pocketaffect.data.sample.draws import Draws
+from pocketaffect.data.sample.generate import encode_bitmap
 from pocketaffect.data.sample.geometry import landmarks, shape_face
 from pocketaffect.data.sample.identity import sample_identity
-from pocketaffect.data.sample.portrait import draw_portrait, draw_scene, paint_person
-from pocketaffect.data.sample.scene import take_picture, value_noise
+from pocketaffect.data.sample.portrait import draw_portrait, draw_scene, paint_person, take_picture, value_noise
 
 
 @settings(max_examples=25, deadline=None)

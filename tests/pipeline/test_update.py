@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from repository_copy import ROOT, RepositoryCopy
 
-from pocketaffect.git import has_commit
+from pocketaffect.checkout import has_commit
 
 EARLIER = "2c92cd1254bf"
 """The last commit before version 0.2.0."""

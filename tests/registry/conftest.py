@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from registry_parts import Registrar, make_package
 
+from pocketaffect.checkout import ask_git
 from pocketaffect.config import Params, load_params
-from pocketaffect.git import ask_git
 from pocketaffect.registry.lineage.lineage import Lineage
 from pocketaffect.registry.store.store import Store, open_store
 from pocketaffect.telemetry import disable_telemetry

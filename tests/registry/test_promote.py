@@ -14,9 +14,9 @@ from mlflow import MlflowClient
 from registry_parts import VERIFIED, in_processes, make_answers
 
 from pocketaffect import paths
+from pocketaffect.checkout import ask_git
 from pocketaffect.config import load_params
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.git import ask_git
 from pocketaffect.registry.promotion import evidence
 from pocketaffect.registry.promotion import promote as promotion
 from pocketaffect.registry.promotion.log import ENTRY_TAG, SUFFIX, read_log

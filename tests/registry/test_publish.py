@@ -25,11 +25,11 @@ import torch
 from PIL import Image
 
 from pocketaffect import paths
+from pocketaffect.checkout import ask_git
 from pocketaffect.config import load_params
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.evaluation.prediction_table import read_predictions
 from pocketaffect.files import hash_file
-from pocketaffect.git import ask_git
 from pocketaffect.labels import SOFT_COLUMNS
 from pocketaffect.provenance.origin import describe_origin
 from pocketaffect.registry.lineage.trace import trace

@@ -16,11 +16,11 @@ from pocketaffect.audit.outcome import Audit, NotAuditableError, Verdict
 from pocketaffect.audit.quick import examine
 from pocketaffect.audit.record import Cache, Record, read_record, read_stages
 from pocketaffect.audit.scratch import LOCK, Scratch, check_out, name_sample, restore_data, verify_environment
+from pocketaffect.checkout import ask_git
 from pocketaffect.config import PARAMS_FILE, AuditParams
 from pocketaffect.data.source import read_source
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.files import read_yaml
-from pocketaffect.git import ask_git
 from pocketaffect.mlpackage.package import package_digest
 from pocketaffect.registry.lineage.lineage import NONE, collect_lineage
 from pocketaffect.registry.store.store import Store

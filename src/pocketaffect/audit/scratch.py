@@ -21,8 +21,8 @@ from packaging.requirements import InvalidRequirement, Requirement
 from pocketaffect import paths
 from pocketaffect.audit.outcome import NotAuditableError
 from pocketaffect.audit.record import Cache
+from pocketaffect.checkout import ask_git, has_commit
 from pocketaffect.files import write_json
-from pocketaffect.git import ask_git, has_commit
 
 log = logging.getLogger(__name__)
 

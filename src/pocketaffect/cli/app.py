@@ -47,7 +47,7 @@ STORE = click.option("--store", type=FILE, default=paths.STUDY_STORE, show_defau
 )
 def serve(**options: Any) -> None:
     """Serve the page: live affect in the browser, songs to match, and the user study."""
-    from pocketaffect.app.server.serve import serve as run
+    from pocketaffect.app.server.server import serve as run
 
     run(click.echo, **options)
 

@@ -37,8 +37,7 @@ def data_sample() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def data_describe(path: Path, as_json: bool) -> None:
     """Say what lies in folder PATH: layout, images by class and split, valence and arousal, what is missing."""
-    from pocketaffect.data.report.describe import describe
-    from pocketaffect.data.report.describe_text import render
+    from pocketaffect.data.report.describe import describe, render
 
     description = describe(path)
     click.echo(json.dumps(description.to_dict(), indent=2) if as_json else render(description))

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from pocketaffect import paths
-from pocketaffect.data.packing.table import PACK_FILE
+from pocketaffect.data.packing.parts import PACK_FILE
 from pocketaffect.data.release.folder import DataFolder
 from pocketaffect.data.release.layouts import recognise
 from pocketaffect.data.release.members import RELEASE_NAMES

@@ -22,7 +22,7 @@ SOURCE: Final = Path(__file__).parents[2]
 NAME: Final = "pocketaffect"
 
 CANNOT_CHANGE_A_RESULT: Final = {
-    "pocketaffect/checkout.py": "finds the checkout, its store, and the experiment that a version is tagged with",
+    "pocketaffect/checkout.py": "finds the checkout, its store, and which commit and experiment tag a version",
     "pocketaffect/config.py": "types and limits of params.yaml; the values themselves are each stage's params",
     "pocketaffect/errors.py": "the text of a failure, and a failed stage has no outputs",
     "pocketaffect/paths.py": "places that dvc.yaml names itself",

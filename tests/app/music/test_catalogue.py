@@ -5,8 +5,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pocketaffect.app.music.catalogue import COLUMNS, CURATED, Catalogue, Track, write_catalogue
-from pocketaffect.app.music.genres import GENRES, OTHER_GENRES, PAPER_GENRES, normalise_genre
+from pocketaffect.app.music.catalogue import (
+    COLUMNS,
+    CURATED,
+    GENRES,
+    OTHER_GENRES,
+    PAPER_GENRES,
+    Catalogue,
+    Track,
+    normalise_genre,
+    write_catalogue,
+)
 from pocketaffect.app.music.import_tracks import import_tracks
 from pocketaffect.errors import PocketAffectError
 

@@ -7,11 +7,10 @@ import pytest
 from music_parts import make_affect, make_tracks
 from sklearn.linear_model import Ridge
 
-from pocketaffect.app.music import taste as taste_module
+from pocketaffect.app.music import recommend as recommend_module
 from pocketaffect.app.music.catalogue import Catalogue
 from pocketaffect.app.music.listeners import MAX_RATINGS, Listeners, Rating
-from pocketaffect.app.music.recommend import Recommender
-from pocketaffect.app.music.taste import EXPLORATION, NAMES, NOISE, Features, Taste
+from pocketaffect.app.music.recommend import EXPLORATION, NAMES, NOISE, Features, Recommender, Taste
 from pocketaffect.errors import PocketAffectError
 
 
@@ -32,7 +31,7 @@ def rated():
 
 def test_the_mean_taste_is_a_ridge_regression_about_the_mapping(rated):
     features, stars = rated
-    mean, scale = taste_module._PRIOR_MEAN, taste_module._PRIOR_SCALE
+    mean, scale = recommend_module._PRIOR_MEAN, recommend_module._PRIOR_SCALE
     ridge = Ridge(alpha=NOISE**2, fit_intercept=False).fit(features * scale, (stars - 1) / 4 - features @ mean)
     assert Taste(features, stars).mean == pytest.approx(mean + scale * ridge.coef_, abs=1e-6)
 
@@ -41,7 +40,7 @@ def test_samples_stray_by_the_posterior_s_covariance(rated):
     features, stars = rated
     taste, random = Taste(features, stars), np.random.default_rng(1)
     samples = np.array([taste.sample(random) for _ in range(4000)])
-    precision = np.diag(1 / taste_module._PRIOR_SCALE**2) + features.T @ features / NOISE**2
+    precision = np.diag(1 / recommend_module._PRIOR_SCALE**2) + features.T @ features / NOISE**2
     expected = EXPLORATION**2 * np.linalg.inv(precision)
     assert np.cov(samples.T) == pytest.approx(expected, abs=0.1 * expected.max())
     assert samples.mean(0) == pytest.approx(taste.mean, abs=0.01)
@@ -49,7 +48,7 @@ def test_samples_stray_by_the_posterior_s_covariance(rated):
 
 def test_without_any_rating_the_taste_would_be_the_mapping():
     empty = Taste(np.zeros((0, len(NAMES))), np.zeros(0, np.int64))
-    assert empty.mean == pytest.approx(taste_module._PRIOR_MEAN)
+    assert empty.mean == pytest.approx(recommend_module._PRIOR_MEAN)
 
 
 def test_ratings_are_read_as_they_were_given_also_after_reopening(tmp_path):

@@ -9,11 +9,19 @@ from hypothesis import strategies as st
 from music_parts import make_affect, make_tracks
 
 from pocketaffect.app.affect import Affect
-from pocketaffect.app.music.catalogue import Catalogue, Track
-from pocketaffect.app.music.genres import GENRES
+from pocketaffect.app.music.catalogue import GENRES, Catalogue, Track
 from pocketaffect.app.music.listeners import Rating
-from pocketaffect.app.music.recommend import COUNT, SERVICES, Recommender, explain, search_links
-from pocketaffect.app.music.taste import ALL_GENRES, FIT_NAMES, Context, Features
+from pocketaffect.app.music.recommend import (
+    ALL_GENRES,
+    COUNT,
+    FIT_NAMES,
+    SERVICES,
+    Context,
+    Features,
+    Recommender,
+    explain,
+    search_links,
+)
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.labels import EXPRESSIONS
 

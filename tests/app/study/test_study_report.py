@@ -10,9 +10,9 @@ from scipy import stats
 from sklearn import metrics as sk
 from study_parts import add_run
 
-from pocketaffect.app.study import analysis as analysis_module
-from pocketaffect.app.study.analysis import analyse
+from pocketaffect.app.study import report as report_module
 from pocketaffect.app.study.protocol import PROBABILITY_COLUMNS, PROMPTS
+from pocketaffect.app.study.report import analyse
 from pocketaffect.app.study.store import EXPORT_COLUMNS, StudyStore
 from pocketaffect.cli.main import main
 from pocketaffect.errors import PocketAffectError
@@ -103,7 +103,7 @@ def test_the_confusion_matrix_is_scikit_learn_s(analysed, table):
 
 
 def test_intervals_are_quantiles_over_draws_of_whole_runs(rows, table, monkeypatch):
-    monkeypatch.setattr(analysis_module, "RESAMPLES", 20)
+    monkeypatch.setattr(report_module, "RESAMPLES", 20)
     analysed = analyse(rows, seed=4)
     runs = sorted(table.run.unique())
     draws = np.random.default_rng(4).integers(0, len(runs), (20, len(runs)))

@@ -18,8 +18,7 @@ from urllib.parse import urlencode, urlsplit
 from urllib.request import Request, urlopen
 
 from pocketaffect.app.affect import Affect
-from pocketaffect.app.music.catalogue import Track, read_text
-from pocketaffect.app.music.genres import GENRES
+from pocketaffect.app.music.catalogue import GENRES, Track, read_text
 from pocketaffect.app.music.listeners import Rating
 from pocketaffect.app.music.recommend import COUNT, Suggestion, explain, search_links
 from pocketaffect.app.music.tables import BrokenRow

@@ -20,9 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pocketaffect.data.faces.images import ImageProblemError
-from pocketaffect.data.packing.parts import Part, PartWriter
+from pocketaffect.data.packing.parts import PACK_FILE, PACK_PROGRESS, PACK_TABLE, Part, PartWriter
 from pocketaffect.data.packing.source import LeftOut, PackSource, has_changed, list_source
-from pocketaffect.data.packing.table import PACK_FILE, PACK_PROGRESS, PACK_TABLE
 from pocketaffect.data.progress import Progress, show_progress
 from pocketaffect.data.release.archives import scan_archive
 from pocketaffect.data.release.folder import DataFolder

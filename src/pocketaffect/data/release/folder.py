@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pocketaffect.data.faces.images import ImageProblemError
-from pocketaffect.data.packing.table import PACK_FILE, PACK_PROGRESS, read_pack
+from pocketaffect.data.packing.parts import PACK_FILE, PACK_PROGRESS, read_pack
 from pocketaffect.data.release.archives import scan_archive
 from pocketaffect.data.release.members import RELEASE_NAMES, merge_members, see_through
 from pocketaffect.data.release.places import (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import multiprocessing
+import struct
 import tarfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -13,9 +14,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
+
 from pocketaffect.data.sample import MARK
 from pocketaffect.data.sample.annotations import SPLITS, UNCERTAIN_CODE, Annotation, plan_labels, sample_annotation
-from pocketaffect.data.sample.bitmap import encode_bitmap
 from pocketaffect.data.sample.draws import Draws
 from pocketaffect.data.sample.portrait import Picture, draw_portrait, draw_scene
 from pocketaffect.errors import PocketAffectError
@@ -23,6 +25,7 @@ from pocketaffect.files import write_atomically
 
 if TYPE_CHECKING:
     from pocketaffect.config import SampleParams
+
 
 IMAGE_FOLDER: Final = "Manually_Annotated_Images"
 ARCHIVE: Final = f"{IMAGE_FOLDER}.tar"
@@ -119,6 +122,22 @@ def _encode_row(seed: int, row: Row) -> tuple[str, bytes, str]:
     valence, arousal = (_number(value) for value in annotation.valence_arousal)
     box = ",".join(str(value) for value in picture.box)
     return path, content, f"{path},{box},{points},{annotation.label},{valence},{arousal}"
+
+
+def encode_bitmap(pixels: np.ndarray) -> bytes:
+    """Encodes uint8 RGB pixels of shape (height, width, 3) as an uncompressed 24-bit BMP file.
+
+    JPEG and PNG bytes depend on the encoder's build; these depend on nothing, so that the sample's hash in `data.dvc`
+    holds on every machine. Own code, since OpenCV may change the header fields it fills.
+    """
+    height, width = pixels.shape[:2]
+    stride = (width * 3 + 3) // 4 * 4
+    rows = np.zeros((height, stride), dtype=np.uint8)
+    rows[:, : width * 3] = pixels[::-1, :, ::-1].reshape(height, width * 3)
+    offset = 54
+    file_header = struct.pack("<2sIHHI", b"BM", offset + rows.nbytes, 0, 0, offset)
+    info_header = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 24, 0, rows.nbytes, 2835, 2835, 0, 0)
+    return file_header + info_header + rows.tobytes()
 
 
 def _number(value: float) -> str:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pocketaffect.data.sample.action_units import ActionUnits
-from pocketaffect.data.sample.curves import Points, mirror, points, smooth_closed, smooth_open
+from pocketaffect.data.sample.annotations import ActionUnits
+from pocketaffect.data.sample.canvas import Points, mirror, points, smooth_closed, smooth_open
 from pocketaffect.data.sample.identity import Identity
 
 MOUTH_PLACES = np.arange(-6, 7, dtype=np.float64) / 6

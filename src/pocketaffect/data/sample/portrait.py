@@ -1,4 +1,4 @@
-"""Draws one picture: a person with an expression, or a scene without one."""
+"""Draws one picture: a person before a background, or a scene without one, as light and camera show it."""
 
 from __future__ import annotations
 
@@ -6,29 +6,168 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pocketaffect.data.sample.action_units import ActionUnits
-from pocketaffect.data.sample.canvas import Canvas, Placement
-from pocketaffect.data.sample.curves import Points
+from pocketaffect.data.sample.annotations import ActionUnits
+from pocketaffect.data.sample.canvas import (
+    Canvas,
+    Placement,
+    Points,
+    brush,
+    ellipse,
+    points,
+    rotate,
+    smooth_closed,
+    smooth_open,
+)
 from pocketaffect.data.sample.draws import Draws
 from pocketaffect.data.sample.features import (
+    OCCLUDERS,
+    paint_beard,
+    paint_behind,
     paint_brow,
     paint_eye,
+    paint_glasses,
+    paint_hair,
     paint_mouth,
     paint_nose,
+    paint_occluder,
     paint_skin,
     paint_wrinkles,
 )
 from pocketaffect.data.sample.geometry import Face, landmarks, shape_face
-from pocketaffect.data.sample.identity import Identity, sample_identity
-from pocketaffect.data.sample.scene import paint_background, paint_scene, take_picture
-from pocketaffect.data.sample.wear import (
-    OCCLUDERS,
-    paint_beard,
-    paint_behind,
-    paint_glasses,
-    paint_hair,
-    paint_occluder,
-)
+from pocketaffect.data.sample.identity import Colour, Identity, sample_identity
+
+
+def paint_background(draws: Draws, height: int, width: int) -> np.ndarray:
+    """Paints a plain, graded or textured background, uint8 RGB of shape (height, width, 3)."""
+    first, second = _any_colour(draws), _any_colour(draws)
+    kind = draws.pick_weighted({"plain": 2.0, "graded": 3.0, "texture": 3.0, "shapes": 2.0})
+    if kind == "plain":
+        return _mixed(first, first, np.zeros((height, width), dtype=np.int32))
+    if kind == "graded":
+        return _mixed(first, second, _ramp(draws, height, width))
+    texture = _mixed(first, second, value_noise(draws, height, width, draws.pick((5, 9, 16, 30))))
+    if kind == "texture":
+        return texture
+    canvas = Canvas(texture)
+    for _ in range(6):
+        _paint_shape(canvas, draws)
+    return canvas.finish()
+
+
+def paint_scene(draws: Draws, height: int, width: int) -> np.ndarray:
+    """Paints a textured scene without a face, uint8 RGB of shape (height, width, 3)."""
+    coarse = value_noise(draws, height, width, draws.pick((12, 20, 34)))
+    fine = value_noise(draws, height, width, draws.pick((3, 4, 6)))
+    canvas = Canvas(_mixed(_any_colour(draws), _any_colour(draws), (coarse * 3 + fine) // 4))
+    for _ in range(draws.index(14) + 6):
+        _paint_shape(canvas, draws)
+    return canvas.finish()
+
+
+def value_noise(draws: Draws, height: int, width: int, cell: int) -> np.ndarray:
+    """Draws smooth random texture: a grid of random values, linear between its points; int32 in 0..255."""
+    grid = draws.bytes_array(height // cell + 2, width // cell + 2).astype(np.int32)
+    y, x = np.arange(height), np.arange(width)
+    rows, down = y // cell, (y % cell)[:, None]
+    columns, right = x // cell, (x % cell)[None, :]
+    upper = grid[rows][:, columns] * (cell - right) + grid[rows][:, columns + 1] * right
+    lower = grid[rows + 1][:, columns] * (cell - right) + grid[rows + 1][:, columns + 1] * right
+    noise: np.ndarray = (upper * (cell - down) + lower * down) // (cell * cell)
+    return noise
+
+
+def take_picture(draws: Draws, image: np.ndarray, *, poor: bool = False) -> np.ndarray:
+    """Takes the picture: light from one side, exposure, colour cast, blur, sensor noise, sometimes no colour.
+
+    Args:
+        draws: Random numbers.
+        image: uint8 RGB of shape (height, width, 3).
+        poor: A picture so blurred that what it shows is uncertain.
+    """
+    height, width = image.shape[:2]
+    exposure = int(draws.bell(190, 320))
+    slope_x, slope_y = int(draws.bell(-150, 150)), int(draws.bell(-100, 100))
+    cast = [int(draws.bell(236, 276)) for _ in range(3)]
+    x = np.arange(width, dtype=np.int32)[None, :] * 2 - width
+    y = np.arange(height, dtype=np.int32)[:, None] * 2 - height
+    light = np.maximum(exposure + slope_x * x // width + slope_y * y // height, 60)
+    lit = image.astype(np.int32) * light[:, :, None] * np.array(cast, dtype=np.int32) >> 16
+    # A soft shoulder keeps bright skin from turning into a white patch.
+    over = np.maximum(lit - 200, 0)
+    lit = np.minimum(lit, 200) + over * 55 // (over + 55)
+    side = min(height, width)
+    passes = 6 + side // 10 if poor else draws.pick((0, 0, 0, 0, 1, 1, 2, 3))
+    for _ in range(passes):
+        lit = _soften(lit)
+    amount = draws.pick((1, 2, 2, 3, 4, 6, 9))
+    lit = lit + ((_irwin_hall(draws, height, width) * amount) >> 8)
+    if draws.chance(0.06):
+        gray = (lit[:, :, 0] * 77 + lit[:, :, 1] * 150 + lit[:, :, 2] * 29) >> 8
+        lit = np.repeat(gray[:, :, None], 3, axis=2)
+    picture: np.ndarray = np.clip(lit, 0, 255).astype(np.uint8)
+    return picture
+
+
+def _irwin_hall(draws: Draws, height: int, width: int) -> np.ndarray:
+    """Draws bell-shaped noise about 0 in RGB, standard deviation about 210."""
+    luma = draws.bytes_array(2, height, width, 1).astype(np.int32).sum(axis=0)
+    chroma = draws.bytes_array(height, width, 3).astype(np.int32)
+    noise: np.ndarray = luma * 2 + (chroma >> 1) - 510 - 63
+    return noise
+
+
+def _soften(image: np.ndarray) -> np.ndarray:
+    """Blurs with binomial 1-2-1 in both directions."""
+    padded = np.pad(image, ((1, 1), (0, 0), (0, 0)), mode="edge")
+    image = padded[:-2] + 2 * padded[1:-1] + padded[2:]
+    padded = np.pad(image, ((0, 0), (1, 1), (0, 0)), mode="edge")
+    softened: np.ndarray = (padded[:, :-2] + 2 * padded[:, 1:-1] + padded[:, 2:] + 8) >> 4
+    return softened
+
+
+def _any_colour(draws: Draws) -> Colour:
+    grey = draws.uniform(20, 235)
+    red, green, blue = (int(max(0.0, min(255.0, grey + draws.uniform(-55, 55)))) for _ in range(3))
+    return red, green, blue
+
+
+def _mixed(first: Colour, second: Colour, weight: np.ndarray) -> np.ndarray:
+    """Interpolates between two colours by an int32 weight in 0..255 of shape (height, width)."""
+    low, high = np.array(first, dtype=np.int32), np.array(second, dtype=np.int32)
+    mixed: np.ndarray = (low + (high - low) * weight[:, :, None] // 255).astype(np.uint8)
+    return mixed
+
+
+def _ramp(draws: Draws, height: int, width: int) -> np.ndarray:
+    """Computes a gradient in any direction, int32 in 0..255."""
+    x = np.arange(width, dtype=np.int32)[None, :] * 255 // max(1, width - 1)
+    y = np.arange(height, dtype=np.int32)[:, None] * 255 // max(1, height - 1)
+    share = draws.index(257)
+    x = x if draws.chance(0.5) else 255 - x
+    return (x * share + y * (256 - share)) >> 8
+
+
+def _paint_shape(canvas: Canvas, draws: Draws) -> None:
+    """Paints one thing of the world: a disc, a slab, a branch, a lump."""
+    x, y = draws.uniform(0, canvas.width), draws.uniform(0, canvas.height)
+    size = draws.uniform(0.05, 0.35) * canvas.height
+    colour = _any_colour(draws)
+    kind = draws.index(4)
+    if kind == 0:
+        canvas.fill(colour, ellipse((x, y), (size, size * draws.uniform(0.5, 1.2))))
+    elif kind == 1:
+        third = size / 3
+        slab = points((x - size, y - third), (x + size, y - third), (x + size, y + third), (x - size, y + third))
+        canvas.fill(colour, rotate(slab, (x, y), draws.uniform(-0.7, 0.7)))
+    elif kind == 2:
+        bends = [draws.uniform(-size, size) for _ in range(2)]
+        line = points((x, y), (x + bends[0], y + size), (x + bends[1], y + 3 * size))
+        canvas.fill(colour, brush(smooth_open(line), (size / 4, size / 8)))
+    else:
+        lump = ellipse((x, y), (size, size), 2)
+        wobble = np.array([[draws.uniform(0.5, 1.4)] for _ in range(len(lump))])
+        canvas.fill(colour, smooth_closed((lump - (x, y)) * wobble + (x, y)))
+
 
 Box = tuple[int, int, int, int]
 """x, y, width, height in pixels."""

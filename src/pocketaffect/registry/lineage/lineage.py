@@ -14,9 +14,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from pocketaffect import paths
-from pocketaffect.checkout import find_experiment
+from pocketaffect.checkout import ask_git, find_experiment
 from pocketaffect.files import hash_file, hash_text, read_yaml
-from pocketaffect.git import ask_git
 from pocketaffect.provenance.origin import read_data_hash
 
 NO_GIT: Final = "no git"

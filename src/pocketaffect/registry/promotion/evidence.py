@@ -12,13 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from pocketaffect import paths
+from pocketaffect.checkout import holds_commit
 from pocketaffect.config import Params, PreprocessParams
 from pocketaffect.data.shards.split import open_split
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.evaluation.intervals import Comparison, compare_predictions
 from pocketaffect.evaluation.prediction_table import PredictionTable, match_rows, read_predictions
 from pocketaffect.evaluation.tables import Labels, Predictions
-from pocketaffect.git import holds_commit
 from pocketaffect.mlpackage.package import package_bytes
 from pocketaffect.registry.lineage.lineage import EXPERIMENT_TAG, NONE
 from pocketaffect.registry.lineage.model_file import read_file_metadata

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from pocketaffect.checkout import ask_git
 from pocketaffect.config import PARAMS_FILE, PromotionChecks, PromotionParams
 from pocketaffect.evaluation.intervals import Comparison, Interval
-from pocketaffect.git import ask_git
 from pocketaffect.tables import render_table
 
 AUDITS_THAT_PASS: Final = ("bit-identical", "equal within tolerance")

@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from pocketaffect.checkout import holds_commit
 from pocketaffect.config import RegisterParams
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.files import explain_failed_write
-from pocketaffect.git import holds_commit
 from pocketaffect.registry.lineage.lineage import EXPERIMENT_TAG, NO_COMMIT, NO_GIT, Lineage
 from pocketaffect.registry.store.runs import (
     DIGEST_TAG,
