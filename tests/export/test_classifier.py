@@ -16,9 +16,8 @@ from pocketaffect.export.layers import fold_batchnorm, transplant_weights
 from pocketaffect.export.measure import Faces, load_affect_program, predict_program
 from pocketaffect.export.twin import save_twin, verify_twin
 from pocketaffect.labels import EXPRESSIONS
-from pocketaffect.mlpackage.package import read_metadata
+from pocketaffect.mlpackage.package import read_metadata, save_package
 from pocketaffect.mlpackage.program import load_program
-from pocketaffect.mlpackage.save import save_package
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,7 @@ import torch
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.export.convert import convert
 from pocketaffect.labels import EXPRESSIONS
-from pocketaffect.mlpackage.package import package_bytes, package_digest, read_metadata, read_spec
-from pocketaffect.mlpackage.save import save_package
+from pocketaffect.mlpackage.package import package_bytes, package_digest, read_metadata, read_spec, save_package
 
 
 def test_the_package_takes_one_rgb_image_and_gives_two_float32_arrays(packages):

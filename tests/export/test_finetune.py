@@ -15,9 +15,8 @@ from pocketaffect.export.convert import Packages, convert
 from pocketaffect.export.finetune import finetune_palette
 from pocketaffect.export.measure import Faces, predict_network, predict_program, score
 from pocketaffect.export.verify import Verifier
-from pocketaffect.mlpackage.package import package_digest
+from pocketaffect.mlpackage.package import package_digest, save_package
 from pocketaffect.mlpackage.program import load_program
-from pocketaffect.mlpackage.save import save_package
 from pocketaffect.precisions import PRECISIONS
 
 SIZE = 32

@@ -21,8 +21,7 @@ from pocketaffect.export.measure import Faces
 from pocketaffect.export.verdict import Check, describe_results
 from pocketaffect.export.verify import Verifier
 from pocketaffect.labels import EXPRESSIONS
-from pocketaffect.mlpackage.package import package_bytes
-from pocketaffect.mlpackage.save import save_package
+from pocketaffect.mlpackage.package import package_bytes, save_package
 from pocketaffect.precisions import PRECISIONS
 
 

@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import nn
 
+from pocketaffect.mlpackage.package import save_package
 from pocketaffect.mlpackage.quiet import quiet_conversion
-from pocketaffect.mlpackage.save import save_package
 
 SIZE = 32
 

@@ -13,9 +13,9 @@ from torch import nn
 from torch.nn import functional
 
 from pocketaffect.mlpackage.ops import EXACT_OPERATIONS, OPERATIONS
+from pocketaffect.mlpackage.package import save_package
 from pocketaffect.mlpackage.program import load_program
 from pocketaffect.mlpackage.quiet import quiet_conversion
-from pocketaffect.mlpackage.save import save_package
 
 SIZE = 12
 GENERATOR = torch.Generator().manual_seed(11)

@@ -9,8 +9,8 @@ import torch
 from coremltools.converters import mil
 
 from pocketaffect.errors import PocketAffectError
+from pocketaffect.mlpackage.package import save_package
 from pocketaffect.mlpackage.program import load_program
-from pocketaffect.mlpackage.save import save_package
 
 
 def reference(network, images):

@@ -82,8 +82,8 @@ def test_the_exported_form_is_no_checkpoint(tmp_path):
 @pytest.mark.parametrize("name", PHONE)
 def test_the_core_ml_file_of_every_phone_network_computes_the_same(name, tmp_path):
     from pocketaffect.export.convert import PackageDescription, convert
+    from pocketaffect.mlpackage.package import save_package
     from pocketaffect.mlpackage.program import load_program
-    from pocketaffect.mlpackage.save import save_package
 
     network = settle(build(name, 0.25, 64))
     description = PackageDescription(author="a", licence="Apache-2.0", version="1", short_description="x")

@@ -12,7 +12,7 @@ from pocketaffect.export.convert import convert
 from pocketaffect.export.describe import PackageDescription, conventions
 from pocketaffect.export.layers import fold_batchnorm
 from pocketaffect.export.twin import save_twin
-from pocketaffect.mlpackage.save import save_package
+from pocketaffect.mlpackage.package import save_package
 from pocketaffect.models.network import AffectNetwork, NetworkSpec, save_network
 from pocketaffect.precisions import find_precision
 from pocketaffect.predict.detect import FaceDetector

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,13 +22,9 @@ from pocketaffect.export.describe import (
     describe,
 )
 from pocketaffect.export.layers import fold_batchnorm
-from pocketaffect.mlpackage.package import package_bytes
+from pocketaffect.mlpackage.package import ALIGNMENT, package_bytes, save_package
 from pocketaffect.mlpackage.quiet import import_coremltools, quiet_conversion
-from pocketaffect.mlpackage.save import save_package
 from pocketaffect.precisions import COMPRESSED_ABOVE, PRECISIONS, Precision, find_precision
-
-_PADDING: Final = 64
-"""Tensors in the weight file are aligned to this many bytes."""
 
 
 class _ShippedOutputs(nn.Module):
@@ -44,7 +40,7 @@ class _ShippedOutputs(nn.Module):
 
 
 def convert(network: nn.Module, *, size: int, precision: str, description: PackageDescription) -> Any:
-    """Converts a trained network to a Core ML model; `mlpackage.save.save_package` writes it.
+    """Converts a trained network to a Core ML model; `mlpackage.package.save_package` writes it.
 
     The program needs the precision's deployment target. It takes one RGB image with bytes of 0..255 and returns two
     float32 arrays: `probabilities` [1, 8] and `valence_arousal` [1, 2].
@@ -172,7 +168,7 @@ class Packages:
 
     def estimate_least(self, precision: Precision) -> int:
         """Bytes that the package cannot be smaller than, without making it: scales and palettes come on top."""
-        saved = sum(size * (16 - precision.bits) // 8 + _PADDING for size in self._large_tensors)
+        saved = sum(size * (16 - precision.bits) // 8 + ALIGNMENT for size in self._large_tensors)
         return self.make(PRECISIONS["fp16"]).bytes - saved
 
     @cached_property

@@ -26,8 +26,7 @@ from pocketaffect.export.twin import save_twin, verify_twin
 from pocketaffect.export.verdict import Form, Verification, describe_results
 from pocketaffect.export.verify import Verifier
 from pocketaffect.files import write_atomically, write_json
-from pocketaffect.mlpackage.package import program_digest
-from pocketaffect.mlpackage.save import save_package
+from pocketaffect.mlpackage.package import program_digest, save_package
 from pocketaffect.models.network import AffectNetwork, NetworkSpec
 from pocketaffect.models.reparameterize import reparameterize
 from pocketaffect.precisions import require_usable

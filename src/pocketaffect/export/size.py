@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from pocketaffect.export.compress import divide_channels
+from pocketaffect.mlpackage.package import ALIGNMENT, aligned_bytes
 from pocketaffect.models.network import AffectNetwork, NetworkSpec
 from pocketaffect.models.reparameterize import reparameterize
 from pocketaffect.precisions import COMPRESSED_ABOVE, Precision, find_precision
@@ -24,7 +25,6 @@ from pocketaffect.precisions import COMPRESSED_ABOVE, Precision, find_precision
 MEASURED: Final = Path(__file__).with_name("program_bytes.json")
 """What `benchmarks/export/fit_size.py` measured of each design."""
 MANIFEST: Final = 617
-_ALIGNMENT: Final = 64
 _FEWEST_IN_FILE: Final = 10
 """Elements: smaller arrays stand in the program."""
 _INLINE_ARRAY: Final = -15
@@ -143,27 +143,23 @@ def read_measured() -> dict[str, Any]:
 
 def _weight_bytes(shapes: Shapes, precision: Precision) -> int:
     width = 4 if precision.bits == 32 else 2
-    size = _ALIGNMENT + sum(_array(count, width) for count in shapes.vectors)
+    size = ALIGNMENT + sum(_array(count, width) for count in shapes.vectors)
     shared: set[int] = set()
     for kernel in shapes.kernels:
         if kernel.numbers <= COMPRESSED_ABOVE or precision.kind == "float":
-            size += _in_file(kernel.numbers * width)
+            size += aligned_bytes(kernel.numbers * width)
         else:
             size += _compressed_bytes(kernel, precision, shared)
     return size
 
 
-def _in_file(size: int) -> int:
-    return _ALIGNMENT + -(-size // _ALIGNMENT) * _ALIGNMENT
-
-
 def _array(count: int, width: int) -> int:
     """An array of `count` elements in the weight file, or nothing where it stands in the program."""
-    return _in_file(count * width) if count >= _FEWEST_IN_FILE else 0
+    return aligned_bytes(count * width) if count >= _FEWEST_IN_FILE else 0
 
 
 def _compressed_bytes(kernel: Kernel, precision: Precision, shared: set[int]) -> int:
-    numbers = _in_file(-(-kernel.numbers * precision.bits // 8))
+    numbers = aligned_bytes(-(-kernel.numbers * precision.bits // 8))
     if precision.kind == "linear":
         zeros = 0 if kernel.channels in shared else _array(kernel.channels, 1)  # a zero point for each channel, all 0
         if kernel.channels >= _FEWEST_SHARED:

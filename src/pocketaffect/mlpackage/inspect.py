@@ -12,6 +12,7 @@ from typing import Any, Final
 from pocketaffect.mlpackage.package import (
     find_references,
     list_metadata,
+    named_bindings,
     package_bytes,
     package_digest,
     read_spec,
@@ -47,9 +48,9 @@ class Layer:
     """One operation with stored tensors.
 
     Attributes:
-        name: Its weight's name, without the converter's endings.
+        name: The weight's name, without the converter's endings.
         kind: MIL's operation type.
-        shape: Its weight's shape.
+        shape: The weight's shape.
         stored_as: fp32, fp16, int8, a palette with its bits, …
         bits: Stored bits for each weight, all of the layer's bytes counted.
         bytes: Bytes in the weight file, records and padding included.
@@ -82,15 +83,15 @@ class Inspection:
 
     @property
     def system(self) -> str:
-        """The oldest systems that open it."""
+        """Names the oldest systems that open it."""
         return SYSTEMS.get(self.specification, f"specification version {self.specification}")
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
+        """Gives plain values, for JSON."""
         return {**asdict(self), "system": self.system}
 
     def to_text(self) -> str:
-        """A readable table."""
+        """Writes it for a person."""
         return "\n".join((*self._head(), "", *self._layer_lines(), "", *self._tail()))
 
     def _head(self) -> Iterator[str]:
@@ -106,11 +107,8 @@ class Inspection:
         line = f"{{:{max(width, 17)}}}  {{:14}}  {{:16}}  {{:14}}  {{:>6}}  {{:>10}}  {{:>6}}"
         yield line.format("layer", "operation", "weight", "stored as", "bits", "bytes", "share")
         for layer in self.layers:
-            shape, bits, share = (
-                " x ".join(map(str, layer.shape)),
-                f"{layer.bits:.1f}",
-                f"{layer.bytes / self.bytes:.1%}",
-            )
+            shape, bits = " x ".join(map(str, layer.shape)), f"{layer.bits:.1f}"
+            share = f"{layer.bytes / self.bytes:.1%}"
             yield line.format(layer.name, layer.kind, shape, layer.stored_as, bits, f"{layer.bytes:,}", share)
         share = f"{self.other_bytes / self.bytes:.1%}"
         yield line.format("constants besides", "", "", "", "", f"{self.other_bytes:,}", share)
@@ -162,23 +160,16 @@ def _is_constant(operation: Any) -> bool:
     return kind == "const" or kind.startswith("constexpr_")
 
 
-def _names(operation: Any) -> Iterator[str]:
-    for argument in operation.inputs.values():
-        for binding in argument.arguments:
-            if binding.WhichOneof("binding") == "name":
-                yield binding.name
-
-
 def _constants_of(operation: Any, makers: dict[str, Any]) -> Iterator[str]:
-    """Names of all constants that an operation reads, those that its compressed weights are made of too."""
-    for name in dict.fromkeys(_names(operation)):
+    """Lists the constants that an operation reads, those that its compressed weights are made of too."""
+    for name in dict.fromkeys(binding.name for binding in named_bindings(operation)):
         if name in makers and _is_constant(makers[name]):
             yield name
             yield from _constants_of(makers[name], makers)
 
 
 def _first_constant(operation: Any, makers: dict[str, Any]) -> Any | None:
-    """The constant that holds the layer's weight."""
+    """Finds the constant that holds the layer's weight."""
     for key in ("weight", "y", "gamma", "mean"):
         for binding in operation.inputs[key].arguments if key in operation.inputs else ():
             maker = makers.get(binding.name)
@@ -188,7 +179,7 @@ def _first_constant(operation: Any, makers: dict[str, Any]) -> Any | None:
 
 
 def _count_bytes(operations: Iterable[Any], folder: Path, counted: set[tuple[str, int]]) -> int:
-    """Stored bytes of the operations' own tensors that are not in `counted` yet; puts them there."""
+    """Counts stored bytes of the operations' own tensors that are not in `counted` yet; puts them there."""
     total = 0
     for operation in operations:
         for reference in find_references(operation):

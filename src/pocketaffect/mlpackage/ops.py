@@ -1,7 +1,7 @@
 """What each MIL operation computes, in torch; parameters carry MIL's input names.
 
-They are those that our designs convert to; loading a program with another one names it. To teach
-one, add its function here and a case to tests/mlpackage/test_ops.py, which compares it with coremltools' own.
+They are those that our designs convert to; loading a program with another one names it. To teach one, add its function
+here and a case to tests/mlpackage/test_ops.py, which compares it with coremltools' own.
 
 Numbers arrive as float32 tensors, Python numbers, strings or lists of numbers. A mode that is not implemented
 raises NotImplementedError, which the loader turns into a refusal of the package.
@@ -19,7 +19,7 @@ from torch.nn import functional
 
 
 def _pad(x: Tensor, pad_type: str, pad: Sequence[int] | None, value: float) -> tuple[Tensor, list[int]]:
-    """An image padded at the sides that differ, and what is left to pad evenly: [rows, columns]."""
+    """Pads an image at the sides that differ; also gives what is left to pad evenly: [rows, columns]."""
     if x.dim() != 4 or pad_type not in ("valid", "custom"):
         raise NotImplementedError(f"pad_type {pad_type!r} of rank {x.dim()}")
     top, bottom, left, right = [0] * 4 if pad_type == "valid" or pad is None else pad

@@ -1,15 +1,19 @@
-"""The `.mlpackage` as a file: its parts are checked on read, its bytes counted and digested."""
+"""The `.mlpackage` as a file: checked on read, written whole with the same bytes every time, weighed and digested."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
+import shutil
 import struct
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 from pocketaffect.errors import PocketAffectError
+from pocketaffect.files import write_atomically
 from pocketaffect.mlpackage.quiet import import_coremltools
 
 SUFFIX: Final = ".mlpackage"
@@ -21,7 +25,12 @@ _AGAIN: Final = "copy the package again, whole, or make it again (`dvc repro exp
 # A record of coremltools' MILBlob format announces one tensor: sentinel, data type, size and offset of the data.
 _RECORD: Final = struct.Struct("<IIQQ")
 _SENTINEL: Final = 0xDEADBEEF
-_ALIGNMENT: Final = 64
+ALIGNMENT: Final = 64
+"""Bytes: each tensor of a weight file starts at a multiple of it, as does the record before it."""
+
+_KEY_PREFIX: Final = "com.github.apple.coremltools."
+_COUNTED: Final = re.compile(r"([a-z][a-z0-9_]*?)_(\d+)(?=_|$)")
+"""An operation's name and a number; what follows, such as `_to_fp16`, was added to it later."""
 
 
 def read_spec(path: Path) -> Any:
@@ -33,7 +42,16 @@ def read_spec(path: Path) -> Any:
     Raises:
         PocketAffectError: Not a package, a part is missing or cut short, or it is no ML Program.
     """
-    spec = _parse(_find_spec(path))
+    import_coremltools()
+    from coremltools import proto
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+    file, spec = _find_spec(path), proto.Model_pb2.Model()
+    try:
+        spec.ParseFromString(file.read_bytes())
+    except DecodeError:
+        found = f"{file.stat().st_size} bytes that are no Core ML model"
+        raise PocketAffectError(f"{file}: damaged", found=found, todo=_AGAIN) from None
     kind = spec.WhichOneof("Type")
     if kind != "mlProgram":
         raise PocketAffectError(
@@ -81,20 +99,6 @@ def _not_a_package(path: Path, found: str) -> PocketAffectError:
     )
 
 
-def _parse(path: Path) -> Any:
-    import_coremltools()
-    from coremltools import proto
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-
-    spec = proto.Model_pb2.Model()
-    try:
-        spec.ParseFromString(path.read_bytes())
-    except DecodeError:
-        found = f"{path.stat().st_size} bytes that are no Core ML model"
-        raise PocketAffectError(f"{path}: damaged", found=found, todo=_AGAIN) from None
-    return spec
-
-
 def package_bytes(path: Path) -> int:
     """Counts the bytes of all files of a package together: what the budget limits."""
     return sum(file.stat().st_size for file in _files(path))
@@ -111,7 +115,7 @@ def package_digest(path: Path) -> str:
 
 
 def program_digest(path: Path) -> str:
-    """SHA-256 over all that decides a package's answers: interface, program and weights, not what it says of itself."""
+    """Computes the SHA-256 of all that decides a package's answers: interface, program and weights, not its texts."""
     spec = read_spec(path)
     spec.description.metadata.Clear()
     digest = hashlib.sha256(spec.SerializeToString(deterministic=True))
@@ -138,7 +142,7 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 
 def list_metadata(spec: Any) -> dict[str, str]:
-    """The same of a `Model` message that was read already."""
+    """Does as `read_metadata`, for a `Model` message that was read already."""
     metadata = spec.description.metadata
     return {
         **{str(key): str(metadata.userDefined[key]) for key in sorted(metadata.userDefined)},
@@ -161,35 +165,33 @@ def check_weight_file(program: Any, folder: Path) -> None:
     Raises:
         PocketAffectError: A weight file is missing, cut short or overwritten.
     """
-    sizes: dict[Path, int] = {}
-    for place, blob in _blobs(program):
-        file = folder / Path(blob.fileName).name
-        if file not in sizes:
-            if not file.is_file():
-                raise PocketAffectError(f"{file}: the weight file is missing", found=f"needed by {place}", todo=_AGAIN)
-            sizes[file] = file.stat().st_size
-        with file.open("rb") as stream:
-            stream.seek(blob.offset)
-            record = stream.read(_RECORD.size)
-        if len(record) < _RECORD.size:
-            raise _damaged(file, f"{sizes[file]} bytes; {place} starts at byte {blob.offset}")
-        sentinel, _, size, start = _RECORD.unpack(record)
-        if sentinel != _SENTINEL:
-            raise _damaged(file, f"no weight record at byte {blob.offset}, where {place} starts")
-        if start + size > sizes[file]:
-            raise _damaged(file, f"{sizes[file]} bytes; {place} ends at byte {start + size}")
-
-
-def _damaged(file: Path, found: str) -> PocketAffectError:
-    return PocketAffectError(f"{file}: the weight file is cut short or damaged", found=found, todo=_AGAIN)
-
-
-def _blobs(program: Any) -> Iterator[tuple[str, Any]]:
-    """Lists every reference to a weight file, with the name of the operation that makes it."""
     for operation in walk_operations(program):
         place = f"{operation.type} {operation.outputs[0].name if operation.outputs else ''}".strip()
         for reference in find_references(operation):
-            yield place, reference
+            file = folder / Path(reference.fileName).name
+            if not file.is_file():
+                raise PocketAffectError(f"{file}: the weight file is missing", found=f"needed by {place}", todo=_AGAIN)
+            if problem := _find_damage(file, int(reference.offset), place):
+                raise PocketAffectError(f"{file}: the weight file is cut short or damaged", found=problem, todo=_AGAIN)
+
+
+def _find_damage(file: Path, offset: int, place: str) -> str:
+    """Says what is wrong with the tensor whose record is at `offset`; "" where nothing is."""
+    length, record = file.stat().st_size, _read_record(file, offset)
+    if record is None:
+        return f"{length} bytes; {place} starts at byte {offset}"
+    sentinel, _, size, start = record
+    if sentinel != _SENTINEL:
+        return f"no weight record at byte {offset}, where {place} starts"
+    return f"{length} bytes; {place} ends at byte {start + size}" if start + size > length else ""
+
+
+def _read_record(file: Path, offset: int) -> tuple[int, int, int, int] | None:
+    """Reads sentinel, data type, size and start of a tensor; None where the file ends before."""
+    with file.open("rb") as stream:
+        stream.seek(offset)
+        record = stream.read(_RECORD.size)
+    return _RECORD.unpack(record) if len(record) == _RECORD.size else None
 
 
 def find_references(operation: Any) -> Iterator[Any]:
@@ -202,19 +204,32 @@ def find_references(operation: Any) -> Iterator[Any]:
             yield value.blobFileValue
 
 
+def named_bindings(operation: Any) -> Iterator[Any]:
+    """Yields an operation message's arguments that refer to a value by its name."""
+    for argument in operation.inputs.values():
+        yield from (binding for binding in argument.arguments if binding.WhichOneof("binding") == "name")
+
+
 def stored_bytes(reference: Any, folder: Path) -> int:
-    """Counts a reference's tensor in its weight file: bytes with its record and up to the next 64."""
-    with (folder / Path(reference.fileName).name).open("rb") as stream:
-        stream.seek(reference.offset)
-        _, _, size, _ = _RECORD.unpack(stream.read(_RECORD.size))
-    return _ALIGNMENT + -(-int(size) // _ALIGNMENT) * _ALIGNMENT
+    """Counts the bytes of a reference's tensor in its weight file, see `aligned_bytes`."""
+    record = _read_record(folder / Path(reference.fileName).name, int(reference.offset))
+    return 0 if record is None else aligned_bytes(record[2])
+
+
+def aligned_bytes(size: int) -> int:
+    """Counts what a tensor of `size` bytes takes in a weight file, with its record and up to the next tensor."""
+    return ALIGNMENT + -(-size // ALIGNMENT) * ALIGNMENT
 
 
 def walk_operations(program: Any) -> Iterator[Any]:
     """Yields every operation message of a `Program` message, also those inside of branches and loops."""
+    for block in _main_blocks(program):
+        yield from _walk(block)
+
+
+def _main_blocks(program: Any) -> Iterator[Any]:
     for function in program.functions.values():
-        for block in function.block_specializations.values():
-            yield from _walk(block)
+        yield from function.block_specializations.values()
 
 
 def _walk(block: Any) -> Iterator[Any]:
@@ -222,3 +237,102 @@ def _walk(block: Any) -> Iterator[Any]:
         yield operation
         for inner in operation.blocks:
             yield from _walk(inner)
+
+
+def save_package(model: Any, path: Path) -> None:
+    """Writes a converted model as a package folder, replacing an older one only once the new one can be read.
+
+    Identifiers, map order and dates are normalised, so that equal models give equal bytes (coremltools draws
+    the identifiers at random, and protobuf leaves the order of its maps open).
+
+    Args:
+        model: A `coremltools.models.MLModel` of the ML Program type.
+        path: Folder to write; its name ends with `.mlpackage`.
+
+    Raises:
+        PocketAffectError: Wrong name, or no room or right to write there.
+    """
+    if path.suffix != SUFFIX:
+        raise PocketAffectError(f"{path}: a package's name is wrong", found=path.suffix, allowed=SUFFIX)
+    with write_atomically(path) as draft:
+        _write(model, draft)
+        read_spec(draft)
+
+
+def _write(model: Any, folder: Path) -> None:
+    spec = model.get_spec()
+    _normalise(spec)
+    contents = {SPEC_FILE: ("CoreML Model Specification", "model.mlmodel")}
+    target = folder / DATA_FOLDER / SPEC_FILE
+    target.parent.mkdir(parents=True)
+    target.write_bytes(spec.SerializeToString(deterministic=True))
+    if model.weights_dir and Path(model.weights_dir).is_dir():
+        contents[WEIGHTS_FOLDER] = ("CoreML Model Weights", "weights")
+        weights = folder / DATA_FOLDER / WEIGHTS_FOLDER
+        weights.mkdir()
+        for source in sorted(Path(model.weights_dir).iterdir()):
+            shutil.copyfile(source, weights / source.name)
+    entries = {
+        _identifier(item): {
+            "author": "com.apple.CoreML",
+            "description": description,
+            "name": name,
+            "path": item.as_posix(),
+        }
+        for item, (description, name) in contents.items()
+    }
+    manifest = {
+        "fileFormatVersion": "1.0.0",
+        "itemInfoEntries": entries,
+        "rootModelIdentifier": _identifier(SPEC_FILE),
+    }
+    text = json.dumps(manifest, indent=4, sort_keys=True) + "\n"
+    (folder / "Manifest.json").write_text(text, encoding="utf-8")
+
+
+def _identifier(item: Path) -> str:
+    """Makes an identifier of the item's place alone; it has meaning only inside its own package."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"pocketaffect/{item.as_posix()}"))
+
+
+def _normalise(spec: Any) -> None:
+    """Takes out what differs between two conversions of one checkpoint (date, torch build, counters)."""
+    user = spec.description.metadata.userDefined
+    user.pop(f"{_KEY_PREFIX}conversion_date", None)
+    source = f"{_KEY_PREFIX}source"
+    if source in user:
+        user[source] = user[source].partition("+")[0]
+    if spec.WhichOneof("Type") == "mlProgram":
+        renumber_names(spec)
+
+
+def renumber_names(spec: Any) -> None:
+    """Numbers the values that coremltools named by a counter in the order in which they stand.
+
+    Some of its passes walk over sets, so that one conversion in many calls a constant `transpose_1` and the next
+    `transpose_0`: the same program in other bytes. Inputs, outputs and names that a network's modules gave stay.
+    """
+    import_coremltools()
+    from coremltools.converters.mil.mil.ops.registry import SSAOpRegistry
+
+    numbers: dict[str, dict[str, int]] = {}
+
+    def rename(name: str) -> str:
+        counted = _COUNTED.match(name)
+        if counted is None or counted[1] not in SSAOpRegistry.core_ops:
+            return name
+        known = numbers.setdefault(counted[1], {})
+        return f"{counted[1]}_{known.setdefault(counted[2], len(known))}{name[counted.end() :]}"
+
+    operations = list(walk_operations(spec.mlProgram))
+    for operation in operations:  # what makes a value gives it its number, whoever reads it before
+        for output in operation.outputs:
+            rename(output.name)
+    for operation in operations:
+        for value in (*operation.outputs, *named_bindings(operation)):
+            value.name = rename(value.name)
+        if "name" in operation.attributes:
+            texts = operation.attributes["name"].immediateValue.tensor.strings.values
+            texts[:] = [rename(text) for text in texts]
+    for block in (*_main_blocks(spec.mlProgram), *(inner for operation in operations for inner in operation.blocks)):
+        block.outputs[:] = [rename(name) for name in block.outputs]

@@ -21,7 +21,9 @@ from pocketaffect.errors import PocketAffectError
 from pocketaffect.mlpackage.ops import EXACT_OPERATIONS, OPERATIONS
 from pocketaffect.mlpackage.package import list_metadata, read_spec, walk_operations, weights_folder
 from pocketaffect.mlpackage.quiet import import_coremltools, quiet_conversion
-from pocketaffect.mlpackage.weights import DECODERS
+
+WEIGHT_FORMS: Final = frozenset({"constexpr_affine_dequantize", "constexpr_lut_to_dense"})
+"""Operations that hold compressed weights: int8 with scales, and palettes. coremltools decodes them."""
 
 _AT_ONCE: Final = 32
 _TODO: Final = "leave the operation out of the network, or teach it to mlpackage/ops.py and test it there"
@@ -58,8 +60,8 @@ class _Input:
     """The program's only input.
 
     Attributes:
-        name: Its name there.
-        shape: Its shape there.
+        name: The program's name for it.
+        shape: The program's shape for it.
         example: Shape of one example as `Program.predict` takes it.
         kind: "RGB", "BGR", "float32" or "float16".
     """
@@ -74,7 +76,7 @@ class _Input:
         return np.uint8 if self.kind in ("RGB", "BGR") else np.float32
 
     def arrange(self, examples: NDArray[Any]) -> Tensor:
-        """Examples as the program computes with them, in float32."""
+        """Turns examples into what the program computes with, in float32."""
         if self.kind in ("RGB", "BGR"):
             ordered = examples[..., ::-1] if self.kind == "BGR" else examples
             return torch.from_numpy(np.ascontiguousarray(ordered)).permute(0, 3, 1, 2).float()
@@ -92,7 +94,7 @@ def load_program(path: Path) -> Program:
     spec = read_spec(path)
     for place, operation in enumerate(walk_operations(spec.mlProgram)):
         kind = operation.type
-        if kind != "const" and kind not in OPERATIONS and kind not in DECODERS:
+        if kind != "const" and kind not in OPERATIONS and kind not in WEIGHT_FORMS:
             what = "weight form" if kind.startswith("constexpr_") else "operation"
             raise PocketAffectError(
                 f"{path}: {what} {kind!r} is not known to the interpreter, so the package cannot be verified",
@@ -137,7 +139,7 @@ class Program:
 
     @property
     def size(self) -> int:
-        """Pixels a side of the image that it takes."""
+        """Gives the pixels a side of the image that it takes."""
         return self.shape[0]
 
     def predict(self, examples: NDArray[Any]) -> dict[str, NDArray[Any]]:
@@ -184,12 +186,12 @@ class Program:
         return factors[0] if factors else float("nan")
 
     def decoded_weights(self) -> dict[str, NDArray[Any]]:
-        """Every constant tensor that an operation reads, decoded, by its name, in the order of execution."""
+        """Lists every constant tensor that an operation reads, decoded, by its name, in the order of execution."""
         read = (name.text for step in self.steps for value in step.inputs.values() for name in _find_names(value))
         return {name: self._decoded[name] for name in dict.fromkeys(read) if name in self._decoded}
 
     def storage(self, name: str) -> str:
-        """How the file holds a tensor of `decoded_weights`: fp32, fp16, or the operation that decodes it; and its bits.
+        """Says how the file holds a decoded weight: fp32, fp16, or the operation that decodes it; and its bits.
 
         For example "fp16, 16 bits" or "constexpr_lut_to_dense, 6 bits".
         """
@@ -197,16 +199,16 @@ class Program:
         return self._storage.get(name, f"fp{bits}, {bits} bits")
 
     def _read_steps(self, path: Path, function: Any) -> Iterator[Step]:
-        """Every operation that computes; on the way, constants are decoded, and their storage is noted."""
+        """Yields every operation that computes; decodes constants on the way, and notes their storage."""
         for operation in function.operations:
             kind = operation.op_type
             if kind == "const":
                 continue
             given = {name: value for name, value in operation.inputs.items() if value is not None}
             outputs = tuple(output.name for output in operation.outputs)
-            if kind in DECODERS:
+            if kind in WEIGHT_FORMS:
                 try:
-                    self._decoded[outputs[0]] = DECODERS[kind](**{name: value.val for name, value in given.items()})
+                    self._decoded[outputs[0]] = np.asarray(operation.materialized_val_inference())
                 except (ValueError, TypeError, IndexError, AttributeError) as error:
                     raise PocketAffectError(
                         f"{path}: {kind} {operation.name} cannot be decoded", found=error
@@ -220,7 +222,7 @@ class Program:
             )
 
     def _read_argument(self, value: Any) -> Any:
-        """A step's input: a reference, a number, a string, a list of numbers, or a tuple of those."""
+        """Reads a step's input: a reference, a number, a string, a list of numbers, or a tuple of those."""
         if isinstance(value, tuple | list):
             return tuple(self._read_argument(item) for item in value)
         if value.val is None:
@@ -285,7 +287,7 @@ def _read_function(path: Path, spec: Any) -> Any:
 
 
 def _count_bits(given: dict[str, Any]) -> int:
-    """Bits of each stored weight: by the length of the palette, or by the type of the stored numbers."""
+    """Counts the bits of each stored weight: by the length of the palette, or by the type of the stored numbers."""
     if "lut" in given:
         lut = given["lut"].val
         return int(np.log2(lut.size if lut.ndim == 1 else lut.shape[-2]))
@@ -318,7 +320,7 @@ def _look_up(value: Any, values: dict[str, Any]) -> Any:
 
 
 def _find_names(value: Any) -> Iterator[Name]:
-    """The references in a step's input."""
+    """Yields the references in a step's input."""
     if isinstance(value, Name):
         yield value
     elif isinstance(value, tuple):
