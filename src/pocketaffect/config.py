@@ -109,6 +109,11 @@ class AugmentParams(Section):
     contrast: Fraction
     cutout: Fraction
     mixup: Annotated[float, Field(ge=0, le=10)]
+    zoom: Fraction = 0.0
+    aspect: Fraction = 0.0
+    blur: Annotated[float, Field(ge=0, le=4)] = 0.0
+    sharpen: Annotated[float, Field(ge=0, le=4)] = 0.0
+    tint: Fraction = 0.0
 
 
 class DistillParams(Section):

@@ -40,9 +40,10 @@ def small_split(count: int = 23, size: int = 32, shard: int = 10, soft: np.ndarr
 
 
 def moved(face: np.ndarray, augment: AugmentParams, *draws: float) -> np.ndarray:
-    """The face after a warp whose random numbers are known: angle, shift across, shift down, mirror, in [0, 1)."""
+    """The face after a warp whose random numbers are known: as plan_warps takes them, zoom and aspect at will."""
     found = np.empty_like(face)
-    warp_face(face, plan_warps(np.array([draws]), augment, len(face))[0], out=found)
+    six = (*draws, 0.5, 0.5)[:6]
+    warp_face(face, plan_warps(np.array([six]), augment, len(face))[0], out=found)
     return found
 
 
@@ -164,14 +165,14 @@ def test_a_flip_is_the_exact_mirror_image():
 def test_a_face_may_be_warped_in_place():
     face = picture(7, 40, 40)
     expected = moved(face, MOVING, 0.3, 0.1, 0.9, 0.7)
-    warp_face(face, plan_warps(np.array([[0.3, 0.1, 0.9, 0.7]]), MOVING, 40)[0], out=face)
+    warp_face(face, plan_warps(np.array([[0.3, 0.1, 0.9, 0.7, 0.5, 0.5]]), MOVING, 40)[0], out=face)
     np.testing.assert_array_equal(face, expected)
 
 
 @pytest.mark.parametrize("size", [32, 48, 64, 112, 128])
 def test_a_warp_is_opencv_s_of_the_three_channels(size):
     face = np.random.default_rng(size).integers(0, 256, (size, size, 3), dtype=np.uint8)
-    for matrix in plan_warps(np.random.default_rng(1).random((8, 4)), MOVING, size):
+    for matrix in plan_warps(np.random.default_rng(1).random((8, 6)), MOVING, size):
         expected = cv2.warpAffine(face, matrix, (size, size), borderMode=cv2.BORDER_REPLICATE)
         found = np.empty_like(face)
         warp_face(face, matrix, out=found)
@@ -210,23 +211,32 @@ def test_a_quarter_turn_turns_about_the_centre():
 
 
 @pytest.mark.parametrize(
-    ("angle", "across", "down", "mirror"),
-    [(0.9, 0.5, 0.5, 0.9), (0.1, 0.2, 0.7, 0.9), (0.75, 0.95, 0.1, 0.1), (0.3, 0.4, 0.6, 0.2)],
+    ("angle", "across", "down", "mirror", "zoom", "aspect"),
+    [
+        (0.9, 0.5, 0.5, 0.9, 0.5, 0.5),
+        (0.1, 0.2, 0.7, 0.9, 0.0, 0.5),
+        (0.75, 0.95, 0.1, 0.1, 0.5, 1.0),
+        (0.3, 0.4, 0.6, 0.2, 0.9, 0.2),
+    ],
 )
-def test_a_warp_is_what_mirroring_turning_and_shifting_by_scipy_give(angle, across, down, mirror):
+def test_a_warp_is_what_mirroring_turning_stretching_and_shifting_by_scipy_give(
+    angle, across, down, mirror, zoom, aspect
+):
     size, face = 48, picture(6, 48, 48)
     turn = math.radians(20 * (2 * angle - 1))
     shift = np.array([2 * across - 1, 2 * down - 1]) * 0.1 * size
     source = face[:, ::-1] if mirror < 0.5 else face
     y, x = np.mgrid[:size, :size]
     centre = (size - 1) / 2
-    # For each pixel of the result: where was it before the shift, then before the turn?
-    x, y = x - shift[0] - centre, y - shift[1] - centre
+    # For each pixel of the result: where was it before the shift, then before the stretch, then before the turn?
+    scale, ratio = 1.15 ** (2 * zoom - 1), 1.2 ** (2 * aspect - 1)
+    x, y = (x - shift[0] - centre) / scale / math.sqrt(ratio), (y - shift[1] - centre) / scale * math.sqrt(ratio)
     places = [-math.sin(turn) * x + math.cos(turn) * y + centre, math.cos(turn) * x + math.sin(turn) * y + centre]
     expected = np.stack(
         [map_coordinates(source[:, :, c].astype(float), places, order=1, mode="nearest") for c in range(3)], axis=2
     )
-    found = moved(face, MOVING, angle, across, down, mirror).astype(float)
+    augment = MOVING.model_copy(update={"zoom": 0.15, "aspect": 0.2})
+    found = moved(face, augment, angle, across, down, mirror, zoom, aspect).astype(float)
     assert np.abs(found - expected).max() <= 3
     assert np.abs(found - expected).mean() < 0.5
 

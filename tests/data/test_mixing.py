@@ -4,9 +4,18 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.ndimage import convolve, gaussian_filter
 
 from pocketaffect.config import AugmentParams
-from pocketaffect.data.shards.augment import Faces, change_tones, cut_out, draw_partners, mix_faces
+from pocketaffect.data.shards.augment import (
+    Faces,
+    change_focus,
+    change_tint,
+    change_tones,
+    cut_out,
+    draw_partners,
+    mix_faces,
+)
 from pocketaffect.data.shards.batches import FaceBatches
 from pocketaffect.data.shards.split import Split
 
@@ -68,7 +77,18 @@ def test_partners_come_from_the_whole_split_and_the_own_share_is_the_larger():
     assert shares.mean() == pytest.approx(np.maximum(reference, 1 - reference).mean(), abs=0.005)
 
 
-@pytest.mark.parametrize("change", [{"mixup": 0.5}, {"cutout": 0.5}, {"brightness": 0.3}, {"contrast": 0.5}])
+LOOKS = (
+    {"mixup": 0.5},
+    {"cutout": 0.5},
+    {"brightness": 0.3},
+    {"contrast": 0.5},
+    {"zoom": 0.2},
+    {"aspect": 0.2},
+    {"tint": 0.3},
+)
+
+
+@pytest.mark.parametrize("change", [*LOOKS, {"blur": 0.9, "sharpen": 0.5}])
 def test_a_face_looks_the_same_whatever_batch_it_falls_into_and_other_in_the_next_epoch(change):
     augment = AugmentParams(**STILL | change)
     batches = FaceBatches(split(), augment=augment, seed=7, epoch=3)
@@ -109,6 +129,28 @@ def test_a_square_about_the_drawn_centre_is_painted_in_the_mean_colour(x, y, sid
     hidden = down[:, None] & across
     np.testing.assert_array_equal(changed[0][~hidden], image[0][~hidden])
     np.testing.assert_allclose(changed[0][hidden], np.tile(image[0].mean(axis=(0, 1)), (hidden.sum(), 1)), rtol=1e-5)
+
+
+def test_focus_is_opencv_s_gaussian_at_one_end_and_an_unsharp_mask_at_the_other():
+    face = np.random.default_rng(0).integers(60, 190, (32, 32, 3), np.uint8)
+    augment = AugmentParams(**STILL | {"blur": 1.4, "sharpen": 0.8})
+    blurred, sharper, same = face.copy(), face.copy(), face.copy()
+    change_focus(blurred, 0.75, augment)
+    change_focus(sharper, 0.25, augment)
+    change_focus(same, 0.5, augment)
+    expected = np.stack([gaussian_filter(face[..., c].astype(float), 0.7, mode="nearest") for c in range(3)], axis=2)
+    assert np.abs(blurred - expected).max() <= 4
+    kernel = np.array([0.25, 0.5, 0.25])
+    soft = convolve(face.astype(float), (kernel[:, None] * kernel)[..., None], mode="nearest")
+    assert np.abs(sharper - np.clip(face + 0.4 * (face - soft), 0, 255)).max() <= 1
+    np.testing.assert_array_equal(same, face)
+
+
+def test_a_tint_multiplies_the_channels_and_is_cut_at_white():
+    face = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    changed = face.copy()
+    change_tint(changed, np.array([0.0, 0.5, 0.95]), 0.3)
+    assert np.abs(changed - np.clip(face * [0.7, 1.0, 1.27], 0, 255)).max() <= 1
 
 
 def test_tones_move_by_their_limits_about_the_mean():

@@ -80,6 +80,11 @@ AUGMENT_VALUES = {
     "contrast": some(0, 0.2, 1),
     "cutout": some(0, 0.3, 1),
     "mixup": some(0, 1e-3, 0.4, 10),
+    "zoom": some(0.0, 0.15, 1),
+    "aspect": some(0.0, 0.15, 1),
+    "blur": some(0.0, 0.7, 4),
+    "sharpen": some(0.0, 0.5, 4),
+    "tint": some(0.0, 0.3, 1),
 }
 MODEL_VALUES = {
     "architecture": st.sampled_from(sorted(CATALOGUE)),

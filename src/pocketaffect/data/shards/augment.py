@@ -1,14 +1,46 @@
-"""What may change in a training face beside its place: its light, a hidden square, and another face blended in."""
+"""What may change in a training face beside its place: focus, colour, light, a hidden square, a face blended in."""
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
 from pocketaffect.config import AugmentParams
 from pocketaffect.labels import EXPRESSIONS, NO_EXPRESSION
+
+
+def change_focus(face: npt.NDArray[np.uint8], draw: float, augment: AugmentParams) -> None:
+    """Blurs one face, in place, for the upper half of the draws, and sharpens it for the lower.
+
+    Args:
+        face: uint8 [size, size, 3], contiguous.
+        draw: In [0, 1).
+        augment: The limits: standard deviation of a Gaussian in pixels, weight of an unsharp mask of three pixels.
+    """
+    extent = 2 * draw - 1
+    if extent > 0 and augment.blur:
+        deviation = extent * augment.blur
+        side = 2 * math.ceil(2 * deviation) + 1
+        cv2.GaussianBlur(face, (side, side), deviation, dst=face, borderType=cv2.BORDER_REPLICATE)
+    elif extent < 0 and augment.sharpen:
+        soft = cv2.GaussianBlur(face, (3, 3), 0, borderType=cv2.BORDER_REPLICATE)
+        cv2.addWeighted(face, 1 - extent * augment.sharpen, soft, extent * augment.sharpen, 0, dst=face)
+
+
+def change_tint(face: npt.NDArray[np.uint8], draws: npt.NDArray[np.float64], tint: float) -> None:
+    """Multiplies each channel of one face by 1 +- `tint`, in place, cut at white.
+
+    Args:
+        face: uint8 [size, size, 3], contiguous.
+        draws: float64 [3] in [0, 1).
+        tint: The limit.
+    """
+    # A matrix product that OpenCV has vectorised: a tenth of the time of a multiplication by channel.
+    cv2.transform(face, np.diag(1 + tint * (2 * draws - 1)).astype(np.float32), dst=face)
 
 
 def change_tones(pixels: npt.NDArray[np.float32], draws: npt.NDArray[np.float64], augment: AugmentParams) -> None:

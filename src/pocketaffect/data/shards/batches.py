@@ -19,7 +19,16 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from pocketaffect.config import AugmentParams
-from pocketaffect.data.shards.augment import Faces, Partners, change_tones, cut_out, draw_partners, mix_faces
+from pocketaffect.data.shards.augment import (
+    Faces,
+    Partners,
+    change_focus,
+    change_tint,
+    change_tones,
+    cut_out,
+    draw_partners,
+    mix_faces,
+)
 from pocketaffect.data.shards.split import Split
 from pocketaffect.labels import EXPRESSIONS
 
@@ -27,8 +36,9 @@ ORDER_STREAM: Final = 0
 AUGMENT_STREAM: Final = 1
 MIXUP_STREAM: Final = 2
 APPEARANCE_STREAM: Final = 3
-DRAWS: Final = 4
-"""Random numbers that an image takes in an epoch: angle, shift across, shift down, mirror; each in [0, 1)."""
+CAMERA_STREAM: Final = 4
+DRAWS: Final = 6
+"""Random numbers of an image's warp in an epoch: angle, shift across, shift down, mirror, zoom, aspect; in [0, 1)."""
 
 
 @dataclass(frozen=True)
@@ -114,9 +124,13 @@ class FaceBatches(Dataset[Batch]):
     def _read(self, indices: npt.NDArray[np.int64]) -> Faces:
         images: npt.NDArray[Any] = self.split.gather(indices)
         if self.augment is not None:
-            matrices = plan_warps(self._draws[indices], self.augment, images.shape[1])
-            for face, matrix in zip(images, matrices, strict=True):
+            draws = self._draws[indices]
+            matrices = plan_warps(draws[:, :DRAWS], self.augment, images.shape[1])
+            for face, matrix, (focus, *tint) in zip(images, matrices, draws[:, DRAWS:], strict=True):
                 warp_face(face, matrix, out=face)
+                change_focus(face, focus, self.augment)
+                if self.augment.tint:
+                    change_tint(face, np.array(tint), self.augment.tint)
         change = self.augment
         if change is not None and (change.brightness or change.contrast or change.cutout or change.mixup):
             # numpy converts and scales in one pass over memory, torch in two.
@@ -134,8 +148,9 @@ class FaceBatches(Dataset[Batch]):
 
     @cached_property
     def _draws(self) -> npt.NDArray[np.float64]:
-        """[images, DRAWS] for the warps."""
-        return self._generator(AUGMENT_STREAM).random((len(self.split), DRAWS))
+        """[images, DRAWS + 4] for the warps, the focus and the tint of three channels."""
+        older, camera = (self._generator(stream) for stream in (AUGMENT_STREAM, CAMERA_STREAM))
+        return np.hstack([older.random((len(self.split), 4)), camera.random((len(self.split), 6))])
 
     @cached_property
     def _appearance_draws(self) -> npt.NDArray[np.float64]:
@@ -229,7 +244,7 @@ def _loader(dataset: FaceBatches, order: BatchOrder) -> DataLoader[Batch]:
 
 
 def plan_warps(draws: npt.NDArray[np.float64], augment: AugmentParams, size: int) -> npt.NDArray[np.float64]:
-    """Plans affine matrices that mirror, turn about the centre and shift.
+    """Plans affine matrices that mirror, turn, zoom and stretch about the centre, and shift.
 
     Args:
         draws: float64 [n, DRAWS], each in [0, 1).
@@ -239,16 +254,20 @@ def plan_warps(draws: npt.NDArray[np.float64], augment: AugmentParams, size: int
     Returns:
         float64 [n, 2, 3], from a pixel's place (x, y, 1) in the image to its place in the result.
     """
-    angle, across, down, mirror = draws.T
+    angle, across, down, mirror, zoom, aspect = draws.T
     turn = math.radians(augment.rotation_degrees) * (2 * angle - 1)
     cosine, sine = np.cos(turn), np.sin(turn)
     flip = np.where(mirror < augment.flip, -1.0, 1.0)
     centre, shift = (size - 1) / 2, augment.shift * size
     matrices = np.empty((len(draws), 2, 3))
-    matrices[:, 0, 0], matrices[:, 0, 1] = flip * cosine, -sine
-    matrices[:, 1, 0], matrices[:, 1, 1] = flip * sine, cosine
-    matrices[:, 0, 2] = centre - flip * cosine * centre + sine * centre + shift * (2 * across - 1)
-    matrices[:, 1, 2] = centre - flip * sine * centre - cosine * centre + shift * (2 * down - 1)
+    scale, stretch = (1 + augment.zoom) ** (2 * zoom - 1), (1 + augment.aspect) ** (aspect - 0.5)
+    # Stretched last, along the picture's sides: a detector's box is upright, however the face is turned.
+    wide, tall = scale * stretch, scale / stretch
+    matrices[:, 0, 0], matrices[:, 0, 1] = wide * flip * cosine, -wide * sine
+    matrices[:, 1, 0], matrices[:, 1, 1] = tall * flip * sine, tall * cosine
+    for axis, draw in enumerate((across, down)):
+        turned = matrices[:, axis, 0] * centre, matrices[:, axis, 1] * centre
+        matrices[:, axis, 2] = centre - turned[0] - turned[1] + shift * (2 * draw - 1)
     return matrices
 
 
