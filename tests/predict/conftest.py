@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -63,3 +65,21 @@ def detector() -> FaceDetector:
 def photograph() -> np.ndarray:
     """uint8 [512, 512, 3]: NASA's portrait of Eileen Collins, in the public domain."""
     return pytest.importorskip("skimage.data").astronaut()
+
+
+@pytest.fixture
+def relabelled(twin: Path, tmp_path: Path) -> Callable[..., str]:
+    """Writes the twin with other metadata."""
+
+    def write(**texts: str | None) -> str:
+        model, name = onnx.load(twin), f"{len(list(tmp_path.glob('*.onnx')))}.onnx"
+        for prop in list(model.metadata_props):
+            if prop.key in texts:
+                model.metadata_props.remove(prop)
+        for key, text in texts.items():
+            if text is not None:
+                model.metadata_props.add(key=key, value=text)
+        onnx.save(model, tmp_path / name)
+        return str(tmp_path / name)
+
+    return write

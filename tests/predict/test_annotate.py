@@ -8,14 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pocketaffect.data.faces.crop import FaceBox
+from pocketaffect.labels import EXPRESSIONS
 from pocketaffect.predict import annotate
 from pocketaffect.predict.annotate import draw
 from pocketaffect.predict.pictures import Picture
-from pocketaffect.predict.run import FaceReading, Reading
+from pocketaffect.predict.reader import Face, Reading
 
 
 def read(height: int, width: int, box: tuple[float, float, float, float] | None) -> Reading:
-    face = FaceReading(None if box is None else FaceBox(*box), 0.9, 3, np.eye(8)[7], np.array([-0.25, 0.75]))
+    probabilities = dict(zip(EXPRESSIONS, np.eye(8)[7].tolist(), strict=True))
+    face = Face(None if box is None else FaceBox(*box), 0.9, probabilities, -0.25, 0.75, unsure=True, track=3)
     return Reading(Picture(Path("a.jpg"), np.zeros((height, width, 3), np.uint8)), (face,))
 
 
@@ -47,7 +49,7 @@ def test_both_lines_of_a_caption_stay_in_the_picture_wherever_the_box_ends(data,
     box = (x, y, data.draw(st.floats(1, 1.5 * width)), data.draw(st.floats(1, 1.5 * height)))
     with pytest.MonkeyPatch.context() as patch:
         lines = captions(read(height, width, box), patch)
-    assert [text for text, *_ in lines] == ["#3 contempt 100%", "V -0.25  A +0.75"]
+    assert [text for text, *_ in lines] == ["#3 contempt 100% (unsure)", "V -0.25  A +0.75"]
     for _, left, top, right, bottom in lines:
         assert 0 <= left < right <= width
         assert 0 <= top < bottom <= height

@@ -3,7 +3,6 @@ from __future__ import annotations
 import shutil
 
 import numpy as np
-import onnx
 import pytest
 
 from pocketaffect.errors import PocketAffectError
@@ -15,22 +14,6 @@ SIZE, MARGIN = 64, 0.1
 @pytest.fixture(scope="module")
 def crops() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (5, SIZE, SIZE, 3), np.uint8)
-
-
-@pytest.fixture
-def relabelled(twin, tmp_path):
-    def write(**texts: str | None) -> str:
-        model = onnx.load(twin)
-        for prop in list(model.metadata_props):
-            if prop.key in texts:
-                model.metadata_props.remove(prop)
-        for key, text in texts.items():
-            if text is not None:
-                model.metadata_props.add(key=key, value=text)
-        onnx.save(model, tmp_path / "other.onnx")
-        return str(tmp_path / "other.onnx")
-
-    return write
 
 
 @pytest.mark.slow
@@ -64,6 +47,7 @@ def test_outputs_are_put_into_our_order(twin, crops, relabelled):
         ({"labels": None}, "does not say how faces are cut"),
         ({"crop_margin": "wide"}, "crop_margin in its metadata"),
         ({"crop_margin": "nan"}, "crop_margin in its metadata"),
+        ({"unsure_below": "never"}, "unsure_below in its metadata"),
     ],
 )
 def test_a_model_that_says_something_else_of_itself_is_refused(relabelled, texts, problem):

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -15,10 +16,10 @@ import pytest
 from click.testing import CliRunner
 
 from pocketaffect.cli.main import main
-from pocketaffect.data.faces.crop import crop_face, decode_face
+from pocketaffect.data.faces.crop import crop_face
 from pocketaffect.labels import EXPRESSIONS
 from pocketaffect.predict.models import open_model
-from pocketaffect.predict.run import Settings, read_affect
+from pocketaffect.predict.reader import AffectReader
 
 
 @pytest.fixture(scope="module")
@@ -69,19 +70,38 @@ def test_csv_holds_what_json_lines_hold(predict, inputs):
     assert set(list(lines[-1].values())[4:]) == {""}
 
 
-def test_the_model_sees_the_bytes_that_preprocess_would_cut(twin, inputs, detector, photograph):
-    seen = []
-    opened = open_model(str(twin))
-    spy = type(opened)(
-        opened.title, opened.size, opened.margin, lambda crops: seen.append(crops) or opened.predict(crops)
+def test_the_model_sees_what_training_would_cut_out_of_the_whole_picture(twin, inputs):
+    reader, seen = AffectReader(twin), []
+    answer = reader.model.predict
+    reader.model = replace(reader.model, predict=lambda crops: seen.append(crops) or answer(crops))
+    for reading in reader.read_files([inputs / "face.jpg", inputs / "film.avi"], pytest.fail):
+        wanted = crop_face(reading.picture.pixels, reading.faces[0].box, margin=0.1, size=64)
+        cut = seen[-1][0] if reading.picture.frame is None else seen[-1][reading.picture.frame + 1]
+        np.testing.assert_array_equal(cut, wanted)
+
+
+def test_the_png_of_a_photograph_answers_as_its_jpeg(predict, inputs, tmp_path):
+    """A JPEG decoded at a smaller size, as shards do it, would not."""
+    cv2.imwrite(str(tmp_path / "face.png"), cv2.imread(str(inputs / "face.jpg")))
+    jpeg, png = (
+        json.loads(predict(file).stdout) | {"input": ""} for file in (inputs / "face.jpg", tmp_path / "face.png")
     )
-    (reading,) = read_affect([inputs / "face.jpg"], spy, detector, Settings(), pytest.fail)
-    content, (face,) = (inputs / "face.jpg").read_bytes(), reading.faces
-    np.testing.assert_array_equal(seen[0][0], decode_face(content, face.box, margin=0.1, size=64))
-    seen.clear()
-    frame = next(read_affect([inputs / "film.avi"], spy, detector, Settings(batch=1), pytest.fail))
-    wanted = crop_face(frame.picture.pixels, frame.faces[0].box, margin=0.1, size=64)
-    np.testing.assert_array_equal(seen[0][0], wanted)
+    assert jpeg == png
+
+
+def test_a_network_of_drawings_speaks_with_a_warning(twin, relabelled, inputs):
+    def read(model: object):
+        return CliRunner().invoke(main, ["predict", "--model", str(model), str(inputs / "face.jpg")])
+
+    drawn = read(relabelled(trained_on="drawings", unsure_below="1"))
+    row = json.loads(drawn.stdout)
+    assert (row["trained_on"], row["unsure"]) == ("drawings", True)
+    assert "warning: this network was trained on drawings" in drawn.stderr
+    for model, known in ((relabelled(trained_on="photographs", unsure_below="0"), "photographs"), (twin, None)):
+        done = read(model)
+        assert done.stderr == ""
+        row = json.loads(done.stdout)
+        assert (row["trained_on"], row["unsure"]) == (known, None if known is None else False)
 
 
 def test_answers_do_not_depend_on_the_batch(predict, inputs):
@@ -99,7 +119,7 @@ def test_steps_leave_frames_out_and_smoothing_changes_only_films(predict, inputs
 def test_without_detection_the_whole_picture_is_the_face(predict, inputs, twin):
     (row,) = map(json.loads, predict("--no-detect", inputs / "face.jpg").stdout.splitlines())
     assert (row["faces"], row["box"], row["score"]) == (1, None, None)
-    whole = decode_face((inputs / "face.jpg").read_bytes(), None, margin=0, size=64)
+    whole = crop_face(cv2.imread(str(inputs / "face.jpg"))[..., ::-1], None, margin=0, size=64)
     wanted = open_model(str(twin)).predict(whole[None])
     assert list(row["probabilities"].values()) == pytest.approx(wanted.probabilities[0], abs=1e-4)
 

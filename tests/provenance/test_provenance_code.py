@@ -235,7 +235,9 @@ def test_what_cannot_change_a_result_is_there_and_no_more():
     for file in LIBRARY.rglob("__init__.py"):  # so that a package's own file may stay out of what imports its modules
         for node in ast.parse(file.read_text(encoding="utf-8")).body:
             constant = isinstance(node, ast.Expr | ast.Assign | ast.AnnAssign) and isinstance(node.value, ast.Constant)
-            assert constant or (isinstance(node, ast.ImportFrom) and node.module in ("typing", "__future__")), file
+            door = isinstance(node, ast.FunctionDef) and (file.parent, node.name) == (LIBRARY, "__getattr__")
+            known = isinstance(node, ast.ImportFrom) and node.module in ("typing", "__future__")
+            assert constant or known or door, file
 
 
 def test_no_code_reads_its_own_docstrings():

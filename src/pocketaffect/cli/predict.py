@@ -10,8 +10,6 @@ from typing import IO, TYPE_CHECKING
 
 import click
 
-from pocketaffect import paths
-
 if TYPE_CHECKING:
     from pocketaffect.errors import PocketAffectError
 
@@ -20,10 +18,9 @@ if TYPE_CHECKING:
 @click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--model",
-    default=str(paths.PACKAGE),
-    show_default=True,
     metavar="FILE|VERSION",
-    help="A .mlpackage, .onnx or checkpoint folder; or a registered version: 3, champion, NAME/3, NAME@ALIAS.",
+    help="A .mlpackage, .onnx or checkpoint folder; or a registered version: 3, champion, NAME/3, NAME@ALIAS.  "
+    "[default: champion or last export, if it has seen photographs; else the shipped network]",
 )
 @click.option(
     "--output",
@@ -34,6 +31,13 @@ if TYPE_CHECKING:
 @click.option("--annotate", type=click.Path(path_type=Path, file_okay=False), help="Folder for annotated pictures.")
 @click.option("--no-detect", is_flag=True, help="Inputs are faces that are cut out already.")
 @click.option("--faces", type=click.IntRange(min=1), help="Most faces of a picture, largest first.  [default: all]")
+@click.option(
+    "--smallest",
+    type=click.FloatRange(min=0.005, max=1),
+    default=0.06,
+    show_default=True,
+    help="Side of the smallest faces looked for, as a share of the picture's shorter side; half takes 4 times as long.",
+)
 @click.option(
     "--step", type=click.IntRange(min=1), default=1, show_default=True, help="Read every n-th frame of a film."
 )
@@ -48,12 +52,13 @@ if TYPE_CHECKING:
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Of the arithmetic.")
 def predict(
     inputs: tuple[Path, ...],
-    model: str,
+    model: str | None,
     output: Path | None,
     form: str,
     annotate: Path | None,
     no_detect: bool,
     faces: int | None,
+    smallest: float,
     step: int,
     smooth: float,
     batch: int,
@@ -73,25 +78,32 @@ def predict(
 
     try:
         from pocketaffect.predict.annotate import Annotator
-        from pocketaffect.predict.detect import FaceDetector
-        from pocketaffect.predict.models import open_model
         from pocketaffect.predict.pictures import find_files
+        from pocketaffect.predict.reader import AffectReader
         from pocketaffect.predict.rows import COLUMNS, csv_line, to_csv, to_json_lines
-        from pocketaffect.predict.run import Settings, read_affect
 
         for folder in (annotate, None if output is None else output.parent):
             if folder is not None:
                 _require_writable(folder)
         files = find_files(inputs, report)
-        settings = Settings(batch=batch, step=step, faces=faces, time_constant=smooth)
-        opened = open_model(model, threads=threads)
-        detector = None if no_detect else FaceDetector(threads=threads)
+        reader = AffectReader(
+            model,
+            detect=not no_detect,
+            smallest_face=smallest,
+            most_faces=faces,
+            smoothing=smooth,
+            batch=batch,
+            threads=threads,
+        )
+        trained_on = reader.model.trained_on
+        for line in reader.model.notes(chosen=model is None):
+            click.echo(line, err=True)
         annotator = None if annotate is None else Annotator(annotate)
         with _open_output(output) as stream:
             if form == "csv":
                 click.echo(csv_line(list(COLUMNS)), file=stream)
-            for reading in read_affect(files, opened, detector, settings, report):
-                for row in (to_csv if form == "csv" else to_json_lines)(reading):
+            for reading in reader.read_files(files, report, step=step):
+                for row in (to_csv if form == "csv" else to_json_lines)(reading, trained_on):
                     click.echo(row, file=stream)
                 if annotator is not None:
                     annotator.write(reading)

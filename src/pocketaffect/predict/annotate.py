@@ -11,8 +11,7 @@ import numpy as np
 
 from pocketaffect.data.faces.images import RGB
 from pocketaffect.files import write_atomically
-from pocketaffect.predict.rows import name_expression
-from pocketaffect.predict.run import FaceReading, Reading
+from pocketaffect.predict.reader import Face, Reading
 
 FRAME: Final = (255, 176, 0)
 INK: Final = (20, 20, 20)
@@ -74,17 +73,17 @@ def draw(reading: Reading) -> RGB:
     return image
 
 
-def _draw_face(image: RGB, face: FaceReading, scale: float) -> None:
+def _draw_face(image: RGB, face: Face, scale: float) -> None:
     left, top, right, bottom = 0, 0, image.shape[1], image.shape[0]
     if face.box is not None:
         left, top = round(face.box.x), round(face.box.y)
         right, bottom = round(face.box.x + face.box.width), round(face.box.y + face.box.height)
         cv2.rectangle(image, (left, top), (right, bottom), FRAME, max(1, round(2 * scale)))
     track = "" if face.track is None else f"#{face.track} "
-    valence, arousal = face.valence_arousal
+    doubt = " (unsure)" if face.unsure else ""
     lines = (
-        f"{track}{name_expression(face)} {face.probabilities.max():.0%}",
-        f"V {valence:+.2f}  A {arousal:+.2f}",
+        f"{track}{face.expression} {face.probabilities[face.expression]:.0%}{doubt}",
+        f"V {face.valence:+.2f}  A {face.arousal:+.2f}",
     )
     below = bottom + len(lines) * _line_pixels(scale) <= image.shape[0]
     _write(image, lines, left, bottom if below else bottom - len(lines) * _line_pixels(scale), scale)

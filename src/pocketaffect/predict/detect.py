@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import math
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -35,6 +36,9 @@ LONGEST_SIDE: Final = 640
 
 SMALLEST_FACE: Final = 0.06
 """Share of the picture's shorter side; what a phone is held to is larger. Half as small takes four times as long."""
+
+BORDER: Final = 0.25
+"""Share of its sides by which a picture in which no face was found is widened at each end, by repeating its border."""
 
 LEAST_FACE_PIXELS: Final = 20
 """Smaller faces are not looked for: they hold too little to read an expression from."""
@@ -72,16 +76,18 @@ class DetectedFace:
 
 
 class FaceDetector:
-    """MTCNN; takes about half a second to load.
+    """MTCNN.
 
     Args:
         threads: That each network computes with.
+        smallest_face: Side of the smallest faces that are looked for, as a share of the picture's shorter side.
 
     Raises:
         PocketAffectError: The package with the weights is missing, or holds others.
     """
 
-    def __init__(self, *, threads: int = 1) -> None:
+    def __init__(self, *, threads: int = 1, smallest_face: float = SMALLEST_FACE) -> None:
+        self._smallest_face = smallest_face
         self._proposer = _Network(*PROPOSER, outputs=("conv2d_4", "softmax"), threads=threads)
         self._refiner = _Network(*REFINER, outputs=("dense_2", "softmax_1"), threads=threads)
         self._judge = _Network(*JUDGE, outputs=("dense_5", "dense_6", "softmax_2"), threads=threads)
@@ -89,15 +95,25 @@ class FaceDetector:
     def detect(self, picture: RGB) -> list[DetectedFace]:
         """Detects the faces of a picture, largest first.
 
+        Where there is none, it looks again in a wider copy: a face that fills the picture is no face to it, which
+        learned from faces with something around them.
+
         Args:
             picture: uint8 [height, width, 3].
         """
         longer, shorter = max(picture.shape[:2]), min(picture.shape[:2])
-        scale = min(1.0, max(LONGEST_SIDE / longer, LEAST_FACE_PIXELS / SMALLEST_FACE / shorter))
+        scale = min(1.0, max(LONGEST_SIDE / longer, LEAST_FACE_PIXELS / self._smallest_face / shorter))
         small = picture if scale == 1 else _resize(picture, scale)
-        boxes = self._propose(small)
-        boxes = self._refine(small, boxes)
-        boxes, scores, eyes = self._decide(small, boxes)
+        boxes, scores, eyes = self._find(small)
+        if not len(boxes):
+            down, across = (math.ceil(BORDER * side) for side in small.shape[:2])
+            wider = cv2.copyMakeBorder(small, down, down, across, across, cv2.BORDER_REPLICATE)
+            boxes, scores, eyes = self._find(np.asarray(wider, np.uint8))
+            shift = np.array([across, down, across, down], np.float32)
+            boxes, eyes = boxes - shift, eyes - shift
+            centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+            inside = ((centres >= 0) & (centres <= small.shape[1::-1])).all(axis=1)
+            boxes, scores, eyes = boxes[inside], scores[inside], eyes[inside]
         boxes, eyes = boxes / scale, (eyes + 0.5) / scale - 0.5
         faces = [
             DetectedFace(FaceBox(left, top, right - left, bottom - top), Eyes(*points), score)
@@ -107,10 +123,13 @@ class FaceDetector:
         ]
         return sorted(faces, key=lambda face: (-face.area, face.box.x, face.box.y))
 
+    def _find(self, picture: RGB) -> tuple[Floats, Floats, Floats]:
+        return self._decide(picture, self._refine(picture, self._propose(picture)))
+
     def _propose(self, picture: RGB) -> Floats:
         """Proposes square boxes [n, 4] (left, top, right, bottom) that may hold a face, from a pyramid of sizes."""
         shorter = min(picture.shape[:2])
-        scale = FIELD / max(LEAST_FACE_PIXELS, SMALLEST_FACE * shorter)
+        scale = FIELD / max(LEAST_FACE_PIXELS, self._smallest_face * shorter)
         found = [np.empty((0, 9), np.float32)]
         while shorter * scale >= FIELD:
             level = _resize(picture, scale)

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from pocketaffect.config import PARAMS_FILE, load_params
+from pocketaffect import paths
 from pocketaffect.data.faces.images import RGB
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.labels import EXPRESSIONS, VALENCE_AROUSAL
+from pocketaffect.evaluation.tables import Predictions
+from pocketaffect.labels import DRAWINGS, EXPRESSIONS, PHOTOGRAPHS, TRAINED_ON, VALENCE_AROUSAL
+from pocketaffect.shipped.network import find_shipped
 
 if TYPE_CHECKING:
-    from pocketaffect.export.measure import Predictions
+    from pocketaffect.registry.store.versions import RegisteredVersion
 
 CHECKPOINT: Final = "model.json"
 PACKAGE: Final = ".mlpackage"
@@ -28,6 +30,10 @@ FILE_SUFFIXES: Final = (PACKAGE, TWIN, ".mlmodel", ".safetensors", ".ckpt", ".pt
 FORMS: Final = (
     f"a folder with {CHECKPOINT}, a {PACKAGE}, an {TWIN} file, "
     "or a registered version: 3, champion, NAME/3, NAME@champion"
+)
+DRAWN_WARNING: Final = (
+    "warning: this network was trained on drawings alone: what it says of photographs is worth little\n"
+    "  do:      name another with --model; docs/data.md says where to get photographs to train one on"
 )
 VERSION: Final = re.compile(r"(?:models:/)?(?:(?P<name>[^/@]+)[/@])?@?(?P<version>[^/@]+)")
 
@@ -42,35 +48,93 @@ class AffectModel:
         margin: Added at each end of the face box's longer side, as a share of it.
         predict: Maps face crops, uint8 [n, size, size, 3] in RGB, to probabilities [n, 8] in the order of
             `labels.EXPRESSIONS` and valence-arousal [n, 2].
+        trained_on: `labels.DRAWINGS` or `labels.PHOTOGRAPHS`, as the file says; None where it says neither.
+        unsure_below: Probability of the likeliest expression below which the answer is unsure; None where the file
+            says nothing of it.
     """
 
     title: str
     size: int
     margin: float
     predict: Callable[[RGB], Predictions]
+    trained_on: str | None = None
+    unsure_below: float | None = None
+
+    def notes(self, *, chosen: bool) -> list[str]:
+        """Lists the lines to say before it speaks: its name, where it was chosen for the user, and a warning."""
+        drawn = [DRAWN_WARNING] if self.trained_on == DRAWINGS else []
+        return [f"read by {self.title}"] * chosen + drawn
 
 
-def open_model(model: str, *, root: Path = Path(), threads: int = 1) -> AffectModel:
+def open_model(model: str | Path | None = None, *, root: Path = Path(), threads: int = 1) -> AffectModel:
     """Opens a trained model.
 
     Args:
         model: A path to a checkpoint's folder, a package or its ONNX twin; or a version in the registry of `root`,
-            by number or alias, after the model's name where it is not params.yaml's `register.model_name`.
+            by number or alias, after the model's name where it is not params.yaml's `register.model_name`. None takes
+            what `choose_model` chooses.
         root: The repository, for the registry and params.yaml.
         threads: That an ONNX file computes with.
 
     Raises:
         PocketAffectError: There is no such model, or it is damaged or of another kind.
     """
+    if model is None:
+        chosen = choose_model(root)
+        if isinstance(chosen, Path):
+            twin, package = chosen / paths.TWIN.name, chosen / paths.PACKAGE.name
+            return _open_path(twin if twin.is_file() else package, root, threads)
+        model = f"{chosen.model_name}/{chosen.version}"
     path = Path(model)
     if path.exists():
         return _open_path(path, root, threads)
-    if path.suffix in FILE_SUFFIXES or (match := VERSION.fullmatch(model)) is None:
+    if path.suffix in FILE_SUFFIXES or (match := VERSION.fullmatch(str(model))) is None:
         raise PocketAffectError(
             f"{model}: no such model", allowed=FORMS, todo="`dvc repro export`, or correct the path"
         )
-    package = _find_version(match["name"], match["version"], root)
-    return _open_package(package, title=f"version {model}")
+    package, drawn = _find_version(match["name"], match["version"], root)
+    opened = _open_package(package, title=f"version {model}")
+    return replace(opened, trained_on=DRAWINGS) if drawn else opened
+
+
+def choose_model(root: Path = Path()) -> RegisteredVersion | Path:
+    """Chooses who speaks where nobody names a model.
+
+    That is the champion, or the last export where nothing was promoted yet, if it has seen photographs; else the
+    network that comes with pocketaffect; else, where none does, champion or last export whatever it has seen.
+
+    Returns:
+        A version, or the folder of a network's files, which need not exist.
+
+    Raises:
+        PocketAffectError: A file of the network that comes with pocketaffect was changed.
+    """
+    champion, export = _find_champion(root), root / paths.EXPORT
+    if champion is not None:
+        seen = not _is_drawn(champion)
+    else:
+        seen = (export / paths.PACKAGE.name).exists() and _was_trained_on(export / paths.PACKAGE.name) == PHOTOGRAPHS
+    own = export if champion is None else champion
+    return own if seen else find_shipped() or own
+
+
+def _find_champion(root: Path) -> RegisteredVersion | None:
+    if not (root / paths.PIPELINE_FILE).is_file():
+        return None  # no repository, and no second's wait for MLflow
+    from pocketaffect.config import PARAMS_FILE, load_params
+    from pocketaffect.registry.store.store import find_store
+    from pocketaffect.registry.store.versions import CHAMPION, aliased_version
+
+    store = find_store(root)
+    if store is None:
+        return None
+    return aliased_version(store, load_params(root / PARAMS_FILE).register_.model_name, CHAMPION)
+
+
+def _was_trained_on(file: Path) -> str | None:
+    from pocketaffect.registry.lineage.model_file import read_file_metadata
+
+    return read_file_metadata(file).get(TRAINED_ON)
 
 
 def _open_path(path: Path, root: Path, threads: int) -> AffectModel:
@@ -87,12 +151,18 @@ def _open_path(path: Path, root: Path, threads: int) -> AffectModel:
 
 
 def _open_checkpoint(folder: Path, root: Path) -> AffectModel:
+    from pocketaffect.config import PARAMS_FILE, load_params
     from pocketaffect.export.measure import predict_network
     from pocketaffect.models.network import load_network
 
     network = load_network(folder)
     settings = load_params(root / PARAMS_FILE).preprocess  # a checkpoint does not say how its faces were cut
-    return AffectModel(str(folder), network.spec.size, settings.margin, lambda crops: predict_network(network, crops))
+
+    def predict(crops: RGB) -> Predictions:
+        answers = predict_network(network, crops)
+        return Predictions(answers.probabilities, answers.valence_arousal)
+
+    return AffectModel(str(folder), network.spec.size, settings.margin, predict)
 
 
 def _open_package(path: Path, *, title: str) -> AffectModel:
@@ -100,27 +170,31 @@ def _open_package(path: Path, *, title: str) -> AffectModel:
     from pocketaffect.mlpackage.package import read_metadata
 
     program = load_affect_program(path)
+
+    def answer(crops: RGB) -> Predictions:
+        answers = predict_program(program, crops)
+        return Predictions(answers.probabilities, answers.valence_arousal)
+
     # A classifier's probabilities are found by their names, and stand in our order already.
-    margin, order = _read_conventions(title, read_metadata(path), ordered=bool(program.classes))
-    return AffectModel(title, program.size, margin, lambda crops: _in_order(predict_program(program, crops), order))
+    return _make_model(title, program.size, read_metadata(path), answer, ordered=bool(program.classes))
 
 
 def _open_twin(file: Path, threads: int) -> AffectModel:
     from pocketaffect.export.describe import PROBABILITIES, VALENCE_AROUSAL_OUTPUT
-    from pocketaffect.export.measure import Predictions
     from pocketaffect.export.session import load_twin
 
     twin = load_twin(file, threads=threads)
-    margin, order = _read_conventions(str(file), twin.metadata, ordered=False)
 
-    def predict(crops: RGB) -> Predictions:
+    def answer(crops: RGB) -> Predictions:
         outputs = twin.predict(crops)
-        return _in_order(Predictions(outputs[PROBABILITIES], outputs[VALENCE_AROUSAL_OUTPUT]), order)
+        return Predictions(outputs[PROBABILITIES], outputs[VALENCE_AROUSAL_OUTPUT])
 
-    return AffectModel(str(file), twin.size, margin, predict)
+    return _make_model(str(file), twin.size, twin.metadata, answer, ordered=False)
 
 
-def _find_version(name: str | None, version: str, root: Path) -> Path:
+def _find_version(name: str | None, version: str, root: Path) -> tuple[Path, bool]:
+    """Finds a version's package, and whether it was trained on drawings, which older packages do not say."""
+    from pocketaffect.config import PARAMS_FILE, load_params
     from pocketaffect.registry.store.store import advise_register, find_store
     from pocketaffect.registry.store.versions import get_version, package_path
 
@@ -131,21 +205,18 @@ def _find_version(name: str | None, version: str, root: Path) -> Path:
             allowed=FORMS,
             todo=f"correct the path; or register a version: {advise_register(root)}",
         )
-    return package_path(
-        store, get_version(store, name or load_params(root / PARAMS_FILE).register_.model_name, version)
-    )
+    found = get_version(store, name or load_params(root / PARAMS_FILE).register_.model_name, version)
+    return package_path(store, found), _is_drawn(found)
 
 
-@dataclass(frozen=True)
-class _Order:
-    """Where a model's outputs stand, for each of ours."""
-
-    expressions: npt.NDArray[np.intp]
-    valence_arousal: npt.NDArray[np.intp]
+def _is_drawn(version: RegisteredVersion) -> bool:
+    return version.tags.get("data.source") == str(paths.SAMPLE)
 
 
-def _read_conventions(title: str, metadata: Mapping[str, str], *, ordered: bool) -> tuple[float, _Order]:
-    """Reads crop margin and order of the outputs, as the file tells them."""
+def _make_model(
+    title: str, size: int, metadata: Mapping[str, str], answer: Callable[[RGB], Predictions], *, ordered: bool
+) -> AffectModel:
+    """Reads crop margin, order of the outputs and what else the file says of itself."""
     wanted = ("labels", "crop_margin", "valence_arousal_order")
     missing = [key for key in wanted if key not in metadata]
     if missing:
@@ -154,18 +225,33 @@ def _read_conventions(title: str, metadata: Mapping[str, str], *, ordered: bool)
             found=f"no metadata under {', '.join(missing)}",
             todo="export the model again (`dvc repro export`)",
         )
-    try:
-        margin = float(metadata["crop_margin"])
-    except ValueError:
-        margin = -1
-    if not 0 <= margin <= 1:
-        raise PocketAffectError(
-            f"{title}: crop_margin in its metadata", found=metadata["crop_margin"], allowed="0 to 1"
-        )
     expressions = _positions(title, "labels", metadata["labels"], EXPRESSIONS)
     if ordered:
         expressions = np.arange(len(EXPRESSIONS))
-    return margin, _Order(expressions, _positions(title, wanted[2], metadata[wanted[2]], VALENCE_AROUSAL))
+    affect = _positions(title, wanted[2], metadata[wanted[2]], VALENCE_AROUSAL)
+
+    def predict(crops: RGB) -> Predictions:
+        answers = answer(crops)
+        return Predictions(answers.probabilities[:, expressions], answers.valence_arousal[:, affect])
+
+    return AffectModel(
+        title,
+        size,
+        _read_share(title, metadata, "crop_margin"),
+        predict,
+        metadata.get(TRAINED_ON),
+        _read_share(title, metadata, "unsure_below") if "unsure_below" in metadata else None,
+    )
+
+
+def _read_share(title: str, metadata: Mapping[str, str], key: str) -> float:
+    try:
+        value = float(metadata[key])
+    except ValueError:
+        value = -1
+    if not 0 <= value <= 1:
+        raise PocketAffectError(f"{title}: {key} in its metadata", found=metadata[key], allowed="0 to 1")
+    return value
 
 
 def _positions(title: str, key: str, text: str, names: Sequence[str]) -> npt.NDArray[np.intp]:
@@ -175,11 +261,3 @@ def _positions(title: str, key: str, text: str, names: Sequence[str]) -> npt.NDA
             f"{title}: {key} in its metadata", found=text, allowed=f"{','.join(names)}, in any order"
         )
     return np.array([given.index(name) for name in names], dtype=np.intp)
-
-
-def _in_order(predictions: Predictions, order: _Order) -> Predictions:
-    from pocketaffect.export.measure import Predictions
-
-    return Predictions(
-        predictions.probabilities[:, order.expressions], predictions.valence_arousal[:, order.valence_arousal]
-    )

@@ -7,15 +7,25 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pocketaffect.data.faces.images import IMAGE_STARTS, IMAGE_SUFFIXES, RGB, ImageProblemError, decode_image
+from pocketaffect.data.faces.images import (
+    IMAGE_STARTS,
+    IMAGE_SUFFIXES,
+    RGB,
+    ImageProblemError,
+    convert_to_rgb,
+    decode_image,
+)
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.names import SYSTEM_FILE
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 FILM_SUFFIXES: Final = (
     *(".3gp", ".avi", ".m4v", ".mjpeg", ".mjpg", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts"),
@@ -52,16 +62,14 @@ class Picture:
     """An image, or one frame of a film.
 
     Attributes:
-        source: The file.
+        source: The file; "." of a picture that came as pixels.
         pixels: uint8 [height, width, 3], RGB.
-        content: The file's bytes; None for a frame.
         frame: Number in the film, from 0; None for an image.
         seconds: Seconds from the film's start; None for an image.
     """
 
     source: Path
     pixels: RGB
-    content: bytes | None = None
     frame: int | None = None
     seconds: float | None = None
 
@@ -140,6 +148,36 @@ def _read_head(file: Path) -> bytes:
         os.close(descriptor)
 
 
+def open_picture(picture: str | Path | RGB | Image) -> Picture:
+    """Takes one picture: an image file's path, uint8 [height, width, 3] in RGB, or Pillow's, turned as its Exif says.
+
+    Raises:
+        InputProblemError: Something else, a film, or a file that cannot be read.
+    """
+    if isinstance(picture, str | Path):
+        file = Path(picture)
+        if find_kind(file) == "film":
+            raise InputProblemError(
+                f"{file}: a film", allowed="one image", todo="`AffectReader.read_files` reads films"
+            )
+        return next(read_pictures(file))
+    if isinstance(picture, np.ndarray):
+        if picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3 and picture.size:
+            return Picture(Path(), picture)
+        found = f"{picture.dtype} {list(picture.shape)}"
+    else:
+        from PIL import Image, ImageOps
+
+        if isinstance(picture, Image.Image) and picture.width and picture.height:
+            try:
+                return Picture(Path(), convert_to_rgb(ImageOps.exif_transpose(picture)))
+            except (ImageProblemError, OSError) as error:  # Pillow reads a file's pixels now
+                raise InputProblemError("no usable image", found=error) from None
+        found = type(picture).__name__
+    allowed = "a path; uint8 [height, width, 3] in RGB; a picture of Pillow's"
+    raise InputProblemError("not a picture that can be read", found=found, allowed=allowed)
+
+
 def read_pictures(file: Path, *, step: int = 1) -> Iterator[Picture]:
     """Reads the picture of an image file, or every `step`-th frame of a film.
 
@@ -150,8 +188,8 @@ def read_pictures(file: Path, *, step: int = 1) -> Iterator[Picture]:
         yield from _read_frames(file, step)
         return
     try:
-        content = file.read_bytes()
-        yield Picture(file, decode_image(content).pixels, content)
+        # In full, as PNG and all else: a JPEG decoded at a smaller size changes one answer in ten.
+        yield Picture(file, decode_image(file.read_bytes()).pixels)
     except OSError as error:
         raise InputProblemError(f"{file}: cannot be read", found=error.strerror) from None
     except ImageProblemError as error:

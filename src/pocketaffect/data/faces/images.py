@@ -154,7 +154,7 @@ def _decode_other(content: bytes) -> DecodedImage:
             warnings.simplefilter("ignore")  # Pillow warns of what is refused here, or is no harm
             image = Image.open(io.BytesIO(content), formats=FORMATS)
             _check_pixels(*image.size)
-            pixels = _convert_to_rgb(image)
+            pixels = convert_to_rgb(image)
             exif = image.info.get("exif")
         # TIFF's tag of the same name is not in "exif": Pillow has already turned these.
         orientation = _read_orientation(exif) if isinstance(exif, bytes) and image.format != "TIFF" else 1
@@ -171,7 +171,12 @@ def _decode_other(content: bytes) -> DecodedImage:
         raise ImageProblemError(f"damaged image: {error or type(error).__name__}") from None
 
 
-def _convert_to_rgb(image: Image) -> RGB:
+def convert_to_rgb(image: Image) -> RGB:
+    """Converts a picture of Pillow's as `decode_image` does.
+
+    Raises:
+        ImageProblemError: 32-bit grey.
+    """
     sixteen_bits = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM")
     if sixteen_bits:  # Pillow's own conversion would clip
         values = np.asarray(image).astype(np.uint32)

@@ -1,0 +1,3 @@
+from pocketaffect.predict.reader import AffectReader as AffectReader
+
+__version__: str
