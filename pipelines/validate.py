@@ -37,8 +37,7 @@ def main(params: Params) -> None:
     result = check_contract(annotations, probes, settings, profile)
     log.info(result.describe())
     # Written before the limits are enforced: whoever has to fix the data needs it most.
-    limit = settings.max_quarantine_fraction
-    report_contract(result, paths.DATA, paths.REFUSED_DATA, max_quarantine_fraction=limit)
+    report_contract(result, paths.DATA, paths.REFUSED_DATA, limit=settings.max_quarantine_fraction)
     enforce_limits(result, settings)
     write_result(result, paths.MANIFEST)
     with write_atomically(paths.DATA_REPORT) as draft:

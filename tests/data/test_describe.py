@@ -19,6 +19,7 @@ from affectnet_copies import (
 
 from pocketaffect.data.report.describe import CLASSES, OFFICIAL_COUNTS, describe, render
 from pocketaffect.errors import PocketAffectError
+from pocketaffect.files import to_plain
 
 
 def test_the_official_counts_are_those_that_the_papers_add_up_to():
@@ -34,14 +35,12 @@ def test_classes_valence_and_arousal_are_those_of_the_rows(tmp_path):
         )
     ]
     training = describe(write_copy(tmp_path, rows)).lists[0]
-    assert dict(zip(CLASSES, training.counts, strict=True)) == {
-        name: {"neutral": 2, "non-face": 1}.get(name, 0) for name in CLASSES
-    }
+    assert training.counts == {name: {"neutral": 2, "non-face": 1}.get(name, 0) for name in CLASSES}
     assert (training.other_expression, training.with_va, training.without_va) == (2, 3, 0.4)
-    assert training.va["valence"].mean == pytest.approx(0.1)
-    assert training.va["valence"].deviation == pytest.approx(0.43204938)
-    assert training.va["arousal"].mean == pytest.approx(0.1)
-    assert training.va["arousal"].official_mean == 0.09
+    assert training.va["valence"]["mean"] == pytest.approx(0.1)
+    assert training.va["valence"]["deviation"] == pytest.approx(0.43204938)
+    assert training.va["arousal"]["mean"] == pytest.approx(0.1)
+    assert training.va["arousal"]["official_mean"] == 0.09
 
 
 @pytest.mark.parametrize("form", ["loose", "tar", "zip", "lists beside a tar"])
@@ -142,7 +141,7 @@ def test_a_list_without_official_counts_has_none_beside_it(tmp_path):
 def test_json_holds_the_same_in_plain_values(tmp_path):
     for make in (sound_copy, sound_npy_copy):
         found = describe(make(tmp_path / make.__name__))
-        plain = json.loads(json.dumps(found.to_dict()))
+        plain = json.loads(json.dumps(to_plain(found)))
         assert plain["lists"][0]["counts"]["neutral"] == 2
         assert plain["lists"][0]["official"]["neutral"] == 74874
         assert plain["listed"] == 20

@@ -19,8 +19,15 @@ from PIL import Image
 
 from pocketaffect.data.contract.check import ContractResult
 from pocketaffect.data.contract.profile import Drift
-from pocketaffect.data.report.examples import draw_duplicates, draw_quarantine
-from pocketaffect.data.report.page import MAX_TEXT, PNGS, SVGS, report_contract, write_contract_report
+from pocketaffect.data.report.page import (
+    MAX_TEXT,
+    PNGS,
+    SVGS,
+    draw_duplicates,
+    draw_quarantine,
+    render_page,
+    report_contract,
+)
 
 FILES = {"class_balance.svg", "contract.html", "duplicates.png", "quarantine.csv", "quarantine.png"}
 FILES |= {"split_drift.svg", "va_density.png"}
@@ -57,10 +64,9 @@ class Report:
     text: str
     folder: Path
 
-    def page_of(self, result: ContractResult, folder: Path, limit: float | None = None) -> str:
+    def page_of(self, result: ContractResult, limit: float = 0.02) -> str:
         """The page of another result, with this one's pictures."""
-        write_contract_report(result, self.folder, folder / "page.html", max_quarantine_fraction=limit)
-        return (folder / "page.html").read_text("utf-8")
+        return render_page(result, self.folder, limit)
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +75,7 @@ def dirty(tmp_path_factory) -> Report:
     target.mkdir()
     (target / "left.txt").write_text("of a report before this one")
     result = dirty_result(root)
-    report_contract(result, root, target, max_quarantine_fraction=0.02)
+    report_contract(result, root, target, limit=0.02)
     return Report(result, (target / "contract.html").read_text("utf-8"), target)
 
 
@@ -142,23 +148,23 @@ def test_drift_and_pairs_are_told(dirty):
     assert f"2 validation {IMAGES}/1/0.png train dropped {IMAGES}/1/1.png" in shown
 
 
-def test_the_verdict_names_the_limit_and_the_rule_that_most_rows_broke(dirty, tmp_path):
+def test_the_verdict_names_the_limit_and_the_rule_that_most_rows_broke(dirty):
     text = dirty.text
     assert '<p class="verdict bad">' in text
     assert "most of them expression_known (7)" in Page(text).text
     assert "more than the 2%" in Page(text).text
-    sound = dirty.page_of(check_result(kept_rows()), tmp_path)
+    sound = dirty.page_of(check_result(kept_rows()))
     assert '<p class="verdict good">All 84 rows keep the contract.</p>' in sound
     drifted = check_result(kept_rows(), drift=(Drift("train mean valence", 0.1, 0.5, 0.4, True),))
-    assert '<p class="verdict doubt">All 84 rows keep the contract. 1 of 1 figures' in dirty.page_of(drifted, tmp_path)
+    assert '<p class="verdict doubt">All 84 rows keep the contract. 1 of 1 figures' in dirty.page_of(drifted)
     within = check_result(kept_rows(), quarantined(("image_readable", "a.jpg", "empty file")))
-    assert "within the 5%" in Page(dirty.page_of(within, tmp_path, limit=0.05)).text
+    assert "within the 5%" in Page(dirty.page_of(within, limit=0.05)).text
 
 
 def test_everything_is_the_same_bytes_again(dirty, tmp_path):
     root = tmp_path / "data"
     root.mkdir()
-    report_contract(dirty_result(root), root, tmp_path / "again", max_quarantine_fraction=0.02)
+    report_contract(dirty_result(root), root, tmp_path / "again", limit=0.02)
     for file in dirty.folder.iterdir():
         content = file.read_bytes()
         assert content == (tmp_path / "again" / file.name).read_bytes(), file.name
@@ -171,7 +177,7 @@ def test_other_processes_write_the_same_bytes(dirty, tmp_path):
     script = (
         "import sys; from pathlib import Path; from contract_examples import dirty_result;"
         "from pocketaffect.data.report.page import report_contract; root = Path(sys.argv[1]); root.mkdir();"
-        "report_contract(dirty_result(root), root, Path(sys.argv[2]), max_quarantine_fraction=0.02)"
+        "report_contract(dirty_result(root), root, Path(sys.argv[2]), limit=0.02)"
     )
     for seed in ("1", "2"):
         environment = os.environ | {
@@ -205,7 +211,7 @@ def test_a_data_set_without_a_fault_and_one_without_a_row_left_give_a_report(tmp
         "sound": check_result(kept_rows(8, 8)),
         "lost": check_result(kept_rows(0, 0), quarantined(*[("image_readable", "a.jpg", "empty file")] * 3)),
     }.items():
-        report_contract(result, tmp_path, tmp_path / name)
+        report_contract(result, tmp_path, tmp_path / name, limit=0.02)
         shown = Page((tmp_path / name / "contract.html").read_text("utf-8")).text
         assert ("No row is left." in shown) == (name == "lost")
         assert "No profile to measure from" in shown
@@ -224,7 +230,7 @@ def test_a_hundred_thousand_quarantined_rows_give_a_small_page(dirty, tmp_path):
     lost = lost.loc[np.repeat(lost.index, 50_000)].reset_index(drop=True)
     duplicates = pairs(("a/" * 100, "b/" * 100, 3, False))
     duplicates = duplicates.loc[np.repeat(duplicates.index, 50_000)].reset_index(drop=True)
-    text = dirty.page_of(check_result(kept_rows(), lost, duplicates=duplicates), tmp_path)
+    text = dirty.page_of(check_result(kept_rows(), lost, duplicates=duplicates))
     assert "100,000 of 100,084 rows" in Page(text).text
     pictures = [draw_quarantine(lost, tmp_path), draw_duplicates(duplicates, tmp_path)]
     assert len(text) + sum(map(len, pictures)) < 2_000_000

@@ -38,9 +38,10 @@ def data_sample() -> None:
 def data_describe(path: Path, as_json: bool) -> None:
     """Say what lies in folder PATH: layout, images by class and split, valence and arousal, what is missing."""
     from pocketaffect.data.report.describe import describe, render
+    from pocketaffect.files import to_plain
 
     description = describe(path)
-    click.echo(json.dumps(description.to_dict(), indent=2) if as_json else render(description))
+    click.echo(json.dumps(to_plain(description), indent=2) if as_json else render(description))
 
 
 @data.command("pack")

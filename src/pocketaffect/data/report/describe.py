@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+from rich.filesize import decimal
 
 from pocketaffect.data.faces.images import IMAGE_SUFFIXES
 from pocketaffect.data.release.folder import DataFolder
@@ -55,36 +56,26 @@ EXAMPLES: Final = 3
 
 
 @dataclass(frozen=True)
-class DimensionSummary:
-    """Mean and standard deviation of valence or arousal over the rows that have both; None where none has."""
-
-    mean: float | None
-    deviation: float | None
-    official_mean: float | None
-
-
-@dataclass(frozen=True)
 class ListDescription:
     """One list (or set) and what its rows say."""
 
     summary: ListSummary
     split: str
-    counts: tuple[int, ...]
+    counts: dict[str, int]
     """Rows of each of CLASSES."""
     other_expression: int
     """Rows whose expression is none of them."""
-    official: tuple[int, ...] | None
+    official: dict[str, int] | None
+    """Rows of each class in the official list of this name."""
     with_va: int
-    va: dict[str, DimensionSummary]
+    without_va: float
+    """Share of rows without valence and arousal."""
+    va: dict[str, dict[str, float | None]]
+    """Mean and standard deviation of valence and arousal over the rows that have both, and the official means."""
     with_box: int
     with_landmarks: int
     missing: int
     """Rows whose image is not there."""
-
-    @property
-    def without_va(self) -> float:
-        """Share of rows without valence and arousal."""
-        return 1 - self.with_va / self.summary.rows
 
 
 @dataclass(frozen=True)
@@ -113,16 +104,6 @@ class Description:
     total_bytes: int
     """Bytes of all files, archives as they are."""
     votes: VoteCounts | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Gives plain values for JSON."""
-        content = asdict(self)
-        for plain, described in zip(content["lists"], self.lists, strict=True):
-            plain["without_va"] = described.without_va
-            plain["counts"] = dict(zip(CLASSES, described.counts, strict=True))
-            if described.official is not None:
-                plain["official"] = dict(zip(CLASSES, described.official, strict=False))
-        return content
 
 
 def describe(root: Path) -> Description:
@@ -166,7 +147,7 @@ def describe(root: Path) -> Description:
 
 
 def _measure_files(folder: DataFolder) -> tuple[pa.LargeStringArray, npt.NDArray[np.int64], int]:
-    """All files with their bytes (in the archive, for members; negative: not to be read), and the loose ones' bytes."""
+    """Lists all files, their bytes (as archived for members; negative: not to be read), and the loose ones' bytes."""
     names = pa.array(folder.names(""), pa.large_string())
     places = folder.locate(names.to_pandas().astype("str"))
     codes, archives = pd.factorize(places["archive"])
@@ -194,22 +175,21 @@ def _describe_list(summary: ListSummary, rows: pd.DataFrame, there: npt.NDArray[
     counts = np.bincount(expression[known].astype(np.int64), minlength=len(CLASSES))
     affect = mine[list(VALENCE_AROUSAL)].to_numpy()
     affect = affect[np.isfinite(affect).all(axis=1) & ~(affect == NO_VA_CODE).all(axis=1)]
-    official = OFFICIAL_VA.get(summary.name, (None, None))
+    official_means = OFFICIAL_VA.get(summary.name, (None, None))
+    official = OFFICIAL_COUNTS.get(summary.name)
+    va: dict[str, dict[str, float | None]] = {}
+    for name, values, official_mean in zip(VALENCE_AROUSAL, affect.T, official_means, strict=True):
+        found = (float(values.mean()), float(values.std())) if len(values) else (None, None)
+        va[name] = {"mean": found[0], "deviation": found[1], "official_mean": official_mean}
     return ListDescription(
         summary=summary,
         split=str(mine["split"].iloc[0]),
-        counts=tuple(int(count) for count in counts),
+        counts=dict(zip(CLASSES, counts.tolist(), strict=True)),
         other_expression=int((~known).sum()),
-        official=OFFICIAL_COUNTS.get(summary.name),
+        official=dict(zip(CLASSES, official, strict=False)) if official else None,
         with_va=len(affect),
-        va={
-            name: DimensionSummary(
-                mean=round(float(affect[:, place].mean()), 6) if len(affect) else None,
-                deviation=round(float(affect[:, place].std()), 6) if len(affect) else None,
-                official_mean=official[place],
-            )
-            for place, name in enumerate(VALENCE_AROUSAL)
-        },
+        without_va=1 - len(affect) / summary.rows,
+        va=va,
         with_box=int(mine["box_given"].sum()),
         with_landmarks=int((mine["landmark_count"] != 0).sum()),
         missing=int((~there[chosen]).sum()),
@@ -228,7 +208,7 @@ def render(description: Description) -> str:
 def _render_facts(description: Description) -> list[str]:
     packed = f"in {len(description.archives)} archive(s)" if description.archives else "loose files"
     facts = [("layout", f"{LAYOUT_NAMES[description.layout]}, {packed}")]
-    archives = [f"{name} {_tell_bytes(size)}" for name, size in description.archives.items()]
+    archives = [f"{name} {decimal(size)}" for name, size in description.archives.items()]
     if archives:
         facts.append(("archives", ", ".join(archives[:4]) + (f", … {len(archives) - 4} more" if archives[4:] else "")))
     for item in description.lists:
@@ -237,7 +217,7 @@ def _render_facts(description: Description) -> list[str]:
         facts.append((item.summary.name, f"{item.split}, {item.summary.rows:,} rows{header}{unsplit}"))
     found = description.listed - description.missing
     facts.append(
-        ("images", f"{found:,} of {description.listed:,} listed are there ({_tell_bytes(description.image_bytes)})")
+        ("images", f"{found:,} of {description.listed:,} listed are there ({decimal(description.image_bytes)})")
     )
     if description.missing:
         facts.append(("missing", _tell_examples(description.missing, description.missing_examples)))
@@ -246,7 +226,7 @@ def _render_facts(description: Description) -> list[str]:
     if description.unlisted:
         facts.append(("unlisted", _tell_examples(description.unlisted, description.unlisted_examples)))
     facts += [("not opened", f"{count:,}: {reason}") for reason, count in description.refused.items()]
-    facts.append(("size", f"{_tell_bytes(description.total_bytes)} in all"))
+    facts.append(("size", f"{decimal(description.total_bytes)} in all"))
     facts.append(("soft labels", _tell_votes(description.votes)))
     identity = sorted({item.summary.identity for item in description.lists} - {""})
     facts.append(("identity", f"column {', '.join(identity)}" if identity else "no column says who is pictured"))
@@ -254,37 +234,27 @@ def _render_facts(description: Description) -> list[str]:
 
 
 def _render_counts(description: Description) -> list[str]:
-    lists = description.lists
-    counted = [(*item.counts, item.other_expression, item.summary.rows) for item in lists]
-    official = [item.official and (*item.official, *[0] * (len(CLASSES) - len(item.official))) for item in lists]
-    beside = [counts and (*counts, 0, sum(counts)) for counts in official]
-    names = [*(f"{code:>2} {name}" for code, name in enumerate(CLASSES)), "no such code", "all"]
-    head = [["expression"], [""]]
-    for item, counts in zip(lists, official, strict=True):
+    """Renders rows by class, the official ones beside them; classes that are not learnt only where there are rows."""
+    head: list[list[str]] = [["expression"], [""]]
+    columns: list[dict[str, int] | None] = []
+    for item in description.lists:
         head[0] += [item.summary.name, ""]
-        head[1] += ["found", "official" if counts else ""]
+        head[1] += ["found", "official" if item.official else ""]
+        columns.append(item.counts | {"no such code": item.other_expression, "all": item.summary.rows})
+        columns.append(item.official and item.official | {"all": sum(item.official.values())})
     body = []
-    for place, name in enumerate(names):
-        found = [counts[place] for counts in counted]
-        expected = [counts[place] if counts else 0 for counts in beside]
-        if name != "all" and place >= len(EXPRESSIONS) and not any((*found, *expected)):
-            continue
-        cells = [
-            (f"{count:,}", f"{other:,}" if counts else "")
-            for count, other, counts in zip(found, expected, official, strict=True)
-        ]
-        body.append([name, *(cell for pair in cells for cell in pair)])
+    for code, name in enumerate((*CLASSES, "no such code", "all")):
+        counts = [column and column.get(name, 0) for column in columns]
+        if any(counts) or name in EXPRESSIONS:
+            title = f"{code:>2} {name}" if name in CLASSES else name
+            body.append([title, *("" if count is None else f"{count:,}" for count in counts)])
     return [render_table(head + body, "lr")]
 
 
 def _render_va(description: Description) -> list[str]:
     table = [["valence and arousal", "without", "valence mean", "official", "sd", "arousal mean", "official", "sd"]]
     for item in description.lists:
-        values = [
-            value
-            for name in VALENCE_AROUSAL
-            for value in (item.va[name].mean, item.va[name].official_mean, item.va[name].deviation)
-        ]
+        values = [item.va[name][key] for name in VALENCE_AROUSAL for key in ("mean", "official_mean", "deviation")]
         shown = ["" if value is None else f"{value:.2f}" for value in values]
         table.append([item.summary.name, f"{item.without_va:.1%}", *shown])
     return [render_table(table, "lr")]
@@ -296,15 +266,6 @@ def _render_given(description: Description) -> list[str]:
         shares = (item.with_box / item.summary.rows, item.with_landmarks / item.summary.rows)
         table.append([item.summary.name, *(f"{share:.1%}" for share in shares)])
     return [render_table(table, "lr")]
-
-
-def _tell_bytes(count: int) -> str:
-    size = float(count)
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size < 1000 or unit == "GB":
-            break
-        size /= 1000
-    return f"{count:,} bytes" if unit == "bytes" else f"{size:,.1f} {unit}"
 
 
 def _tell_examples(count: int, examples: tuple[str, ...]) -> str:
