@@ -7,7 +7,12 @@ import signal
 import subprocess
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# Examples are not timed: on a busy machine any of them may take seconds.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 # Two test processes on two cores: more threads only take turns.
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):

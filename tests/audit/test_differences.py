@@ -22,7 +22,7 @@ def measure(folder: Path, name: str, recorded: bytes, found: bytes):
     return measure_difference(name, folder / "recorded" / name, folder / "found" / name)
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     arrays(np.uint8, st.shared(array_shapes(min_dims=1, max_dims=3, max_side=5), key="shape")),
     arrays(np.uint8, st.shared(array_shapes(min_dims=1, max_dims=3, max_side=5), key="shape")),

@@ -131,14 +131,14 @@ def check_damaged(data, kind: str) -> None:
             assert isinstance(found, str) or kind in FORMATS or found == contents.get(name, found)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data(), kind=st.sampled_from(("ustar", "gnu", "pax", "stored", "deflated")))
 def test_a_damaged_archive_is_refused_or_read_by_its_names(data, kind):
     check_damaged(data, kind)
 
 
 @pytest.mark.slow
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(data=st.data(), kind=st.sampled_from(("ustar", "gnu", "pax", "stored", "deflated")))
 def test_no_damage_to_an_archive_makes_it_crash(data, kind):
     check_damaged(data, kind)

@@ -160,7 +160,7 @@ def test_of_two_thousand_spoilt_rows_each_is_judged_as_a_plain_reading_judges_it
     assert all(count > 0 for count in broken.values()), broken
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(0, 2**32 - 1), st.integers(1, 300), st.sampled_from([-1, 0, 4, 32]))
 @pytest.mark.slow
 def test_whatever_is_wrong_the_counts_balance(seed, rows, distance):
@@ -191,7 +191,7 @@ TOKENS = (
 
 
 @pytest.mark.slow
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=spoilt(BASE, TOKENS))
 def test_of_a_spoilt_list_nothing_is_lost_and_nothing_broken_is_kept(tmp_path, content):
     for number in range(8):

@@ -45,7 +45,7 @@ def clustered(generator: np.random.Generator, rows: int, centres: int, flips: in
     return bits
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     seed=st.integers(0, 2**32),
     rows=st.integers(0, 90),
@@ -76,7 +76,7 @@ def test_pairs_are_those_of_comparing_all_with_all(
         assert stand_in[0] == stand_in[1] or stand_in in found or tuple(sorted((i, int(representative[j])))) in found
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**32), max_distance=st.integers(0, 12))
 def test_each_row_near_a_preferred_row_is_in_a_pair_with_one(seed, max_distance):
     generator = np.random.default_rng(seed)
@@ -90,7 +90,7 @@ def test_each_row_near_a_preferred_row_is_in_a_pair_with_one(seed, max_distance)
     assert touched(found) == touched(compare_all(bits, max_distance))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**32), max_distance=st.integers(0, 12))
 def test_groups_are_the_connected_parts_of_all_pairs(seed, max_distance):
     bits = clustered(np.random.default_rng(seed), 80, 10, 5)

@@ -55,7 +55,7 @@ def difference(found: np.ndarray, expected: np.ndarray) -> float:
     return float(np.abs(found.astype(float) - expected).max())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_a_crop_is_what_a_slow_one_gives_border_included(data):
     width, height = data.draw(st.integers(24, 90)), data.draw(st.integers(24, 90))
@@ -177,7 +177,7 @@ def align_with_skimage(image: np.ndarray, eyes: Eyes, margin: float, size: int) 
     return warped.reshape(size, 4, size, 4, 3).mean(axis=(1, 3))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     x=st.floats(180, 220),
     y=st.floats(130, 160),

@@ -16,7 +16,7 @@ from pocketaffect.data.release.folder import DataFolder, describe_path_problem, 
 from pocketaffect.errors import PocketAffectError
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(tree=trees, kind=st.sampled_from(("gnu", "pax", "stored", "deflated")))
 def test_what_goes_into_an_archive_comes_out_under_its_path(tree, kind):
     contents = {f"{IMAGES}/{name}": content for name, content in tree.items()}

@@ -203,7 +203,7 @@ def test_an_orientation_that_is_none_leaves_the_picture_as_it_lies(orientation):
     assert decode(encode(COLOURS, "JPEG", quality=92, exif=tags.tobytes())).shape == (40, 48, 3)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(exif=st.binary(max_size=60) | st.binary(max_size=40).map(lambda data: b"Exif\0\0MM\0*\0\0\0\x08" + data))
 def test_a_damaged_exif_segment_never_hides_a_sound_picture(exif):
     segment = b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif
@@ -242,7 +242,7 @@ def test_a_jpeg_is_decoded_no_smaller_than_the_face_needs(least_side, face_side,
     assert found.pixels.shape == (math.ceil(301 * scale), math.ceil(400 * scale), 3)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     width=st.integers(1, 70),
     height=st.integers(1, 70),

@@ -47,7 +47,7 @@ def megabytes_for(workers: int, image: int) -> int:
     return (memory.read_memory_held() + STREAM_BYTES + workers * (WORKER_BYTES + image * MEGABYTE)) // MEGABYTE + 8
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.filter_too_much])
 @given(
     memory_mb=st.integers(500, 100_000),
     workers=st.integers(1, 256),
@@ -142,7 +142,7 @@ def test_what_the_manifest_cannot_tell_is_looked_at_in_the_file(tmp_path):
         copy.write(memory_mb=memory_mb, image_size=512)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     width=st.integers(24, 400),
     height=st.integers(24, 400),

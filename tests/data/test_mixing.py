@@ -115,7 +115,7 @@ def test_soft_labels_are_left_out_on_request():
     assert FaceBatches(voted, soft_labels=False)[np.arange(3)].soft is None
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(x=st.floats(0, 0.999), y=st.floats(0, 0.999), side=st.floats(0.05, 1))
 def test_a_square_about_the_drawn_centre_is_painted_in_the_mean_colour(x, y, side):
     image = np.random.default_rng(0).random((1, 20, 20, 3), np.float32)

@@ -141,7 +141,7 @@ def test_paths_are_judged_as_the_reader_of_files_judges_them(paths):
     assert found.to_pylist() == [describe_path_problem(path) for path in paths]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.data())
 def test_the_overlap_is_the_share_of_the_box_that_an_image_holds(data):
     corner, side = st.integers(-60, 60), st.integers(1, 60)
@@ -162,7 +162,7 @@ def test_the_overlap_is_the_share_of_the_box_that_an_image_holds(data):
         assert share == pytest.approx(canvas[70 + y : 70 + y + height, 70 + x : 70 + x + width].mean())
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.sampled_from(["a", "b", "c", "aa", "é"]), max_size=30), st.randoms(use_true_random=False))
 def test_equal_paths_are_found_as_pandas_finds_them(names, random):
     splits = [random.choice(["train", "validation"]) for _ in names]

@@ -30,7 +30,7 @@ def test_every_expression_has_patterns_of_known_units():
             assert all(0 < peak <= 1 for peak in variant.values())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 10**6), st.integers(1, 7))
 def test_valence_and_arousal_move_away_from_neutral_as_intensity_grows(seed, expression):
     shown = [sample_pose(Draws(seed), expression, strength).valence_arousal for strength in (0.2, 0.6, 1.0)]
@@ -40,7 +40,7 @@ def test_valence_and_arousal_move_away_from_neutral_as_intensity_grows(seed, exp
     assert along[2] > along[0]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 10**6), st.integers(0, 7))
 def test_units_and_affect_stay_in_range(seed, expression):
     pose = sample_pose(Draws(seed), expression)
@@ -71,7 +71,7 @@ def test_contempt_raises_one_mouth_corner_and_happiness_both():
     assert (differences["contempt"] < 0).any()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.sampled_from(["training", "validation"]), st.integers(64, 3000), st.integers(0, 2**32 - 1))
 def test_a_plan_has_the_asked_length_and_every_code(split, count, seed):
     labels = plan_labels(split, count, seed)

@@ -27,7 +27,7 @@ from pocketaffect.data.sample.identity import sample_identity
 from pocketaffect.data.sample.portrait import draw_portrait, draw_scene, paint_person, take_picture, value_noise
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**32 - 1))
 def test_a_bitmap_of_any_size_is_read_back_by_an_independent_decoder(height, width, seed):
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
@@ -63,7 +63,7 @@ def test_a_brush_stroke_has_the_asked_widths():
     np.testing.assert_allclose(outline[:, 1], [0.1, 0.15, 0.2, -0.2, -0.15, -0.1])
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(1, 4), st.integers(0, 1000))
 def test_box_blur_is_the_rounded_mean_of_a_square_with_repeated_borders(radius, seed):
     scipy = pytest.importorskip("scipy.ndimage")

@@ -96,7 +96,7 @@ def test_the_index_says_of_each_image_where_it_is_and_where_it_came_from(copy):
         assert found["image_side"] == (whole if np.isnan(sides).any() else round(min(sides)))
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(
     training=st.integers(1, 9), validation=st.integers(1, 4), shard_images=st.integers(1, 6), block=st.integers(1, 7)
 )

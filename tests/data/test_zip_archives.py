@@ -95,7 +95,7 @@ def test_zip64_sizes_are_read(tmp_path):
     assert read(DataFolder.open(tmp_path), "1/a") == b"a" * 300
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_a_zips_directory_is_read_as_zipfile_reads_it(data):
     content = io.BytesIO(data.draw(st.binary(max_size=40)))

@@ -115,7 +115,7 @@ def test_one_face_can_be_judged():
     assert (found.error, found.scaled_error) == (0, 0)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 999), rows=st.integers(1, 40), temperature=st.floats(0.1, 10))
 def test_scaling_keeps_the_order_of_classes_and_the_error_within_zero_and_one(seed, rows, temperature):
     rng = np.random.default_rng(seed)

@@ -68,7 +68,7 @@ probabilities = npst.arrays(np.float32, (6, 8), elements=st.sampled_from([0.125,
 affect = npst.arrays(np.float32, (6, 2), elements=st.sampled_from([-1.0, -0.25, 0.0, 0.1, 0.3, 1.0]))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     scores=probabilities,
     true=npst.arrays(np.int64, 6, elements=st.integers(0, 7)),

@@ -224,7 +224,7 @@ expressions = rows.flatmap(
 )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(pair=affect_pairs, seed=st.integers(0, 99))
 def test_affect_metrics_stay_in_range_and_ignore_row_order(pair, seed):
     guess, truth = pair
@@ -240,7 +240,7 @@ def test_affect_metrics_stay_in_range_and_ignore_row_order(pair, seed):
     assert swapped["ccc_valence"] == pytest.approx(found["ccc_valence"], abs=1e-12)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(case=expressions, seed=st.integers(0, 99))
 def test_expression_metrics_stay_in_range_and_ignore_row_order_and_unlabelled_rows(case, seed):
     scores, true = case

@@ -35,7 +35,7 @@ def error_of_best_split(values, parts):
 
 
 @given(values=st.lists(st.integers(-40, 40), min_size=1, max_size=11))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_palette_has_the_least_error_that_any_has(values):
     weights = np.array(values, np.float64) / 8
     palette, indices = Palettize(2)(weights)

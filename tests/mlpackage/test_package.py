@@ -96,7 +96,7 @@ def test_damage_is_named(copied, name):
 
 
 @given(keep=st.floats(0, 0.999))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_weight_file_cut_anywhere_is_refused(packages, tmp_path_factory, keep):
     path = tmp_path_factory.mktemp("cut") / "cut.mlpackage"
     shutil.copytree(packages["int8"], path)

@@ -68,7 +68,7 @@ def test_the_head_learns_although_it_starts_at_zero():
     assert float(network.expression.weight.grad.abs().sum()) > 0
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(scale=st.floats(1, 1e4), seed=st.integers(0, 100), head=st.sampled_from(["prototype", "plain"]))
 def test_valence_and_arousal_stay_within_their_range(scale, seed, head):
     network = build(NetworkSpec("alexnet", 0.05, 32, head), seed)
@@ -185,7 +185,7 @@ def test_a_description_of_an_impossible_network_is_refused(saved, changes):
         load_network(saved)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(share=st.floats(0, 0.99))
 def test_truncated_weights_are_refused(tmp_path_factory, share):
     folder = tmp_path_factory.mktemp("model")

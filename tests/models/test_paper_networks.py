@@ -138,7 +138,7 @@ def test_every_convolution_is_unbiased_and_followed_by_normalisation_and_relu(ar
             assert isinstance(layers[position + 2], nn.ReLU)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(architecture=architectures, pair=st.tuples(widths, widths))
 def test_a_narrower_network_is_never_larger(architecture, pair):
     narrow, wide = sorted(pair)
@@ -147,7 +147,7 @@ def test_a_narrower_network_is_never_larger(architecture, pair):
     assert small.feature_dimension <= large.feature_dimension
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(architecture=architectures, pair=st.tuples(widths, widths))
 def test_a_narrower_network_never_multiplies_more(architecture, pair):
     narrow, wide = sorted(pair)
@@ -174,7 +174,7 @@ def test_width_one_leaves_the_papers_channels_alone(channels):
     assert scale_channels(channels, 1.0) == channels
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(architecture=architectures, sixteens=st.integers(2, 14), width=st.floats(0.05, 0.3))
 def test_every_size_that_the_settings_allow_gives_predictions(architecture, sixteens, width):
     size = 16 * sixteens

@@ -66,7 +66,7 @@ def test_parameters_and_multiplications_fall_with_width(name):
     assert all(less[0] < 0.6 * more[0] and less[1] < more[1] for more, less in itertools.pairwise(sizes))
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(name=st.sampled_from(PHONE[::2]), pair=st.tuples(st.floats(0.05, 0.6), st.floats(0.05, 0.6)))
 def test_a_narrower_phone_network_is_never_larger(name, pair):
     small, large = (build_backbone(name, width, 64) for width in sorted(pair))
@@ -75,7 +75,7 @@ def test_a_narrower_phone_network_is_never_larger(name, pair):
 
 
 @pytest.mark.slow
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(name=st.sampled_from(PHONE), sixteens=st.integers(2, 8), width=st.floats(0.05, 0.3), stem=st.booleans())
 def test_every_size_gives_predictions_and_gradients(name, sixteens, width, stem):
     size = 16 * sixteens

@@ -42,7 +42,7 @@ def captions(reading: Reading, monkeypatch: pytest.MonkeyPatch) -> list[tuple[st
     return [(text, *place) for text, place in zip(texts, filled, strict=True)]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data(), st.integers(60, 900), st.integers(60, 900))
 def test_both_lines_of_a_caption_stay_in_the_picture_wherever_the_box_ends(data, height, width):
     x, y = data.draw(st.floats(-0.6 * width, width)), data.draw(st.floats(-0.6 * height, height))

@@ -57,7 +57,7 @@ def test_a_docstring_and_a_comment_change_no_digest_and_a_constant_does(library,
     assert hash_code(file) != before
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.sampled_from(FILES))
 def test_layout_comments_and_line_ends_change_no_digest(file):
     text = file.read_text(encoding="utf-8")
@@ -82,7 +82,7 @@ def mutate(tree: ast.AST, draw: st.DataObject) -> bool:
     return True
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.sampled_from(FILES), st.data())
 def test_any_changed_name_constant_or_operator_changes_the_digest(file, data):
     text = file.read_text(encoding="utf-8")

@@ -51,7 +51,7 @@ def test_what_the_file_says_already_is_left_as_it_is_written(file):
     assert file.read_bytes() == text
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(
     width=st.floats(0.05, 4).map(lambda value: float(f"{value:.4g}")),
     rate=st.floats(1e-7, 1).map(lambda value: float(f"{value:.4g}")),

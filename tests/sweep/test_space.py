@@ -61,7 +61,7 @@ def test_every_whole_number_of_a_short_range_is_checked_and_known():
     assert read_space(params).dimensions["preprocess.image_size"].corners() == (32, 48, 64, 80)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(low=st.floats(0.05, 3.9), width=st.floats(0.001, 4), log=st.booleans(), seed=st.integers(0, 2**31))
 def test_a_suggestion_stays_in_its_range_and_has_few_digits(low, width, log, seed):
     dimension = Range(low, low + width, whole=False, log=log)

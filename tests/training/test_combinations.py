@@ -206,7 +206,7 @@ def test_every_setting_is_drawn():
 
 def quickly(count: int) -> settings:
     checks = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large]
-    return settings(max_examples=count, deadline=None, suppress_health_check=checks, database=None)
+    return settings(max_examples=count, suppress_health_check=checks, database=None)
 
 
 @quickly(12)

@@ -44,7 +44,7 @@ def reference_expression_loss(logits, expression, weight):
     return float(np.average(chosen, weights=weight[expression[rows]]))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(batch=batches(), weighted=st.booleans())
 def test_expression_loss_is_the_weighted_mean_of_log_losses_over_labelled_rows(batch, weighted):
     logits, expression, _ = batch
@@ -53,7 +53,7 @@ def test_expression_loss_is_the_weighted_mean_of_log_losses_over_labelled_rows(b
     assert float(loss) == pytest.approx(reference_expression_loss(logits, expression, weight), rel=1e-9, abs=1e-12)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(batch=batches(), voted=st.sampled_from([0.0, 0.5, 1.0]))
 def test_soft_labels_replace_the_class_where_they_are_given(batch, voted):
     logits, expression, _ = batch
@@ -72,7 +72,7 @@ def test_soft_labels_replace_the_class_where_they_are_given(batch, voted):
     assert float(loss) == pytest.approx(total / norm if norm else 0.0, rel=1e-9, abs=1e-12)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(batch=batches())
 def test_a_one_hot_soft_label_counts_as_the_class_does(batch):
     logits, expression, _ = (torch.tensor(part) for part in batch)
@@ -84,7 +84,7 @@ def test_a_one_hot_soft_label_counts_as_the_class_does(batch):
     torch.testing.assert_close(expression_loss(logits, expression, weight, soft), hard)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(batch=batches())
 def test_va_loss_is_the_mean_squared_error_over_labelled_rows(batch):
     logits, _, truth = batch
@@ -120,7 +120,7 @@ def test_rows_without_a_label_get_no_gradient():
     assert bool(torch.isfinite(prediction.grad).all())
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.integers(NO_EXPRESSION, CLASSES - 1), max_size=200))
 def test_balanced_weights_are_sklearns(drawn):
     expression = np.array([*drawn, *range(CLASSES)], dtype=np.int64)
@@ -176,7 +176,7 @@ def test_a_class_without_va_takes_affectnets_prototype():
     assert average_prototypes(expression, truth) == [(0.375, 0.0), *CLASS_MEAN_VA[1:]]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(batch=batches(), smoothing=st.sampled_from([0.05, 0.3, 0.9]), voted=st.booleans())
 def test_smoothing_gives_a_share_of_each_target_to_all_classes_alike(batch, smoothing, voted):
     logits, expression, _ = batch
@@ -203,7 +203,7 @@ def test_smoothing_without_weights_is_torchs():
     torch.testing.assert_close(expression_loss(logits, expression, None, smoothing=0.2), wanted)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 2**32 - 1), rows=st.integers(2, 50))
 def test_the_concordance_loss_is_one_minus_lins_coefficient(seed, rows):
     generator = np.random.default_rng(seed)
