@@ -1,7 +1,7 @@
 import hashlib
 import json
-import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,8 @@ from pocketaffect import paths
 from pocketaffect.app.server.model import find_model
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.labels import EXPRESSIONS
+from pocketaffect.predict import models
+from pocketaffect.shipped.network import CARD, find_shipped, seal
 
 Write = Callable[..., Path]
 
@@ -70,15 +72,26 @@ def test_a_file_that_is_no_model_is_refused(write_model: Write) -> None:
         find_model("nowhere.onnx")
 
 
-def test_without_a_registry_the_last_export_is_served_and_no_registry_is_made(
-    tmp_path: Path, twin: bytes, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("shipped", [False, True])
+@pytest.mark.parametrize("trained_on", ["photographs", "drawings"])
+def test_without_a_registry_the_last_export_is_served_or_the_shipped_network_before_one_of_drawings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained_on: str, shipped: bool
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    shutil.copy(Path(__file__).parents[2] / "params.yaml", tmp_path)
-    (tmp_path / paths.EXPORT).mkdir(parents=True)
-    (tmp_path / paths.TWIN).write_bytes(twin)
-    (tmp_path / paths.VERIFICATION).write_text(json.dumps(passed(twin)))
-    assert find_model(None, tmp_path).name == paths.TWIN.name
+    twin, other = make_twin(trained_on=trained_on), make_twin(precision="int8")
+    for folder, content in ((tmp_path / paths.EXPORT, twin), (tmp_path / "shipped", other)):
+        folder.mkdir(parents=True)
+        (folder / paths.TWIN.name).write_bytes(content)
+        (folder / paths.VERIFICATION.name).write_text(json.dumps(passed(content)))
+        (folder / paths.PACKAGE.name).mkdir()
+        (folder / CARD).write_text("a card")
+    (tmp_path / paths.EXPORT / paths.PACKAGE.name).rmdir()
+    monkeypatch.setattr(models, "find_shipped", partial(find_shipped, tmp_path / "shipped"))
+    if shipped:
+        seal(tmp_path / "shipped")
+    served = find_model(None, tmp_path)
+    assert served.content == (other if shipped and trained_on == "drawings" else twin)
+    assert served.facts()["trained_on"] == (None if served.content == other else trained_on)
     with pytest.raises(PocketAffectError, match="no registry here"):
         find_model("champion", tmp_path)
     assert not (tmp_path / "mlruns").exists()

@@ -21,7 +21,7 @@ STORE = click.option("--store", type=FILE, default=paths.STUDY_STORE, show_defau
     "--model",
     metavar="FILE|VERSION",
     help="An .onnx file beside its verification.json, or a registered version: number or alias. "
-    "[default: the champion, else the last export]",
+    "[default: champion or last export, if it has seen photographs; else the shipped network]",
 )
 @click.option("--catalogue", type=FILE, help="File that `pocketaffect music import` wrote. [default: the curated one]")
 @click.option(

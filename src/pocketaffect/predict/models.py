@@ -113,7 +113,8 @@ def choose_model(root: Path = Path()) -> RegisteredVersion | Path:
     if champion is not None:
         seen = not _is_drawn(champion)
     else:
-        seen = (export / paths.PACKAGE.name).exists() and _was_trained_on(export / paths.PACKAGE.name) == PHOTOGRAPHS
+        files = [export / name for name in (paths.TWIN.name, paths.PACKAGE.name)]
+        seen = PHOTOGRAPHS in [_was_trained_on(file) for file in files if file.exists()]
     own = export if champion is None else champion
     return own if seen else find_shipped() or own
 

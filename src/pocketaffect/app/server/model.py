@@ -14,15 +14,10 @@ from pocketaffect import paths
 from pocketaffect.config import PARAMS_FILE, describe_problems, load_params
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.labels import EXPRESSIONS, VALENCE_AROUSAL
+from pocketaffect.predict.models import choose_model
 from pocketaffect.registry.store.runs import MODEL_FOLDER
 from pocketaffect.registry.store.store import Store, advise_register, find_store
-from pocketaffect.registry.store.versions import (
-    CHAMPION,
-    RegisteredVersion,
-    aliased_version,
-    artifact_path,
-    get_version,
-)
+from pocketaffect.registry.store.versions import RegisteredVersion, artifact_path, get_version
 
 
 class _Metadata(BaseModel):
@@ -34,6 +29,7 @@ class _Metadata(BaseModel):
     input_size: Annotated[int, Field(ge=8, le=512)]
     crop_margin: Annotated[float, Field(ge=0, le=1)]
     precision: str = "unknown"
+    trained_on: str | None = None
 
 
 @dataclass(frozen=True)
@@ -50,6 +46,7 @@ class ServedModel:
         commit: Git commit of the sources, where the registry knows it.
         digest: SHA-256 of the file.
         verified: The program that executed the model in its verification.
+        trained_on: `labels.DRAWINGS`, of which the page warns, `labels.PHOTOGRAPHS`, or None where it is not said.
     """
 
     name: str
@@ -61,6 +58,7 @@ class ServedModel:
     commit: str | None
     digest: str
     verified: str
+    trained_on: str | None = None
 
     @property
     def bytes(self) -> int:
@@ -83,7 +81,7 @@ def find_model(wanted: str | None, root: Path = Path()) -> ServedModel:
 
     Args:
         wanted: An .onnx file beside its verification.json; or a registered version: a number, or an alias such as
-            `champion`. None takes the champion, or the last export where nothing was promoted yet.
+            `champion`. None takes what `predict.models.choose_model` chooses.
         root: The repository's root.
 
     Raises:
@@ -92,19 +90,18 @@ def find_model(wanted: str | None, root: Path = Path()) -> ServedModel:
     """
     if wanted is not None and wanted.endswith(paths.TWIN.suffix):
         return _open_file(Path(wanted))
-    store, name = find_store(root), load_params(root / PARAMS_FILE).register_.model_name
+    chosen = choose_model(root) if wanted is None else None
+    if isinstance(chosen, Path):
+        return _open_file(chosen / paths.TWIN.name)
+    store = find_store(root)
     if store is None:
-        if wanted is None:
-            return _open_file(root / paths.TWIN)
         raise PocketAffectError(
             f"{wanted}: no .onnx file, and there is no registry here to look for a version of that name",
             allowed="an .onnx file, a registered version's number, or an alias such as champion",
             todo=f"correct the path; or register a version: {advise_register(root)}",
         )
-    if wanted is not None:
-        return _open_version(store, get_version(store, name, wanted))
-    champion = aliased_version(store, name, CHAMPION)
-    return _open_file(root / paths.TWIN) if champion is None else _open_version(store, champion)
+    name = load_params(root / PARAMS_FILE).register_.model_name
+    return _open_version(store, chosen or get_version(store, name, str(wanted)))
 
 
 def _open_version(store: Store, version: RegisteredVersion) -> ServedModel:
@@ -172,4 +169,5 @@ def describe_model(content: bytes, *, name: str, commit: str | None, verified: s
         commit=commit,
         digest=hashlib.sha256(content).hexdigest(),
         verified=verified,
+        trained_on=metadata.trained_on,
     )

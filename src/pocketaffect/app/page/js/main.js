@@ -56,6 +56,7 @@ async function start() {
   let failure = "live.not_begun";
   try {
     const { facts, vision } = await opening;
+    byId("drawn").hidden = facts.trained_on !== "drawings";
     const live = new Live(vision, facts.labels);
     const songs = new Songs(live, facts.labels);
     new Study(live, facts.labels);
