@@ -39,7 +39,7 @@ def main(params: Params) -> None:
     # Written before the limits are enforced: whoever has to fix the data needs it most.
     report_contract(result, paths.DATA, paths.REFUSED_DATA, limit=settings.max_quarantine_fraction)
     enforce_limits(result, settings)
-    write_result(result, paths.MANIFEST)
+    write_result(result, paths.MANIFEST, choosing_share=settings.choosing_share)
     with write_atomically(paths.DATA_REPORT) as draft:
         shutil.move(paths.REFUSED_DATA, draft)
 

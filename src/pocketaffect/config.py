@@ -74,6 +74,7 @@ class ValidateParams(Section):
     near_duplicate_distance: Annotated[int, Field(ge=-1, le=32)]
     profile: Annotated[str, Field(min_length=1)]
     max_drift: NotNegative
+    choosing_share: Annotated[float, Field(ge=0, le=0.5)] = 0.0
 
 
 class PreprocessParams(Section):

@@ -21,6 +21,12 @@ NON_FACE_CODE: Final = 10
 SPLITS: Final = ("train", "validation")
 """Parts of a data set, in the order of tables and shards."""
 
+CHOOSING: Final = "choosing"
+"""The part of training's images that chooses (epoch, temperature, trials) where `validate.choosing_share` sets one
+apart; without one the validation split chooses."""
+
+ALL_SPLITS: Final = ("train", CHOOSING, "validation")
+
 SOFT_COLUMNS: Final = tuple(f"soft_{name}" for name in EXPRESSIONS)
 """Columns of a soft label, in tables and shards: the share of the votes that each expression got."""
 

@@ -82,8 +82,8 @@ def test_each_release_is_recognised_by_what_lies_in_the_folder(tmp_path):
 @pytest.mark.parametrize(
     ("made", "words"),
     [
-        ([], ["no layout of AffectNet's", "found:   an empty folder"]),
-        (["holiday/a.jpg", "notes.txt"], ["no layout of AffectNet's", "found:   holiday/, notes.txt"]),
+        ([], ["no layout that is known", "found:   an empty folder"]),
+        (["holiday/a.jpg", "notes.txt"], ["no layout that is known", "found:   holiday/, notes.txt"]),
         (["training.csv"], ["not all of AffectNet's CSV release, validation.csv missing", "found:   training.csv"]),
         (["validation.csv"], ["not all of AffectNet's CSV release, training.csv missing"]),
         (["train_set/images/0.jpg"], ["not all of AffectNet's 8-label release, val_set/ missing", "train_set/"]),
@@ -97,7 +97,7 @@ def test_a_folder_that_is_no_release_half_of_one_or_two_says_what_it_holds(tmp_p
         (tmp_path / name).write_bytes(b"")
     with pytest.raises(PocketAffectError) as caught:
         recognise(DataFolder.open(tmp_path))
-    for word in [*words, "the CSV release (training.csv", "8-label release (train_set/", ".tar or .zip"]:
+    for word in [*words, "CSV release (training.csv", "8-label release (train_set/", ".tar or .zip"]:
         assert word in str(caught.value)
 
 

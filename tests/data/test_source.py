@@ -117,7 +117,7 @@ def test_a_folder_that_is_no_data_set_changes_nothing(root, tmp_path):
     (tmp_path / "other/training.csv").touch()
     for name, message in {
         "nowhere": "not a data folder\n  found:   no such folder",
-        "empty": "no layout of AffectNet's that is known\n  found:   an empty folder",
+        "empty": "no layout that is known\n  found:   an empty folder",
         "other": "validation.csv missing\n  found:   readme.txt, training.csv",
         "other/readme.txt": "not a data folder\n  found:   a file",
     }.items():

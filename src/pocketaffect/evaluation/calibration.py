@@ -47,8 +47,9 @@ class Calibration:
         bins: The reliability table.
         error: Expected calibration error, as it is.
         log_loss: Mean negative logarithm of the true class's probability, as it is.
-        temperature: Fitted on all labelled faces: the one to divide the logits by.
-        scaled_error: The error of each half at the temperature that the other half gave.
+        temperature: The one to divide the logits by, fitted on the faces set apart for choosing, else on these.
+        scaled_error: The error at that temperature; where it was fitted on these faces, of each half of them at the
+            temperature that the other half gave.
         scaled_log_loss: The log loss of the same.
     """
 
@@ -60,11 +61,19 @@ class Calibration:
     scaled_log_loss: float
 
 
-def measure_calibration(predictions: Predictions, labels: Labels, *, seed: int = SEED) -> Calibration | None:
+def measure_calibration(
+    predictions: Predictions, labels: Labels, *, choosing: tuple[Predictions, Labels] | None = None, seed: int = SEED
+) -> Calibration | None:
     """Measures reliability, calibration error and the temperature that would fix it; None where no face is labelled.
 
-    A temperature judged on the faces that it was fitted on would flatter: it is cross-fitted for the scaled figures,
-    each half of the faces (drawn by `seed`) at the temperature of the other half.
+    A temperature judged on the faces that it was fitted on would flatter. Without others to fit it on it is
+    cross-fitted for the scaled figures: each half of the faces (drawn by `seed`) at the temperature of the other half.
+
+    Args:
+        predictions: Answers to the faces that are judged.
+        labels: Their labels.
+        choosing: Answers and labels of the faces that the temperature is fitted on, where some were set apart.
+        seed: Draws the halves.
 
     Raises:
         PocketAffectError: Lengths differ.
@@ -74,20 +83,29 @@ def measure_calibration(predictions: Predictions, labels: Labels, *, seed: int =
     if not rows.any():
         return None
     scores, true = predictions.probabilities[rows].astype(np.float64), labels.expression[rows]
-    order = np.random.default_rng(seed).permutation(len(true))
-    halves = (order[::2], order[1::2])
-    scaled = scores.copy()
-    for own, other in (halves, halves[::-1]):
-        if len(other):
-            scaled[own] = scale(scores[own], fit_temperature(scores[other], true[other]))
+    if choosing is not None and (others := choosing[1].has_expression).any():
+        temperature = fit_temperature(choosing[0].probabilities[others], choosing[1].expression[others])
+        scaled = scale(scores, temperature)
+    else:
+        temperature, scaled = fit_temperature(scores, true), _cross_fit(scores, true, seed)
     return Calibration(
         bins=reliability(scores, true),
         error=_calibration_error(scores, true),
         log_loss=_log_loss(scores, true),
-        temperature=fit_temperature(scores, true),
+        temperature=temperature,
         scaled_error=_calibration_error(scaled, true),
         scaled_log_loss=_log_loss(scaled, true),
     )
+
+
+def _cross_fit(scores: FloatArray, true: IntArray, seed: int) -> npt.NDArray[np.float64]:
+    order = np.random.default_rng(seed).permutation(len(true))
+    halves = (order[::2], order[1::2])
+    scaled = scores.astype(np.float64)
+    for own, other in (halves, halves[::-1]):
+        if len(other):
+            scaled[own] = scale(scores[own], fit_temperature(scores[other], true[other]))
+    return scaled
 
 
 def reliability(scores: FloatArray, true: IntArray) -> tuple[ReliabilityBin, ...]:

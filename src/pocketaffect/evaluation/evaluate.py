@@ -64,13 +64,20 @@ class Evaluation:
         return list_missing(self.metrics)
 
 
-def evaluate_predictions(predictions: Predictions, labels: Labels, training_labels: Labels) -> Evaluation:
+def evaluate_predictions(
+    predictions: Predictions,
+    labels: Labels,
+    training_labels: Labels,
+    *,
+    choosing: tuple[Predictions, Labels] | None = None,
+) -> Evaluation:
     """Judges predictions by labels, beside floor rows taken from the training labels.
 
     Args:
         predictions: Answers to n faces.
         labels: Labels of the same faces, in the same order; rows without a label are left out of that task.
         training_labels: Labels of the training split.
+        choosing: Answers and labels of the faces that were set apart for choosing the temperature.
 
     Raises:
         PocketAffectError: Lengths differ.
@@ -98,6 +105,6 @@ def evaluate_predictions(predictions: Predictions, labels: Labels, training_labe
             "absent_classes": int((confusion.sum(1) == 0).sum()),
         },
         training_mean=None if mean is None else (float(mean[0]), float(mean[1])),
-        calibration=measure_calibration(predictions, labels),
+        calibration=measure_calibration(predictions, labels, choosing=choosing),
         priors=measure_prior_shift(predictions, labels, training_labels),
     )

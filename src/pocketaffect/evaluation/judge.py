@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from pocketaffect.config import EvaluateParams
-from pocketaffect.data.shards.split import open_split
+from pocketaffect.data.shards.split import open_split, read_summary
 from pocketaffect.evaluation.behaviour import measure_behaviour, predict_split
 from pocketaffect.evaluation.evaluate import Evaluation, evaluate_predictions
 from pocketaffect.evaluation.intervals import bootstrap_metrics
@@ -20,7 +20,7 @@ from pocketaffect.evaluation.report import write_report
 from pocketaffect.evaluation.slices import read_groups, slice_metrics
 from pocketaffect.evaluation.tables import Labels
 from pocketaffect.files import DECIMALS, to_plain, write_atomically, write_json
-from pocketaffect.labels import EXPRESSIONS, NO_EXPRESSION, VALENCE_AROUSAL
+from pocketaffect.labels import CHOOSING, EXPRESSIONS, NO_EXPRESSION, VALENCE_AROUSAL
 from pocketaffect.models.network import load_network
 from pocketaffect.training.scores import find_best
 
@@ -42,8 +42,14 @@ def judge_network(evaluate: EvaluateParams, select: str, *, model: Path, shards:
     train, validation = open_split(shards, "train"), open_split(shards, "validation")
     predictions = predict_split(network, validation, batch_size=evaluate.batch_size)
     labels = Labels(validation.expression, validation.valence_arousal)
+    choosing = None
+    if CHOOSING in read_summary(shards)["images"]:
+        apart = open_split(shards, CHOOSING)
+        answers = predict_split(network, apart, batch_size=evaluate.batch_size)
+        choosing = answers, Labels(apart.expression, apart.valence_arousal)
+    known = Labels(train.expression, train.valence_arousal)
     evaluation = replace(
-        evaluate_predictions(predictions, labels, Labels(train.expression, train.valence_arousal)),
+        evaluate_predictions(predictions, labels, known, choosing=choosing),
         intervals=bootstrap_metrics(predictions, labels, resamples=evaluate.resamples),
         slices=slice_metrics(predictions, labels, read_groups(shards, "validation")),
         behaviour=measure_behaviour(network, validation, evaluate),
@@ -54,6 +60,9 @@ def judge_network(evaluate: EvaluateParams, select: str, *, model: Path, shards:
         "network": f"{network.spec.architecture} at width {network.spec.width:g}, {network.spec.size} px",
         "training images": f"{len(train):,}",
         "validation images": f"{len(validation):,}",
+        "epoch and temperature chosen by": (
+            "the validation split" if choosing is None else f"{len(choosing[1]):,} images of training set apart"
+        ),
     }
     table = PredictionTable(validation.paths, predictions, labels)
     with write_atomically(target) as draft:

@@ -17,7 +17,7 @@ from pytorch_lightning.callbacks import Callback, Timer, TQDMProgressBar
 from pytorch_lightning.strategies import Strategy
 
 from pocketaffect.config import ModelParams, TrainParams
-from pocketaffect.data.shards.split import Split, open_split, read_summary
+from pocketaffect.data.shards.split import Split, open_choosing, open_split, read_summary
 from pocketaffect.files import hash_file, hash_json, write_atomically, write_json
 from pocketaffect.models.network import (
     WEIGHTS_FILE,
@@ -80,7 +80,7 @@ def train_network(
     run = prepare_run(shards, model, params)
     spec, count = run.network.spec, f"{count_parameters(run.network):,}"
     logger.info(
-        "%s x %g at %d px: %s parameters, %d training and %d validation images",
+        "%s x %g at %d px: %s parameters, %d images to train on and %d to choose the epoch by",
         *(spec.architecture, spec.width, spec.size, count, len(run.train), len(run.validation)),
     )
     module = AffectModule(run.network, run.objective, params, run.train.paths, run.teacher)
@@ -117,7 +117,7 @@ class Run:
 
     Attributes:
         train: The training split.
-        validation: The validation split.
+        validation: The images that choose the epoch: the validation split, or a part of training.
         network: The network with its first weights.
         objective: The recipe's loss.
         pretrained: Origin of the backbone's first weights; None for random ones or another training's.
@@ -142,7 +142,7 @@ def prepare_run(shards: Path, model: ModelParams, params: TrainParams) -> Run:
             network, weights or a teacher that do not fit it.
     """
     summary = read_summary(shards)
-    train, validation = open_split(shards, "train"), open_split(shards, "validation")
+    train, validation = open_split(shards, "train"), open_choosing(shards)
     refuse_untrainable(shards, train, validation, model, params)
     torch.manual_seed(params.seed)
     spec = NetworkSpec.from_params(model, int(summary["size"]))

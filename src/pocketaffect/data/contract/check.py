@@ -27,6 +27,7 @@ from pocketaffect.data.contract.ledger import (
     make_kept,
     make_quarantine,
     make_sent_away,
+    set_choosing_apart,
     sort_pairs,
 )
 from pocketaffect.data.contract.profile import Drift, Profile, compare_profiles, profile_of, write_profile
@@ -195,8 +196,10 @@ def _count(ledger: Ledger, unsplit: int) -> tuple[RuleCount, ...]:
     )
 
 
-def write_result(result: ContractResult, target: Path) -> None:
+def write_result(result: ContractResult, target: Path, *, choosing_share: float = 0.0) -> None:
     """Writes tables, counts, Great Expectations' files and the kept rows' profile into folder `target`, whole or not.
+
+    The manifest alone tells the part of training that chooses, `ledger.set_choosing_apart`.
 
     Raises:
         PocketAffectError: The disk is full, or the place cannot be written to.
@@ -204,7 +207,7 @@ def write_result(result: ContractResult, target: Path) -> None:
     with write_atomically(target) as draft:
         draft.mkdir()
         for file, table in (
-            (paths.MANIFEST_TABLE, result.kept),
+            (paths.MANIFEST_TABLE, set_choosing_apart(result.kept, choosing_share)),
             (paths.QUARANTINE_TABLE, result.quarantine),
             (paths.DROPPED_TABLE, result.dropped),
             (paths.DUPLICATES_TABLE, result.duplicates),

@@ -5,6 +5,7 @@ Each row is in exactly one table. Suite and result are kept as files that Great 
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 from typing import Any, Final
@@ -17,12 +18,15 @@ import pyarrow as pa
 from pocketaffect.data.contract.evidence import MAX_VALUE, Evidence, Positions
 from pocketaffect.data.contract.rules import RULE_NAMES, RULES, Rule, Severity, Step
 from pocketaffect.labels import (
+    ALL_SPLITS,
     BOX_COLUMNS,
+    CHOOSING,
     EXPRESSIONS,
     EYE_COLUMNS,
     NO_EXPRESSION,
     PLACE_COLUMNS,
     SOFT_COLUMNS,
+    SPLITS,
     VALENCE_AROUSAL,
 )
 
@@ -141,6 +145,7 @@ KEPT_COLUMNS: Final = (
     "warnings",
     "duplicate_group",
 )
+CHOOSING_SEED: Final = 2018
 SENT_AWAY_COLUMNS: Final = ("list", "line", "split", "path", "expression", "rule", "value")
 QUARANTINE_COLUMNS: Final = (*SENT_AWAY_COLUMNS, "also_broken", *PLACE_COLUMNS[1:])
 DROPPED_COLUMNS: Final = SENT_AWAY_COLUMNS
@@ -223,6 +228,22 @@ def make_kept(evidence: Evidence, ledger: Ledger, groups: Positions) -> pd.DataF
         name: made[name] if name in made else rows[name].take(chosen).reset_index(drop=True) for name in KEPT_COLUMNS
     }
     return pd.DataFrame(columns, copy=False)
+
+
+def set_choosing_apart(kept: pd.DataFrame, share: float) -> pd.DataFrame:
+    """Gives the rows of `make_kept` with about a share of training's in the split "choosing".
+
+    Which ones depends on CHOOSING_SEED and on who or what is shown, by identity, group of near-duplicates or path: all
+    pictures of a person fall to one side, and rows that come later change no other row's.
+    """
+    if not share:
+        return kept
+    shown = kept["path"].where(kept["duplicate_group"] < 0, "group " + kept["duplicate_group"].astype("str"))
+    shown = shown.where(kept["identity"] == "", "identity " + kept["identity"])
+    draws = [int.from_bytes(hashlib.sha256(f"{CHOOSING_SEED} {text}".encode()).digest()[:8]) / 2**64 for text in shown]
+    chosen = (kept["split"] == SPLITS[0]).to_numpy() & (np.array(draws) < share)
+    split = kept["split"].astype("str").mask(chosen, CHOOSING)
+    return kept.assign(split=pd.Categorical(split, categories=list(ALL_SPLITS)))
 
 
 def make_sent_away(evidence: Evidence, ledger: Ledger, severity: Severity) -> pd.DataFrame:

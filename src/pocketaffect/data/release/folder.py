@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from pocketaffect.data.faces.images import ImageProblemError
 from pocketaffect.data.packing.parts import PACK_FILE, PACK_PROGRESS, read_pack
 from pocketaffect.data.release.archives import scan_archive
+from pocketaffect.data.release.fer import LABELS_FILE, PIXELS_FILE, scan_pixels
 from pocketaffect.data.release.members import RELEASE_NAMES, merge_members, see_through
 from pocketaffect.data.release.places import (
     MAX_IMAGE_BYTES,
@@ -74,6 +75,8 @@ class DataFolder:
         for name in map(show_name, _find_archives(base)):
             if name not in parts:
                 tables[top + name] = see_through(scan_archive(_check_archive(root, top + name)), Path(name).stem)
+        if all((base / name).is_file() for name in (PIXELS_FILE, LABELS_FILE)):
+            tables[top + PIXELS_FILE] = scan_pixels(base)
         return cls(root, tuple(tables), top, merge_members(list(tables.values()), base))
 
     @property

@@ -1,4 +1,4 @@
-"""Recognises AffectNet's releases by what lies in a data folder, and reads either into one table of annotations."""
+"""Recognises a data set's layout by what lies in its folder, and reads it into one table of annotations."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from pocketaffect.data.release.csv_release import LISTS, find_lists, read_csv_release
 from pocketaffect.data.release.delimited import tidy_paths
+from pocketaffect.data.release.fer import LABELS_FILE, PIXELS_FILE, read_fer
 from pocketaffect.data.release.folder import DataFolder
 from pocketaffect.data.release.npy_release import SETS, read_npy_release
 from pocketaffect.data.release.rows import ListSummary, RowTable
@@ -21,11 +22,20 @@ from pocketaffect.labels import SOFT_COLUMNS
 
 CSV: Final = "csv"
 NPY8: Final = "npy8"
-FORMS: Final = (
-    "the CSV release (training.csv, validation.csv and Manually_Annotated_Images/ side by side), or the 8-label "
-    "release (train_set/ and val_set/, each with images/ and annotations/); loose, or in .tar or .zip archives"
+FER: Final = "fer2013"
+LAYOUTS: Final = {
+    CSV: "AffectNet's CSV release (training.csv, validation.csv and Manually_Annotated_Images/ side by side)",
+    NPY8: "AffectNet's 8-label release (train_set/ and val_set/, each with images/ and annotations/)",
+    FER: f"FER2013 with FER+'s votes ({PIXELS_FILE} beside {LABELS_FILE})",
+}
+"""The layouts that are read, in words."""
+
+FORMS: Final = f"{'; '.join(LAYOUTS.values())}. AffectNet's loose, or in .tar or .zip archives"
+
+
+NO_LINES: Final = pd.DataFrame({"list": [], "line": [], "text": []}).astype(
+    {"list": "str", "line": "int64", "text": "str"}
 )
-"""The layouts that are read, for error messages."""
 
 
 @dataclass(frozen=True)
@@ -44,31 +54,29 @@ class Annotations:
 
 
 def recognise(folder: DataFolder) -> str:
-    """Tells the layout, CSV or NPY8.
+    """Tells the layout, one of LAYOUTS.
 
     Raises:
-        PocketAffectError: The folder holds neither layout, half of one, or both.
+        PocketAffectError: The folder holds no known layout, half of one, or two.
     """
     lists = {file.kind.name for file in find_lists(folder)}
-    sets = {name for name in SETS if folder.has(f"{name}/")}
-    missing_lists = [kind.name for kind in LISTS if kind.required and kind.name not in lists]
-    missing_sets = [f"{name}/" for name in SETS if name not in sets]
-    if lists and sets:
+    there = {
+        CSV: {kind.name: kind.name in lists for kind in LISTS if kind.required or kind.name in lists},
+        NPY8: {f"{name}/": folder.has(f"{name}/") for name in SETS},
+        FER: {name: folder.has(name) for name in (PIXELS_FILE, LABELS_FILE)},
+    }
+    begun = [layout for layout, parts in there.items() if any(parts.values())]
+    if len(begun) > 1:
         raise PocketAffectError(
             f"{folder.root}: two layouts in one folder",
-            found=", ".join([*sorted(lists), *(f"{name}/" for name in sorted(sets))]),
+            found=", ".join(name for layout in begun for name, found in there[layout].items() if found),
             allowed=f"one of {FORMS}",
-            todo="move one of the two releases to a folder of its own",
+            todo="move one of the two data sets to a folder of its own",
         )
-    if not missing_lists:
-        return CSV
-    if not missing_sets:
-        return NPY8
-    if lists or sets:
-        release = "AffectNet's CSV release" if lists else "AffectNet's 8-label release"
-        problem = f"not all of {release}, {' and '.join(missing_lists if lists else missing_sets)} missing"
-    else:
-        problem = "no layout of AffectNet's that is known"
+    missing = [name for layout in begun for name, found in there[layout].items() if not found]
+    if begun and not missing:
+        return begun[0]
+    problem = f"not all of {LAYOUTS[begun[0]]}, {' and '.join(missing)} missing" if begun else "no layout that is known"
     raise PocketAffectError(
         f"{folder.root}: {problem}",
         found=_describe_entries(folder),
@@ -90,17 +98,21 @@ def read_annotations(folder: DataFolder) -> Annotations:
         PocketAffectError: As `recognise`; a list without its columns or without rows; bad votes.
     """
     layout = recognise(folder)
-    table = RowTable()
-    if layout == CSV:
-        lists = find_lists(folder)
-        summaries, unsplit = read_csv_release(folder, lists, table)
-        places = ["", *(file.path.removesuffix(file.kind.name) for file in lists)]
+    table, unsplit, votes = RowTable(), NO_LINES, None
+    if layout == FER:
+        summaries, soft = read_fer(folder, table)
+        columns = table.to_columns()
     else:
-        summaries, unsplit = read_npy_release(folder, table)
         places = [""]
-    columns = table.to_columns()
-    votes_path = next((place + VOTES_FILE for place in places if folder.has(place + VOTES_FILE)), None)
-    soft, votes = _find_soft(folder, votes_path, columns["listed_path"])
+        if layout == CSV:
+            lists = find_lists(folder)
+            summaries, unsplit = read_csv_release(folder, lists, table)
+            places += [file.path.removesuffix(file.kind.name) for file in lists]
+        else:
+            summaries, unsplit = read_npy_release(folder, table)
+        columns = table.to_columns()
+        votes_path = next((place + VOTES_FILE for place in places if folder.has(place + VOTES_FILE)), None)
+        soft, votes = _find_soft(folder, votes_path, columns["listed_path"])
     columns |= {name: soft[:, place].copy() for place, name in enumerate(SOFT_COLUMNS)}
     del soft
     located = folder.locate(pd.Series(columns["path"], copy=False))
@@ -111,7 +123,7 @@ def read_annotations(folder: DataFolder) -> Annotations:
         rows,
         unsplit,
         has_identity=any(summary.identity for summary in summaries),
-        has_votes=votes is not None,
+        has_votes=votes is not None or layout == FER,
         lists=tuple(summaries),
         votes=votes,
     )

@@ -32,6 +32,7 @@ RELEASE_NAMES: Final = frozenset(
         *IMAGE_FOLDERS,
         *("training.csv", "validation.csv", "automatically_annotated.csv", "ferplus_votes.csv"),
         *("Manually_Annotated", "Manually_Annotated_file_lists"),
+        *("fer2013.csv", "fer2013new.csv"),
         *("Automatically_Annotated", "Automatically_Annotated_file_lists", "Automatically_annotated_file_list"),
     )
 )

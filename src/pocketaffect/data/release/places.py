@@ -41,6 +41,9 @@ LOCAL_HEADER: Final = struct.Struct("<4s2xH6xL8xHH")
 """The header in front of a member: signature, flags, CRC-32, lengths of the name and of what else follows."""
 
 BLOCK: Final = tarfile.BLOCKSIZE
+CELL_SIDE: Final = 48
+"""Pixels a side of FER2013's pictures."""
+
 MAX_OPEN_ARCHIVES: Final = 128
 CHANGED: Final = "archive changed since it was scanned"
 
@@ -65,6 +68,11 @@ class Place:
     def is_loose(self) -> bool:
         """Whether it is a file of its own."""
         return self.archive == "" or self.archive.endswith("/")
+
+    @property
+    def is_cell(self) -> bool:
+        """Whether it is a cell of a table: the picture's pixels as numbers."""
+        return self.archive.lower().endswith(".csv")
 
     @property
     def is_zipped(self) -> bool:
@@ -111,7 +119,18 @@ def read_place(root: Path, place: Place, *, limit: int = MAX_IMAGE_BYTES) -> byt
         data = _inflate(data, limit)
     if checksum is not None and zlib.crc32(data) != checksum:
         raise ImageProblemError("damaged archive member (its checksum is another)")
-    return data
+    return _draw_cell(data) if place.is_cell else data
+
+
+def _draw_cell(cell: bytes) -> bytes:
+    """Turns FER2013's 48 x 48 grey levels, written as numbers, into a picture's file (PGM)."""
+    numbers = cell.strip(b' "').split()
+    if len(numbers) != CELL_SIDE**2:
+        raise ImageProblemError(f"{len(numbers):,} pixels, where {CELL_SIDE} x {CELL_SIDE} are {CELL_SIDE**2:,}")
+    try:
+        return b"P5 %d %d 255\n" % (CELL_SIDE, CELL_SIDE) + bytes(map(int, numbers))
+    except ValueError:
+        raise ImageProblemError("pixels that are not whole numbers from 0 to 255") from None
 
 
 def _check_length(length: int, limit: int) -> int:
@@ -236,6 +255,8 @@ def _open_archive(root: Path, name: str) -> OpenFile:
 
 def measure_header(place: Place) -> int:
     """Measures how many bytes in front of a member's data are to be read along with it."""
+    if place.is_cell:
+        return 0
     if place.is_zipped:
         return min(place.offset, LOCAL_HEADER.size + len(place.path.encode()) + 4 * BLOCK)
     return min(place.offset, BLOCK)
@@ -250,6 +271,8 @@ def check_header(before: bytes, place: Place) -> int | None:
     Raises:
         ImageProblemError: It is not that member's header.
     """
+    if place.is_cell:  # nothing stands in front of it: the number of its pixels tells
+        return None
     if not place.is_zipped:
         if not _is_tar_header(before, place):
             raise ImageProblemError(CHANGED)

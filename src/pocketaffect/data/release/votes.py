@@ -8,7 +8,7 @@ for facial expression recognition with crowd-sourced label distribution".
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +16,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pocketaffect.data.release.delimited import Lines, parse_numbers, read_lines, split_cells, split_columns, tidy_paths
-from pocketaffect.data.release.folder import DataFolder
 from pocketaffect.data.release.headers import check_header, match_header
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.labels import EXPRESSIONS
+from pocketaffect.labels import (
+    CLASS_MEAN_VA,
+    EXPRESSIONS,
+    NO_VA_CODE,
+    NON_FACE_CODE,
+    OTHER_EXPRESSIONS,
+)
+
+if TYPE_CHECKING:
+    from pocketaffect.data.release.folder import DataFolder
 
 VOTES_FILE: Final = "ferplus_votes.csv"
 PATH_COLUMN: Final = "subDirectory_filePath"
@@ -35,6 +43,7 @@ VOTE_COLUMNS: Final = (
     "unknown",
     "NF",
 )
+UNCERTAIN_CODE: Final = len(EXPRESSIONS) + OTHER_EXPRESSIONS.index("uncertain")
 _HEADER: Final = f"a header with {', '.join((PATH_COLUMN, *VOTE_COLUMNS))}"
 
 
@@ -119,6 +128,34 @@ def find_soft_labels(
         labelled=int((~np.isnan(soft[:, 0])).sum()),
     )
     return soft, counts
+
+
+def judge_votes(
+    votes: npt.NDArray[np.float64],
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float32], npt.NDArray[np.float64]]:
+    """Labels faces by their votes alone, where no list says more.
+
+    The class is the one of the eight that alone has most votes, "unknown" and NF counted among its rivals. Without
+    such a class a face has no label at all: code 10, non-face, where NF alone has most, else 9, uncertain.
+
+    Args:
+        votes: float64 [n, 10], in VOTE_COLUMNS' order.
+
+    Returns:
+        expression: float64 [n], AffectNet's codes.
+        soft: float32 [n, 8], shares of the votes for EXPRESSIONS; NaN for no label.
+        valence_arousal: float64 [n, 2], derived: the classes' means (`labels.CLASS_MEAN_VA`) averaged under these
+            shares; -2 for no label.
+    """
+    ahead = votes == votes.max(axis=1, keepdims=True)
+    first = np.where(ahead.sum(axis=1) == 1, ahead.argmax(axis=1), VOTE_COLUMNS.index("unknown"))
+    codes = [*map(EXPRESSIONS.index, VOTE_COLUMNS[: len(EXPRESSIONS)]), UNCERTAIN_CODE, NON_FACE_CODE]
+    expression = np.array(codes, dtype=np.float64)[first]
+    clear = (expression < len(EXPRESSIONS))[:, None]
+    soft = np.where(clear, _share(votes), np.float32(np.nan)).astype(np.float32)
+    means = soft[:, :, None].astype(np.float64) * np.array(CLASS_MEAN_VA)
+    affect = np.where(clear, means.sum(axis=1), NO_VA_CODE)
+    return expression, soft, affect
 
 
 def _read_names(lines: Lines, name: str) -> list[str]:

@@ -20,7 +20,7 @@ from rich.filesize import decimal
 
 from pocketaffect.data.faces.images import IMAGE_SUFFIXES
 from pocketaffect.data.release.folder import DataFolder
-from pocketaffect.data.release.layouts import read_annotations
+from pocketaffect.data.release.layouts import LAYOUTS, read_annotations
 from pocketaffect.data.release.members import IMAGE_FOLDERS
 from pocketaffect.data.release.npy_release import SETS
 from pocketaffect.data.release.rows import ListSummary
@@ -196,9 +196,6 @@ def _describe_list(summary: ListSummary, rows: pd.DataFrame, there: npt.NDArray[
     )
 
 
-LAYOUT_NAMES: Final = {"csv": "AffectNet's CSV release", "npy8": "AffectNet's 8-label release (npy)"}
-
-
 def render(description: Description) -> str:
     """Renders the description as aligned plain text."""
     parts = [part(description) for part in (_render_facts, _render_counts, _render_va, _render_given)]
@@ -207,7 +204,8 @@ def render(description: Description) -> str:
 
 def _render_facts(description: Description) -> list[str]:
     packed = f"in {len(description.archives)} archive(s)" if description.archives else "loose files"
-    facts = [("layout", f"{LAYOUT_NAMES[description.layout]}, {packed}")]
+    layout, _, _ = LAYOUTS[description.layout].partition(" (")
+    facts = [("layout", f"{layout}, {packed}")]
     archives = [f"{name} {decimal(size)}" for name, size in description.archives.items()]
     if archives:
         facts.append(("archives", ", ".join(archives[:4]) + (f", … {len(archives) - 4} more" if archives[4:] else "")))

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from pocketaffect.data.shards.manifest import LABEL_COLUMNS, SIZE_COLUMNS, Manifest, join_columns
 from pocketaffect.files import write_atomically
 from pocketaffect.labels import (
+    ALL_SPLITS,
     BOX_COLUMNS,
     EXPRESSIONS,
     EYE_COLUMNS,
@@ -54,10 +55,10 @@ def write_index(manifest: Manifest, file: Path, *, shard_images: int) -> dict[st
         arousal, soft label, face box, eyes and warnings.
     """
     columns = ("path", "list", *LABEL_COLUMNS, "warnings", *BOX_COLUMNS, *EYE_COLUMNS, *SIZE_COLUMNS)
-    counts = {split: Counter[str]() for split in SPLITS}
+    counts = {split: Counter[str]() for split in ALL_SPLITS}
     with write_atomically(file) as draft, draft.open("wb") as stream:
         writer: Any = None
-        for split in SPLITS:
+        for split in ALL_SPLITS:
             start = 0
             for rows in manifest.read_tables(columns, split=split, rows=BLOCK_ROWS):
                 block = _index_block(rows, split, start, shard_images)
@@ -68,7 +69,8 @@ def write_index(manifest: Manifest, file: Path, *, shard_images: int) -> dict[st
         if writer is not None:
             writer.close()
     names = ["images", *EXPRESSIONS, "none", "valence_arousal", "soft", "box", "eyes", "warnings"]
-    return {split: {name: count[name] for name in names} for split, count in counts.items()}
+    there = [split for split in ALL_SPLITS if split in SPLITS or counts[split]]
+    return {split: {name: counts[split][name] for name in names} for split in there}
 
 
 def _index_block(rows: pa.Table, split: str, start: int, shard_images: int) -> pa.Table:

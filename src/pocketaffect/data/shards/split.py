@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.labels import SOFT_COLUMNS, VALENCE_AROUSAL
+from pocketaffect.labels import CHOOSING, SOFT_COLUMNS, VALENCE_AROUSAL
 
 INDEX_FILE: Final = "index.parquet"
 SUMMARY_FILE: Final = "shards.json"
@@ -83,6 +83,11 @@ def open_split(folder: Path, split: str) -> Split:
         valence_arousal=_join_columns(rows, VALENCE_AROUSAL),
         soft=None if soft is None or np.isnan(soft).all() else soft,
     )
+
+
+def open_choosing(folder: Path) -> Split:
+    """Memory-maps the images that choose (epoch, temperature, trials): those set apart, else the validation split."""
+    return open_split(folder, CHOOSING if CHOOSING in read_summary(folder)["images"] else "validation")
 
 
 def _join_columns(rows: Any, names: Sequence[str]) -> npt.NDArray[np.float32]:

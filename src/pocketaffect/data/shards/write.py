@@ -36,7 +36,7 @@ from pocketaffect.data.shards.writer import SHARDS, ShardJob, ShardSettings, Sha
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.executor.pool import map_in_order
 from pocketaffect.files import hash_file, hash_json, write_atomically, write_json
-from pocketaffect.labels import BOX_COLUMNS, EYE_COLUMNS, PLACE_COLUMNS, SPLITS
+from pocketaffect.labels import ALL_SPLITS, BOX_COLUMNS, EYE_COLUMNS, PLACE_COLUMNS, SPLITS
 from pocketaffect.provenance.code import hash_code
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def write_shards(
         "size": size,
         "margin": settings.margin,
         "align": settings.align,
-        "images": {split: counts[split]["images"] for split in SPLITS},
+        "images": {split: count["images"] for split, count in counts.items()},
         "counts": counts,
         "sha256": {part.name: part.digest for part in parts},
         "pixel_mean": mean,
@@ -156,7 +156,7 @@ def _remove_others(place: Path) -> None:
 
 
 def _plan_jobs(manifest: Manifest, shard_images: int) -> Iterator[ShardJob]:
-    for split in SPLITS:
+    for split in ALL_SPLITS:
         tables = manifest.read_tables((*PLACE_COLUMNS, *BOX_COLUMNS, *EYE_COLUMNS), split=split, rows=shard_images)
         for number, rows in enumerate(tables):
             yield ShardJob(
