@@ -80,7 +80,7 @@ def measure(clone: Path) -> list[tuple[str, str, dict[str, float]]]:
     from pocketaffect.data.shards.split import open_split
     from pocketaffect.evaluation.evaluate import evaluate_predictions
     from pocketaffect.evaluation.tables import Labels, Predictions
-    from pocketaffect.export.convert import PROBABILITIES, VALENCE_AROUSAL_OUTPUT
+    from pocketaffect.labels import PROBABILITIES, VALENCE_AROUSAL_OUTPUT
     from pocketaffect.mlpackage.package import package_bytes
     from pocketaffect.mlpackage.program import load_program
 

@@ -136,8 +136,7 @@ def _machine(row: Row) -> dict[str, Any]:
 
 
 def _package_bytes(network: Any) -> int:
-    from pocketaffect.export.convert import Packages
-    from pocketaffect.export.describe import PackageDescription
+    from pocketaffect.export.convert import PackageDescription, Packages
     from pocketaffect.precisions import find_precision
 
     words = PackageDescription("the authors", "Apache-2.0", "0", "A network of the paper's recipe.", {})

@@ -24,12 +24,12 @@ from size_parts import describe, draw_network
 
 from pocketaffect.designs import CATALOGUE
 from pocketaffect.export.convert import Packages
+from pocketaffect.export.layers import reparameterize
 from pocketaffect.export.size import MEASURED, list_shapes
 from pocketaffect.files import write_json
 from pocketaffect.mlpackage.package import read_spec
 from pocketaffect.mlpackage.quiet import import_coremltools
 from pocketaffect.models.network import NetworkSpec
-from pocketaffect.models.reparameterize import reparameterize
 from pocketaffect.precisions import PRECISIONS, Precision
 
 SCRATCH: Final = tempfile.TemporaryDirectory(prefix="pocketaffect-size-")

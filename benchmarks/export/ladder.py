@@ -101,15 +101,14 @@ def train(architecture: str, width: float, epochs: int, params: Params, work: Pa
 def measure(folder: Path, params: Params, shards: Path, rows: Path, count: int) -> None:
     """Makes and executes every package of a trained network; writes its rows."""
     from pocketaffect.data.shards.split import open_split
-    from pocketaffect.export.convert import Packages
-    from pocketaffect.export.describe import PackageDescription
+    from pocketaffect.export.convert import PackageDescription, Packages
     from pocketaffect.export.finetune import finetune_for_export
+    from pocketaffect.export.layers import reparameterize
     from pocketaffect.export.measure import Faces, compare, predict_network
     from pocketaffect.export.verdict import describe_results
     from pocketaffect.export.verify import Verifier
     from pocketaffect.files import write_json
     from pocketaffect.models.network import count_parameters, load_network
-    from pocketaffect.models.reparameterize import reparameterize
     from pocketaffect.precisions import find_precision, readable_precisions
 
     network = load_network(folder)

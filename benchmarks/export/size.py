@@ -17,12 +17,12 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "export"))
 
-from pocketaffect.export.size_table import FORMS
 from size_parts import compare
 
 from pocketaffect.designs import CATALOGUE
 from pocketaffect.export.size import list_shapes, predict_package_bytes
 from pocketaffect.models.network import NetworkSpec
+from pocketaffect.precisions import PRECISIONS
 
 
 def main() -> None:
@@ -38,7 +38,7 @@ def main() -> None:
             str(rng.choice(["prototype", "plain"])),
         )
         with tempfile.TemporaryDirectory() as folder:
-            for name, predicted, real in compare(spec, rng.choice(list(FORMS), 5, replace=False), Path(folder)):
+            for name, predicted, real in compare(spec, rng.choice(list(PRECISIONS), 5, replace=False), Path(folder)):
                 error = predicted - real
                 errors.append((error, real))
                 print(

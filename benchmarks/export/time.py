@@ -33,13 +33,12 @@ def main() -> None:
 
     from pocketaffect.config import load_params
     from pocketaffect.data.shards.split import open_split
-    from pocketaffect.export.convert import Packages
-    from pocketaffect.export.describe import PackageDescription
+    from pocketaffect.export.convert import PackageDescription, Packages
     from pocketaffect.export.export import export_network
+    from pocketaffect.export.layers import reparameterize
     from pocketaffect.mlpackage.program import load_program
     from pocketaffect.mlpackage.quiet import import_coremltools
     from pocketaffect.models.network import load_network
-    from pocketaffect.models.reparameterize import reparameterize
     from pocketaffect.precisions import find_precision
 
     import_coremltools("coremltools.optimize.coreml")

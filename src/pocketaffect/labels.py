@@ -66,3 +66,14 @@ DRAWINGS: Final = "drawings"
 
 PHOTOGRAPHS: Final = "photographs"
 """Any other data."""
+
+IMAGE: Final = "image"
+"""Input of a shipped file."""
+
+PROBABILITIES: Final = "probabilities"
+VALENCE_AROUSAL_OUTPUT: Final = "valence_arousal"
+"""Outputs of a shipped file, with the one before."""
+
+EXPRESSION_OUTPUT: Final = "expression"
+PROBABILITIES_BY_NAME: Final = "expression_probabilities"
+"""Outputs of the classifier form in place of `PROBABILITIES`: the likeliest class's name, and a dictionary by name."""

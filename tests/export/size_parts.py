@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from pocketaffect.export.convert import Packages
-from pocketaffect.export.describe import PackageDescription
+from pocketaffect.export.convert import PackageDescription, Packages
+from pocketaffect.export.layers import reparameterize
 from pocketaffect.export.size import predict_package_bytes
 from pocketaffect.export.verdict import describe_results
 from pocketaffect.models.network import AffectNetwork
-from pocketaffect.models.reparameterize import reparameterize
 from pocketaffect.precisions import PRECISIONS
 
 MOST_UNDER = 512

@@ -10,13 +10,12 @@ from torch import nn
 
 from pocketaffect.designs import CATALOGUE
 from pocketaffect.export.convert import Packages
-from pocketaffect.export.layers import fold_batchnorm
+from pocketaffect.export.layers import fold_batchnorm, reparameterize
 from pocketaffect.export.measure import Faces, compare, predict_network, predict_program
 from pocketaffect.export.size import predict_package_bytes
 from pocketaffect.export.verify import Verifier
 from pocketaffect.mlpackage.program import load_program
 from pocketaffect.models.network import AffectNetwork, NetworkSpec
-from pocketaffect.models.reparameterize import reparameterize
 from pocketaffect.precisions import PRECISIONS
 
 pytestmark = pytest.mark.slow

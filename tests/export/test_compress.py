@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.cluster import KMeans
 
-from pocketaffect.export.compress import Palettize, divide_channels
+from pocketaffect.export.convert import Palettize, divide_channels
 from pocketaffect.export.verify import large_tensor_storage
 from pocketaffect.mlpackage.program import load_program
 from pocketaffect.precisions import PRECISIONS
@@ -102,9 +102,7 @@ import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
 import torch
 from conftest import SmallNetwork
 from pathlib import Path
-from pocketaffect.export.describe import PackageDescription
 from pocketaffect.mlpackage.package import package_digest
-from pocketaffect.export.convert import Packages
 from pocketaffect.precisions import PRECISIONS
 network = SmallNetwork(); network.load_state_dict(torch.load({str(weights)!r}))
 packages = Packages(network.eval(), 32, PackageDescription("a", "b", "c", "d"), Path(sys.argv[1]))

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.export.convert import convert
+from pocketaffect.export.convert import Packages
 from pocketaffect.labels import EXPRESSIONS
-from pocketaffect.mlpackage.package import package_bytes, package_digest, read_metadata, read_spec, save_package
+from pocketaffect.mlpackage.package import package_bytes, package_digest, read_metadata, read_spec
+from pocketaffect.precisions import PRECISIONS
 
 
 def test_the_package_takes_one_rgb_image_and_gives_two_float32_arrays(packages):
@@ -56,32 +57,25 @@ def test_metadata_tells_an_app_all_conventions(packages):
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_converting_again_gives_the_same_bytes(network, description, packages, tmp_path, precision):
-    again = tmp_path / "another name.mlpackage"
-    save_package(convert(network, size=32, precision=precision, description=description), again)
-    assert package_digest(again) == package_digest(packages[precision])
+    again = Packages(network, 32, description, tmp_path / "another folder").make(PRECISIONS[precision])
+    assert package_digest(again.path) == package_digest(packages[precision])
 
 
 @pytest.mark.slow
 def test_memory_format_and_training_mode_do_not_change_the_bytes(network, description, packages, tmp_path):
     other = copy.deepcopy(network).train().to(memory_format=torch.channels_last)
-    path = tmp_path / "other.mlpackage"
-    save_package(convert(other, size=32, precision="int8", description=description), path)
-    assert package_digest(path) == package_digest(packages["int8"])
+    package = Packages(other, 32, description, tmp_path).make(PRECISIONS["int8"])
+    assert package_digest(package.path) == package_digest(packages["int8"])
 
 
-def test_conversion_prints_nothing(network, description, capfd, caplog):
+def test_conversion_prints_nothing(network, description, tmp_path, capfd, caplog):
     with caplog.at_level(logging.WARNING):
-        convert(network, size=32, precision="int8", description=description)
+        Packages(network, 32, description, tmp_path).make(PRECISIONS["int8"])
     assert capfd.readouterr() == ("", "")
     assert not caplog.records
 
 
-def test_an_unknown_precision_is_refused_with_the_known_ones(network, description):
-    with pytest.raises(PocketAffectError, match="fp32, fp16, int8"):
-        convert(network, size=32, precision="int3", description=description)
-
-
-def test_metadata_cannot_replace_a_convention(network, description):
+def test_metadata_cannot_replace_a_convention(network, description, tmp_path):
     clash = dataclasses.replace(description, metadata={"labels": "a,b"})
     with pytest.raises(PocketAffectError, match="labels"):
-        convert(network, size=32, precision="fp16", description=clash)
+        Packages(network, 32, clash, tmp_path).make(PRECISIONS["fp16"])

@@ -11,11 +11,11 @@ from torch import nn
 from torch.nn import functional
 
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.export.convert import Packages, convert
+from pocketaffect.export.convert import Packages
 from pocketaffect.export.finetune import finetune_palette
 from pocketaffect.export.measure import Faces, predict_network, predict_program, score
 from pocketaffect.export.verify import Verifier
-from pocketaffect.mlpackage.package import package_digest, save_package
+from pocketaffect.mlpackage.package import package_digest
 from pocketaffect.mlpackage.program import load_program
 from pocketaffect.precisions import PRECISIONS
 
@@ -64,8 +64,8 @@ def faces(draw):
     return Faces(drawn.images, drawn.expression, drawn.valence_arousal)
 
 
-def answers(network, precision, description, path, faces):
-    save_package(convert(network, size=SIZE, precision=precision, description=description), path)
+def answers(network, precision, description, folder, faces):
+    path = Packages(network, SIZE, description, folder).make(PRECISIONS[precision]).path
     return score(predict_program(load_program(path), faces.images), faces)
 
 
@@ -76,10 +76,10 @@ def test_palettes_that_were_trained_are_better_than_palettes_fitted_afterwards(
 ):
     # Four bits hold this network without loss; one bit shows what training is for.
     monkeypatch.setitem(PRECISIONS, "one-bit", replace(PRECISIONS[form], name="one-bit", bits=1))
-    afterwards = answers(network, "one-bit", description, tmp_path / "afterwards.mlpackage", faces)
+    afterwards = answers(network, "one-bit", description, tmp_path / "afterwards", faces)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     tuned = finetune_palette(network, batches(), loss, precision="one-bit", steps=40, learning_rate=1e-3)
-    trained = answers(tuned, "one-bit", description, tmp_path / "trained.mlpackage", faces)
+    trained = answers(tuned, "one-bit", description, tmp_path / "trained", faces)
     assert trained.accuracy > afterwards.accuracy + (0.2 if form == "palette4" else 0.02)
     assert trained.valence_rmse < afterwards.valence_rmse
     assert trained.arousal_rmse < afterwards.arousal_rmse
@@ -98,12 +98,9 @@ def test_a_trained_palette_verifies_against_its_network_and_repeats(
     digests = set()
     for number in range(2):
         tuned = finetune_palette(network, batches(), loss, precision="palette4", steps=12)
-        path = tmp_path / f"{number}.mlpackage"
-        save_package(convert(tuned, size=SIZE, precision="palette4", description=description), path)
-        digests.add(package_digest(path))
+        package = Packages(tuned, SIZE, description, tmp_path / f"{number}").make(PRECISIONS["palette4"])
+        digests.add(package_digest(package.path))
     assert len(digests) == 1
-    package = Packages(tuned, SIZE, description, tmp_path / "made").make(PRECISIONS["palette4"])
-    assert package_digest(package.path) in digests
     verification = Verifier(tuned, faces, trained=network, tuned=True).verify(package, limits)
     assert verification.passed, verification.failures()
     assert verification.shipped.agreement > 0.99

@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional
 
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.export.convert import convert
+from pocketaffect.export.convert import Packages
 from pocketaffect.export.measure import Faces
 from pocketaffect.export.verdict import Check, describe_results
 from pocketaffect.export.verify import Verifier
@@ -41,9 +41,7 @@ def package_of(tmp_path, description):
     """Converts a network and returns the package's path."""
 
     def make(network, precision="fp16", size=32):
-        path = tmp_path / f"{precision}.mlpackage"
-        save_package(convert(network, size=size, precision=precision, description=description), path)
-        return path
+        return Packages(network, size, description, tmp_path).make(PRECISIONS[precision]).path
 
     return make
 

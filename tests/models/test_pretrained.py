@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-from network_parts import PHONE, build, faces
 from safetensors.torch import save_file
 
+from network_parts import PHONE, build, faces
 from pocketaffect.errors import PocketAffectError
+from pocketaffect.export.layers import reparameterize
 from pocketaffect.models.network import AffectNetwork
 from pocketaffect.models.pretrained import load_pretrained
-from pocketaffect.models.reparameterize import reparameterize
 
 SMALL = "mobilenetv3_small"
 TIMM_NAMES = {"mobilenetv3_small": "mobilenetv3_small_100", "mobilenetv3_large": "mobilenetv3_large_100"}

@@ -10,8 +10,7 @@ import onnx
 import pytest
 import torch
 
-from pocketaffect.export.convert import convert
-from pocketaffect.export.describe import PackageDescription, conventions
+from pocketaffect.export.convert import PackageDescription, Packages, conventions
 from pocketaffect.export.layers import fold_batchnorm
 from pocketaffect.export.twin import save_twin
 from pocketaffect.mlpackage.package import save_package
@@ -45,7 +44,7 @@ def twin(network: AffectNetwork, tmp_path_factory: pytest.TempPathFactory) -> Pa
 def package(network: AffectNetwork, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("package") / "A.mlpackage"
     description = PackageDescription("a", "l", "1", "s", crop_margin=MARGIN)
-    save_package(convert(network, size=SIZE, precision="fp16", description=description), folder)
+    save_package(Packages(network, SIZE, description, folder.parent).make(find_precision("fp16")).model, folder)
     return folder
 
 

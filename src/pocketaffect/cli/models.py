@@ -18,15 +18,11 @@ def models(pixels: int, full_resolution_stem: bool) -> None:
     """
     import torch
 
-    from pocketaffect.export.size import predict_package_bytes, read_shapes
-    from pocketaffect.models.listing import list_models, render_models
+    from pocketaffect.export.size import list_models, render_models
     from pocketaffect.precisions import PRECISIONS
 
     torch.set_num_threads(1)  # tensors this small only make threads wait
-    rows = list_models(pixels, full_resolution_stem=full_resolution_stem)
-    shapes = [read_shapes(row.shipped) for row in rows]
-    columns = {f"{name} bytes": [predict_package_bytes(one, name) for one in shapes] for name in ("fp16", "int8")}
-    click.echo(render_models(rows, columns))
+    click.echo(render_models(list_models(pixels, full_resolution_stem=full_resolution_stem)))
     click.echo("\nexport.precision: auto, or")
     for precision in PRECISIONS.values():
         click.echo(f"{precision.name}: {precision.description}; {precision.system}")

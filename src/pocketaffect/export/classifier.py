@@ -15,10 +15,9 @@ import numpy as np
 
 from pocketaffect.config import ExportParams
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.export.describe import EXPRESSION_OUTPUT, PROBABILITIES, PROBABILITIES_BY_NAME
 from pocketaffect.export.measure import Faces, Predictions, arrange, compare, load_affect_program
 from pocketaffect.export.verdict import Check, Form, convention_checks
-from pocketaffect.labels import EXPRESSIONS
+from pocketaffect.labels import EXPRESSION_OUTPUT, EXPRESSIONS, PROBABILITIES, PROBABILITIES_BY_NAME
 from pocketaffect.mlpackage.package import package_bytes, package_digest
 from pocketaffect.mlpackage.quiet import import_coremltools
 

@@ -17,9 +17,9 @@ from pocketaffect.evaluation import tables
 from pocketaffect.evaluation.prediction_table import PredictionTable, write_predictions
 from pocketaffect.export.choose import choose_package, propose_precisions
 from pocketaffect.export.classifier import make_classifier, verify_classifier
-from pocketaffect.export.convert import Package, Packages
-from pocketaffect.export.describe import PackageDescription
+from pocketaffect.export.convert import Package, PackageDescription, Packages
 from pocketaffect.export.finetune import finetune_for_export
+from pocketaffect.export.layers import reparameterize
 from pocketaffect.export.measure import Faces
 from pocketaffect.export.native import has_core_ml, verify_natively
 from pocketaffect.export.twin import save_twin, verify_twin
@@ -28,7 +28,6 @@ from pocketaffect.export.verify import Verifier
 from pocketaffect.files import write_atomically, write_json
 from pocketaffect.mlpackage.package import program_digest, save_package
 from pocketaffect.models.network import AffectNetwork, NetworkSpec
-from pocketaffect.models.reparameterize import reparameterize
 from pocketaffect.precisions import require_usable
 
 logger = logging.getLogger(__name__)

@@ -24,11 +24,10 @@ from pocketaffect.config import ExportParams, TrainParams
 from pocketaffect.data.shards.batches import Batch, train_batches
 from pocketaffect.data.shards.split import Split
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.export.compress import Palettize, divide_channels
-from pocketaffect.export.layers import fold_batchnorm
+from pocketaffect.export.convert import Palettize, divide_channels
+from pocketaffect.export.layers import fold_batchnorm, reparameterize
 from pocketaffect.mlpackage.quiet import import_coremltools
 from pocketaffect.models.network import AffectNetwork
-from pocketaffect.models.reparameterize import reparameterize
 from pocketaffect.precisions import COMPRESSED_ABOVE, Precision, find_precision
 from pocketaffect.training.objective import Objective
 

@@ -1,9 +1,9 @@
-"""A network's layers: BatchNorm folded into them before the conversion, a package's weights put back after it."""
+"""A network's layers: branches merged and BatchNorm folded to convert it, a package's weights put back afterwards."""
 
 from __future__ import annotations
 
 import copy
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -17,6 +17,8 @@ from torch.overrides import TorchFunctionMode
 
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.mlpackage.program import Name, Program, Step
+from pocketaffect.models.network import AffectNetwork
+from pocketaffect.models.paper import Backbone
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -36,6 +38,44 @@ class _Layer:
     kind: str
     weight: str | None
     bias: str | None
+
+
+def reparameterize(network: AffectNetwork) -> AffectNetwork:
+    """Copies `network` into the form to export: the same function, fewer and plainer layers.
+
+    RepViT and MobileOne train several parallel convolutions where one suffices afterwards (Ding et al. 2021, arXiv
+    2101.03697). timm's other networks put normalisation and activation into one module, which `fold_batchnorm` leaves
+    alone because a subclass of BatchNorm may do more than its parent.
+
+    Branches are merged in float64, so that the merged weights are the rounded exact ones on every processor; with
+    running statistics as training leaves them, outputs move by less than 1e-4. Networks without branches only have
+    timm's normalisation with activation taken apart.
+
+    Returns:
+        A float32 copy on the CPU, in evaluation mode, without gradients; `reparameterized` is set. It cannot be
+        trained further, nor saved by `save_network`: the checkpoint is the branched network.
+    """
+    shipped = copy.deepcopy(network).cpu().eval().requires_grad_(False)
+    if not isinstance(shipped.backbone, Backbone):
+        from timm.utils import reparameterize_model
+
+        with torch.no_grad():
+            shipped.backbone = reparameterize_model(shipped.backbone.double(), inplace=True)
+        _split_norm_and_activation(shipped.backbone)
+    shipped.reparameterized = True
+    return shipped.float().eval().requires_grad_(False)
+
+
+def _split_norm_and_activation(backbone: nn.Module) -> None:
+    from timm.layers import BatchNormAct2d
+
+    for name, module in list(backbone.named_modules()):
+        # Exact type: what a further subclass adds would be lost.
+        if type(module) is not BatchNormAct2d:
+            continue
+        norm = nn.BatchNorm2d(module.num_features, module.eps, module.momentum)
+        norm.load_state_dict(module.state_dict())
+        backbone.set_submodule(name, nn.Sequential(OrderedDict(norm=norm, drop=module.drop, act=module.act)))
 
 
 def fold_batchnorm(network: Network) -> Network:
@@ -73,7 +113,7 @@ def fold_batchnorm(network: Network) -> Network:
 
 
 def _pair(node: fx.Node, modules: dict[str, nn.Module]) -> tuple[str, str] | None:
-    """Names of a layer and of the BatchNorm `node` that alone reads it."""
+    """Finds the names of a layer and of the BatchNorm `node` that alone reads it."""
     if node.op != "call_module" or not node.args or not isinstance(node.args[0], fx.Node):
         return None
     layer = node.args[0]
@@ -146,7 +186,7 @@ def _pair_layers(ours: Sequence[_Layer], theirs: Sequence[_Layer]) -> Iterator[t
 
 
 def _tensors(target: _Layer, source: _Layer, decoded: Mapping[str, NDArray[Any]]) -> Iterator[tuple[str, str]]:
-    """Returns pairs of the network's and the program's names of one layer's tensors."""
+    """Yields pairs of the network's and the program's names of one layer's tensors."""
     assert target.weight is not None
     if source.weight is None:
         raise _mismatch(f"{target.weight} is not a constant in the package")

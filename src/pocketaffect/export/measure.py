@@ -16,8 +16,7 @@ from torch import nn
 
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.evaluation.metrics import expression_metrics, valence_arousal_metrics
-from pocketaffect.export.describe import PROBABILITIES, PROBABILITIES_BY_NAME, VALENCE_AROUSAL_OUTPUT
-from pocketaffect.labels import EXPRESSIONS
+from pocketaffect.labels import EXPRESSIONS, PROBABILITIES, PROBABILITIES_BY_NAME, VALENCE_AROUSAL_OUTPUT
 from pocketaffect.mlpackage.program import Program, load_program
 
 _IMAGES_AT_ONCE: Final = 64

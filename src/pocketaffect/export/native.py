@@ -10,9 +10,9 @@ import numpy as np
 
 from pocketaffect.config import ExportParams
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.export.describe import IMAGE, PROBABILITIES, VALENCE_AROUSAL_OUTPUT
 from pocketaffect.export.measure import Faces, Predictions, compare
 from pocketaffect.export.verdict import Check, Form, parity_checks
+from pocketaffect.labels import IMAGE, PROBABILITIES, VALENCE_AROUSAL_OUTPUT
 from pocketaffect.mlpackage.package import package_bytes, package_digest
 from pocketaffect.mlpackage.quiet import import_coremltools
 

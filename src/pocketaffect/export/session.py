@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.export.describe import IMAGE, PROBABILITIES, VALENCE_AROUSAL_OUTPUT
+from pocketaffect.labels import IMAGE, PROBABILITIES, VALENCE_AROUSAL_OUTPUT
 
 if TYPE_CHECKING:
     import onnxruntime

@@ -1,4 +1,4 @@
-"""The bytes of a package before anything is trained or converted.
+"""What a network costs on the phone before it is trained or converted: bytes of its package, numbers, multiplications.
 
 A package is a manifest of fixed length, a weight file whose length follows from the shapes of the tensors (64 bytes,
 then 64 for each tensor and its bytes up to the next 64), and the program, which was measured once for each design
@@ -8,6 +8,7 @@ then 64 for each tensor and its bytes up to the next 64), and the program, which
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -16,11 +17,17 @@ from typing import Any, Final, NamedTuple
 import torch
 from torch import nn
 
-from pocketaffect.export.compress import divide_channels
+from pocketaffect.designs import CATALOGUE, find_design
+from pocketaffect.export.convert import divide_channels
+from pocketaffect.export.layers import reparameterize
 from pocketaffect.mlpackage.package import ALIGNMENT, aligned_bytes
-from pocketaffect.models.network import AffectNetwork, NetworkSpec
-from pocketaffect.models.reparameterize import reparameterize
+from pocketaffect.models.network import AffectNetwork, NetworkSpec, count_macs, count_parameters
 from pocketaffect.precisions import COMPRESSED_ABOVE, Precision, find_precision
+from pocketaffect.tables import render_table
+
+WIDTHS: Final = (0.25, 0.5, 1.0)
+LISTED: Final = ("fp16", "int8")
+"""Widths and precisions that `pocketaffect models` shows."""
 
 MEASURED: Final = Path(__file__).with_name("program_bytes.json")
 """What `benchmarks/export/fit_size.py` measured of each design."""
@@ -39,7 +46,7 @@ _ALLOWANCE: Final = 64
 
 
 class Kernel(NamedTuple):
-    """Weights and output channels of a matrix or kernel."""
+    """A matrix or kernel: number of its weights, and of its output channels."""
 
     numbers: int
     channels: int
@@ -50,7 +57,7 @@ class Shapes:
     """What a package's size follows from.
 
     Attributes:
-        spec: The network's.
+        spec: The network.
         kernels: Every matrix and kernel.
         vectors: Number of elements of every other stored array: biases, of which normalisation leaves one.
         wide: Dimensions of 128 and more among all of them, whose numbers take a byte more.
@@ -63,11 +70,11 @@ class Shapes:
 
     @property
     def compressed(self) -> int:
-        """Number of kernels that a precision with compression compresses."""
+        """Counts the kernels that a precision with compression compresses."""
         return sum(kernel.numbers > COMPRESSED_ABOVE for kernel in self.kernels)
 
     def program_bytes(self, precision: str) -> float:
-        """Bytes of the program that depend on widths, and on texts about the network in the metadata."""
+        """Counts bytes of the program that depend on widths, and on texts about the network in the metadata."""
         spec = self.spec
         inline = sum(count < _FEWEST_IN_FILE for count in self.vectors)
         # What the metadata says of the network: in the description, as input size, in the image's text, as precision.
@@ -77,7 +84,7 @@ class Shapes:
 
 @lru_cache(maxsize=4096)
 def list_shapes(spec: NetworkSpec) -> Shapes:
-    """The stored arrays of a network as it ships; builds it with random weights once for each spec, in 0.2 s.
+    """Lists the stored arrays of a network as it ships; builds it with random weights once for each spec, in 0.2 s.
 
     Raises:
         PocketAffectError: A width or size that the network cannot have.
@@ -87,7 +94,7 @@ def list_shapes(spec: NetworkSpec) -> Shapes:
 
 
 def read_shapes(shipped: AffectNetwork) -> Shapes:
-    """The stored arrays of a network whose branches are merged.
+    """Lists the stored arrays of a network whose branches are merged.
 
     Every normalisation becomes the bias of the layer before it (`layers.fold_batchnorm`), none of which has its own.
     """
@@ -110,7 +117,7 @@ def read_shapes(shipped: AffectNetwork) -> Shapes:
 
 
 def predict_package_bytes(model: NetworkSpec | AffectNetwork | Shapes, precision: str) -> int:
-    """The bytes of the `.mlpackage` that the network will ship in, for any width and size, trained or not.
+    """Predicts the bytes of the `.mlpackage` that the network will ship in, for any width and size, trained or not.
 
     Never below the truth by more than 512 bytes or 0.5 %, whichever is more (tests/export/test_size.py). Texts of
     params.yaml that go into the package (author, licence) are taken to have the lengths of the shipped ones.
@@ -136,7 +143,7 @@ def predict_package_bytes(model: NetworkSpec | AffectNetwork | Shapes, precision
 
 @cache
 def read_measured() -> dict[str, Any]:
-    """What stands in `MEASURED`."""
+    """Reads `MEASURED`."""
     content: dict[str, Any] = json.loads(MEASURED.read_text(encoding="utf-8"))
     return content
 
@@ -154,7 +161,7 @@ def _weight_bytes(shapes: Shapes, precision: Precision) -> int:
 
 
 def _array(count: int, width: int) -> int:
-    """An array of `count` elements in the weight file, or nothing where it stands in the program."""
+    """Counts bytes of an array of `count` elements in the weight file: none where it stands in the program."""
     return aligned_bytes(count * width) if count >= _FEWEST_IN_FILE else 0
 
 
@@ -168,3 +175,95 @@ def _compressed_bytes(kernel: Kernel, precision: Precision, shared: set[int]) ->
     group = divide_channels(kernel.channels, precision.group)
     palettes = kernel.channels // group if group else 1
     return numbers + _array(palettes * (1 << precision.bits), 2)
+
+
+@dataclass(frozen=True)
+class ModelRow:
+    """One network of `pocketaffect models`.
+
+    Attributes:
+        spec: The network.
+        trained_parameters: Numbers in the checkpoint.
+        shipped_parameters: Numbers that remain in the package: branches merged, batch normalisation folded.
+        macs: Multiply-accumulates of one image in the shipped form.
+        bytes: Predicted bytes of the package in each precision of `LISTED`.
+    """
+
+    spec: NetworkSpec
+    trained_parameters: int
+    shipped_parameters: int
+    macs: int
+    bytes: tuple[int, ...]
+
+
+def list_models(size: int, widths: Sequence[float] = WIDTHS, *, full_resolution_stem: bool = False) -> list[ModelRow]:
+    """Builds every design at every width (random weights, about 0.1 s each) and counts.
+
+    Args:
+        size: Pixels a side of the input.
+        widths: Width multipliers.
+        full_resolution_stem: See `models.network.build_backbone`.
+
+    Raises:
+        PocketAffectError: A width or size that a network cannot have.
+    """
+    return [
+        _measure(NetworkSpec(name, width, size, "prototype", full_resolution_stem=full_resolution_stem))
+        for name in CATALOGUE
+        for width in widths
+    ]
+
+
+def _measure(spec: NetworkSpec) -> ModelRow:
+    network = AffectNetwork(spec).eval()
+    # The others' copies have the same numbers, and copying is most of the time.
+    shipped = reparameterize(network) if find_design(spec.architecture).reparameterised else network
+    shapes = read_shapes(shipped)
+    sizes = tuple(predict_package_bytes(shapes, precision) for precision in LISTED)
+    macs = count_macs(shipped, spec.size)
+    return ModelRow(spec, count_parameters(network), count_shipped_parameters(shipped), macs, sizes)
+
+
+def count_shipped_parameters(shipped: nn.Module) -> int:
+    """Counts numbers that remain when `shipped`, from `reparameterize`, has its normalisations folded.
+
+    Of a normalisation's four numbers per channel, one survives: as the bias of the layer before it, none of which
+    has one of its own.
+    """
+    norms = [layer for layer in shipped.modules() if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d)]
+    return count_parameters(shipped) - 3 * sum(norm.num_features for norm in norms)
+
+
+def render_models(rows: Sequence[ModelRow]) -> str:
+    """Renders the rows as text with aligned columns, and below them where each design comes from."""
+    header = [
+        "model",
+        "width",
+        "pixels",
+        "trained",
+        "shipped",
+        "MMACs",
+        *(f"{name} bytes" for name in LISTED),
+        "licence",
+    ]
+    table = [
+        [
+            row.spec.architecture,
+            f"{row.spec.width:g}",
+            f"{row.spec.size}",
+            f"{row.trained_parameters:,}",
+            f"{row.shipped_parameters:,}",
+            f"{row.macs / 1e6:.1f}",
+            *(f"{size:,}" for size in row.bytes),
+            find_design(row.spec.architecture).licence,
+        ]
+        for row in rows
+    ]
+    lines = [render_table([header, *table], "l" + "r" * (len(header) - 2) + "l"), ""]
+    for design in map(find_design, dict.fromkeys(row.spec.architecture for row in rows)):
+        merged = "; branches are merged before export" if design.reparameterised else ""
+        weights = f"; ImageNet weights: {design.weights}" if design.weights else ""
+        lines.append(
+            f"{design.name}: {design.citation}; from {design.smallest_size} pixels{merged}{weights}; {design.source}"
+        )
+    return "\n".join(lines)

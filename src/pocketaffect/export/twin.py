@@ -18,14 +18,15 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from pocketaffect.config import ExportParams
-from pocketaffect.export.describe import IMAGE, PROBABILITIES, VALENCE_AROUSAL_OUTPUT
+from pocketaffect.export.convert import ShippedOutputs
 from pocketaffect.export.measure import Difference, Faces, Predictions, compare, predict_network
 from pocketaffect.export.session import load_twin
 from pocketaffect.export.verdict import Check, Form, convention_checks, parity_checks
 from pocketaffect.files import hash_file, write_atomically
+from pocketaffect.labels import IMAGE, PROBABILITIES, VALENCE_AROUSAL_OUTPUT
 
 if TYPE_CHECKING:
     import onnx
@@ -42,18 +43,6 @@ _DIGITS: Final = 4
 """Decimals of what onnxruntime answers, whose arithmetic depends on the processor: reports shall not."""
 
 
-class _Twin(nn.Module):
-    """The network as the file computes it: bytes in, probabilities in place of logits out."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        logits, valence_arousal = self.network(image / 255)
-        return torch.softmax(logits, dim=1), valence_arousal
-
-
 def save_twin(network: nn.Module, size: int, metadata: Mapping[str, str], target: Path) -> None:
     """Writes the ONNX file; equal weights and metadata give equal bytes.
 
@@ -64,7 +53,7 @@ def save_twin(network: nn.Module, size: int, metadata: Mapping[str, str], target
         metadata: What the package says about itself.
         target: The `.onnx` file.
     """
-    model = _export(_Twin(network).eval(), size)
+    model = _export(ShippedOutputs(network, takes_bytes=True).eval(), size)
     _strip(model)
     _store_halves(model)
     for key, value in sorted({**metadata, "input_layout": "float32 [batch, 3, size, size], RGB, 0..255"}.items()):

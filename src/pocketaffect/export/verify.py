@@ -44,7 +44,7 @@ class Verifier:
         network: As it was converted; maps float32 [n, 3, S, S], RGB in [0, 1], to (logits [n, 8], valence-arousal
             [n, 2]).
         faces: Best the whole validation split.
-        trained: What `network` was made of (see `models.reparameterize`); by default `network` itself. Packages are
+        trained: What `network` was made of (see `layers.reparameterize`); by default `network` itself. Packages are
             held to its metrics, and to its answers unless `tuned`.
         tuned: Whether `network` was trained on, and packages are to answer as it does.
 

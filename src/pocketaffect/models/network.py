@@ -64,7 +64,7 @@ class AffectNetwork(nn.Module):
     within [-1, 1].
 
     Attributes:
-        reparameterized: Whether this is the form to export, made by `models.reparameterize`.
+        reparameterized: Whether this is the form to export, made by `export.layers.reparameterize`.
 
     Args:
         spec: The architecture.

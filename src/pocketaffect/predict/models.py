@@ -181,8 +181,8 @@ def _open_package(path: Path, *, title: str) -> AffectModel:
 
 
 def _open_twin(file: Path, threads: int) -> AffectModel:
-    from pocketaffect.export.describe import PROBABILITIES, VALENCE_AROUSAL_OUTPUT
     from pocketaffect.export.session import load_twin
+    from pocketaffect.labels import PROBABILITIES, VALENCE_AROUSAL_OUTPUT
 
     twin = load_twin(file, threads=threads)
 

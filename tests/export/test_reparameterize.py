@@ -1,19 +1,17 @@
 from __future__ import annotations
 
 import copy
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from network_parts import PHONE, build, faces, predict, settle
 from torch import nn
 
+from network_parts import PHONE, build, faces, predict, settle
 from pocketaffect.designs import CATALOGUE, find_design
-from pocketaffect.export.layers import fold_batchnorm
-from pocketaffect.models.listing import count_shipped_parameters
+from pocketaffect.export.layers import fold_batchnorm, reparameterize
+from pocketaffect.export.size import count_shipped_parameters
 from pocketaffect.models.network import count_macs, count_parameters, save_network
-from pocketaffect.models.reparameterize import reparameterize
 
 
 def largest_difference(one: nn.Module, other: nn.Module, size: int) -> float:
@@ -81,17 +79,16 @@ def test_the_exported_form_is_no_checkpoint(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PHONE)
 def test_the_core_ml_file_of_every_phone_network_computes_the_same(name, tmp_path):
-    from pocketaffect.export.convert import PackageDescription, convert
-    from pocketaffect.mlpackage.package import save_package
+    from pocketaffect.export.convert import PackageDescription, Packages
     from pocketaffect.mlpackage.program import load_program
+    from pocketaffect.precisions import PRECISIONS
 
     network = settle(build(name, 0.25, 64))
     description = PackageDescription(author="a", licence="Apache-2.0", version="1", short_description="x")
     images = np.random.default_rng(0).integers(0, 256, (8, 64, 64, 3), np.uint8)
     logits, valence_arousal = predict(network, torch.from_numpy(images).permute(0, 3, 1, 2) / 255)
-    package: Path = tmp_path / "network.mlpackage"
     # In float32: what float16 costs hangs on the trained weights, and `export.verify` judges it.
-    save_package(convert(reparameterize(network), size=64, precision="fp32", description=description), package)
+    package = Packages(reparameterize(network), 64, description, tmp_path).make(PRECISIONS["fp32"]).path
     given = load_program(package).predict(images)
     assert np.abs(given["probabilities"] - logits.softmax(dim=1).numpy()).max() < 1e-4
     assert np.abs(given["valence_arousal"] - valence_arousal.numpy()).max() < 1e-4
