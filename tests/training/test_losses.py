@@ -66,8 +66,8 @@ def test_soft_labels_replace_the_class_where_they_are_given(batch, voted):
         if code == NO_EXPRESSION and np.isnan(soft[row, 0]):
             continue
         target = np.eye(CLASSES)[code] if np.isnan(soft[row, 0]) else soft[row]
-        total -= float((weight * target * log_softmax(logits[row])).sum())
-        norm += float((weight * target).sum())
+        total -= float(weight @ target * (target @ log_softmax(logits[row])))
+        norm += float(weight @ target)
     loss = expression_loss(*(torch.tensor(part) for part in (logits, expression, weight, soft)))
     assert float(loss) == pytest.approx(total / norm if norm else 0.0, rel=1e-9, abs=1e-12)
 
@@ -82,6 +82,14 @@ def test_a_one_hot_soft_label_counts_as_the_class_does(batch):
     weight = torch.linspace(0.2, 3, CLASSES, dtype=torch.float64)
     hard = expression_loss(logits, expression, weight)
     torch.testing.assert_close(expression_loss(logits, expression, weight, soft), hard)
+
+
+def test_a_weighted_row_is_lowest_where_the_network_says_its_shares():
+    """A weight on each class's part would pull every row's answer towards the rare classes."""
+    shares = torch.tensor([[0.5, 0.3, 0.2, 0, 0, 0, 0, 0]])
+    logits = shares.clamp(min=1e-9).log().requires_grad_()
+    expression_loss(logits, torch.tensor([0]), torch.linspace(0.2, 3, CLASSES), shares).backward()
+    assert float(logits.grad.abs().max()) < 1e-6
 
 
 @settings(max_examples=80)
@@ -189,9 +197,10 @@ def test_smoothing_gives_a_share_of_each_target_to_all_classes_alike(batch, smoo
         if code == NO_EXPRESSION and np.isnan(soft[row, 0]):
             continue
         target = np.eye(CLASSES)[code] if np.isnan(soft[row, 0]) else soft[row]
+        counts = float(weight @ target)
         target = (1 - smoothing) * target + smoothing / CLASSES
-        total -= float((weight * target * log_softmax(logits[row])).sum())
-        norm += float((weight * target).sum())
+        total -= counts * float(target @ log_softmax(logits[row]))
+        norm += counts
     tensors = [torch.tensor(part) for part in (logits, expression, weight, soft)]
     loss = expression_loss(*tensors, smoothing=smoothing)
     assert float(loss) == pytest.approx(total / norm if norm else 0.0, rel=1e-9, abs=1e-12)

@@ -30,7 +30,7 @@ def expression_loss(
     """Class-weighted cross-entropy over the rows that have a class or a soft label; 0 when none has.
 
     With soft labels a row's target is a distribution, and its weight the classes' weights averaged under it: a
-    one-hot soft label counts exactly as the class alone does.
+    one-hot soft label counts exactly as the class alone does, and no row's target leans towards a rare class.
 
     Args:
         logits: float [n, 8].
@@ -52,10 +52,11 @@ def expression_loss(
         has_soft = ~soft.isnan().any(dim=1)
         shares = torch.where(has_soft[:, None], soft, shares)
         has_class = has_class | has_soft
+    row_weight = 1.0 if weight is None else (shares * weight).sum(dim=1, keepdim=True)
     if smoothing:
         labelled = has_class[:, None].to(logits.dtype)
         shares = (1 - smoothing) * shares + smoothing / logits.shape[1] * labelled
-    weighted = shares if weight is None else shares * weight
+    weighted = shares * row_weight
     total = weighted.sum().clamp(min=torch.finfo(weighted.dtype).tiny)
     return -(weighted * functional.log_softmax(logits, dim=1)).sum() / total
 
