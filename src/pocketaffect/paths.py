@@ -40,6 +40,8 @@ DATA_REPORT: Final = REPORTS / "data"
 FACES_REPORT: Final = REPORTS / "faces"
 """Pictures hold faces of the data set: DVC keeps them, git does not."""
 
+SCORE_REPORT: Final = REPORTS / "score"
+
 WORK: Final = Path(".work")
 """Files that neither git nor DVC tracks: checkpoints, and what a failed stage leaves to look at."""
 

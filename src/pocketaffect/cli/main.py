@@ -81,6 +81,7 @@ def summary() -> None:
 for command in (
     audit.audit,
     compare.compare,
+    compare.score,
     predict.predict,
     *(train.train, sweep.sweep),
     *(data.data, models.models, models.inspect),

@@ -118,13 +118,18 @@ def read_groups(shards: Path, split: str) -> Groups:
 
     columns = ["list", "image_side", "warnings"]
     rows = pq.read_table(shards / INDEX_FILE, columns=columns, filters=[("split", "==", split)])
-    lists = np.array(rows["list"].to_pylist(), dtype=object)
-    bands = np.searchsorted(SIDE_EDGES, rows["image_side"].to_numpy(), side="right")
-    warnings = [frozenset(filter(None, text.split(","))) for text in rows["warnings"].to_pylist()]
+    return group_faces(rows["list"].to_pylist(), rows["image_side"].to_numpy(), rows["warnings"].to_pylist())
+
+
+def group_faces(lists: Sequence[str], sides: npt.NDArray[np.number], warned: Sequence[str]) -> Groups:
+    """Groups n faces by their source list, by their side in pixels and by the contract's warnings, comma-joined."""
+    names = np.array(lists, dtype=object)
+    bands = np.searchsorted(SIDE_EDGES, sides, side="right")
+    warnings = [frozenset(filter(None, text.split(","))) for text in warned]
     named = sorted(frozenset[str]().union(*warnings))
     by_side = {name: bands == band for band, name in enumerate(_band_names())}
     return {
-        "source list": {name: lists == name for name in sorted(set(lists))},
+        "source list": {name: names == name for name in sorted(set(lists))},
         "face side": {name: mask for name, mask in by_side.items() if mask.any()},
         "contract warnings": {
             "none": np.array([not found for found in warnings], dtype=bool),

@@ -58,7 +58,7 @@ def publish(root: Path, register: RegisterParams, settings: Params) -> Registere
     metrics = _read(root / paths.EVALUATION / "metrics.json")
     rows = csv.DictReader(_read_text(root / paths.MODEL / "history.csv").splitlines())
     history = [{name: float(value) for name, value in row.items()} for row in rows]
-    facts = _collect_facts(root, settings, lineage, verification, metrics)
+    facts = collect_facts(root, settings, lineage, verification, metrics)
     store, params = open_store(root), flatten(settings.model_dump(by_alias=True, mode="json"))
     trial = find_trial(store.client(), register.experiment, params)
     with tempfile.TemporaryDirectory(prefix="pocketaffect-") as name:
@@ -108,9 +108,14 @@ def _check_dirtiness(lineage: Lineage, allowed: bool) -> None:
         )
 
 
-def _collect_facts(
+def collect_facts(
     root: Path, params: Params, lineage: Lineage, verification: Mapping[str, Any], metrics: Mapping[str, float]
 ) -> CardFacts:
+    """Collects what the card of the network below `root` is made from.
+
+    Raises:
+        PocketAffectError: A stage's output is missing or damaged.
+    """
     forms = [root / paths.PACKAGE, *_companions(root)]
     facts = CardFacts(
         params=params,

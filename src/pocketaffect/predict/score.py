@@ -1,0 +1,309 @@
+"""Scores a model on labelled data, by the boxes that the data gives and by our own detector: the outside measure."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from pocketaffect.config import ValidateParams
+from pocketaffect.data.contract.check import ContractResult, check_contract
+from pocketaffect.data.faces.crop import FaceBox, crop_face
+from pocketaffect.data.faces.images import RGB, decode_image
+from pocketaffect.data.faces.probe import probe_images
+from pocketaffect.data.progress import show_progress
+from pocketaffect.data.release.folder import DataFolder
+from pocketaffect.data.release.layouts import read_annotations
+from pocketaffect.data.release.places import Place, read_place
+from pocketaffect.errors import PocketAffectError
+from pocketaffect.evaluation.evaluate import Evaluation, evaluate_predictions
+from pocketaffect.evaluation.intervals import bootstrap_metrics
+from pocketaffect.evaluation.judge import write_evaluation
+from pocketaffect.evaluation.metrics import METRIC_TITLES
+from pocketaffect.evaluation.prediction_table import PredictionTable
+from pocketaffect.evaluation.report import write_report
+from pocketaffect.evaluation.slices import Groups, group_faces, slice_metrics
+from pocketaffect.evaluation.tables import Labels, Predictions
+from pocketaffect.files import to_plain, write_atomically, write_json
+from pocketaffect.labels import BOX_COLUMNS, PLACE_COLUMNS, VALENCE_AROUSAL
+from pocketaffect.names import show_name
+from pocketaffect.predict.detect import FaceDetector
+from pocketaffect.predict.models import AffectModel, open_model
+from pocketaffect.predict.tracks import LEAST_OVERLAP, overlap
+from pocketaffect.tables import render_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+logger = logging.getLogger(__name__)
+
+GIVEN: Final = "given-box"
+DETECTED: Final = "own-detector"
+WAYS: Final = (GIVEN, DETECTED)
+"""Ways to find the face of a picture: by the data's box, or the whole picture where it gives none; or as `predict`."""
+
+FACES_AT_ONCE: Final = 256
+SOURCES: Final = "folder"
+MOST_SOURCES: Final = 24
+"""More folders than that are no sources to slice by, as in AffectNet."""
+
+NOTHING_REFUSED: Final = ValidateParams(
+    max_quarantine_fraction=1, min_validation_per_class=0, near_duplicate_distance=-1, profile="none", max_drift=1
+)
+
+
+@dataclass(frozen=True)
+class Score:
+    """What one way of finding faces gave.
+
+    Attributes:
+        way: One of WAYS.
+        missed: Number of pictures in which no face was found where the data has one; they are in no metric.
+        evaluation: Metrics of the others.
+        table: Their predictions.
+    """
+
+    way: str
+    missed: int
+    evaluation: Evaluation
+    table: PredictionTable
+
+    @property
+    def found(self) -> float:
+        """Share of the faces that were found."""
+        return len(self.table.paths) / (len(self.table.paths) + self.missed)
+
+
+@dataclass(frozen=True)
+class ScoreReport:
+    """A model's scores on one data set.
+
+    Attributes:
+        facts: The model and the data, name to value.
+        scores: A score for each way that found a face.
+        folder: The folder with all that was written.
+    """
+
+    facts: dict[str, str]
+    scores: tuple[Score, ...]
+    folder: Path
+
+    def to_text(self) -> str:
+        """Writes the facts; each way's metrics with 95 % intervals beside the constant floor; accuracy by source."""
+        lines = [f"{name}: {value}" for name, value in self.facts.items()]
+        for score in self.scores:
+            intervals, floor = score.evaluation.intervals, score.evaluation.floors["constant"]
+            rows = [[score.way, "", "95 %", "constant"], ["faces found", f"{score.found:.3f}", "", ""]]
+            for name, value in score.evaluation.metrics.items():
+                between = f"{intervals[name].low:.3f} to {intervals[name].high:.3f}" if name in intervals else ""
+                rows.append(
+                    [METRIC_TITLES[name], f"{value:.3f}", between, f"{floor[name]:.3f}" if name in floor else ""]
+                )
+            for part in score.evaluation.slices:
+                if part.kind == SOURCES and part.accuracy is not None:
+                    between = f"{part.low:.3f} to {part.high:.3f}"
+                    rows.append([f"Accuracy, {part.name}", f"{part.accuracy:.3f}", between, ""])
+            lines += ["", render_table(rows, "lr")]
+        return "\n".join([*lines, "", *(f"{self.folder / score.way / 'report.html'}" for score in self.scores)])
+
+
+def score_model(
+    model: str,
+    data: Path,
+    *,
+    split: Literal["train", "validation", "all"],
+    ways: tuple[str, ...],
+    target: Path,
+    resamples: int,
+    threads: int = 1,
+    root: Path = Path(),
+) -> ScoreReport:
+    """Runs a model on the labelled faces of a data set, and writes metrics, tables and a page for each way.
+
+    Every row is held to the data contract; rows that break it are counted, and are in no metric. Pictures are decoded
+    in full and cut as `predict` cuts them. Nothing is registered.
+
+    Args:
+        model: As `open_model` takes it.
+        data: A folder in a layout that `data use` knows.
+        split: The rows to judge; floors come from the training rows.
+        ways: Of WAYS.
+        target: The folder to write, replaced as a whole.
+        resamples: Draws of faces for the intervals.
+        threads: That the networks compute with.
+        root: The repository, for versions.
+
+    Raises:
+        PocketAffectError: No such model, no known layout, or no row to judge that has a label.
+    """
+    opened = open_model(model, root=root, threads=threads)
+    annotations = read_annotations(DataFolder.open(data))
+    with show_progress("pictures looked at", len(annotations.rows)) as progress:
+        workers = min(2, os.cpu_count() or 1)
+        probes = probe_images(data, annotations.rows, workers=workers, progress=progress)
+    result = check_contract(annotations, probes, NOTHING_REFUSED, None)
+    kept, training = result.kept, result.kept[(result.kept["split"] == "train").to_numpy()]
+    if split != "all":
+        kept = kept[(kept["split"] == split).to_numpy()].reset_index(drop=True)
+    labels = _read_labels(kept)
+    if not (labels.has_expression.any() or labels.has_valence_arousal.any()):
+        raise PocketAffectError(
+            f"{data}: no face to score by in the {split} rows",
+            found=f"{len(kept):,} rows without a label; {len(result.quarantine):,} break the data contract",
+            allowed="at least one row with one of the eight expressions, or with valence and arousal",
+        )
+    answers = dict(_predict(opened, data, kept, ways, threads))
+    floors = _read_labels(training) if len(training) else labels
+    scores = []
+    for way, (found, predictions) in answers.items():
+        if not len(predictions):
+            logger.warning("%s: no face was found", way)
+            continue
+        scores.append(_judge(way, found, predictions, kept, floors, resamples))
+    report = ScoreReport(_describe(opened, data, split, kept, result), tuple(scores), target)
+    _write(report)
+    return report
+
+
+def _read_labels(rows: pd.DataFrame) -> Labels:
+    return Labels(rows["expression"].to_numpy(np.int64), rows[list(VALENCE_AROUSAL)].to_numpy(np.float32))
+
+
+def _predict(
+    model: AffectModel, data: Path, rows: pd.DataFrame, ways: tuple[str, ...], threads: int
+) -> Iterator[tuple[str, tuple[npt.NDArray[np.bool_], Predictions]]]:
+    """Gives for each way which faces it found, bool [rows], and the answers to these."""
+    detector = FaceDetector(threads=threads) if DETECTED in ways else None
+    crops: dict[str, list[RGB]] = {way: [] for way in ways}
+    answers: dict[str, list[Predictions]] = {way: [] for way in ways}
+    found = {way: np.zeros(len(rows), bool) for way in ways}
+
+    def answer(least: int) -> None:
+        for way, waiting in crops.items():
+            if len(waiting) >= least:
+                answers[way].append(model.predict(np.stack(waiting)))
+                waiting.clear()
+
+    with show_progress("faces", len(rows)) as progress:
+        places = rows[list(PLACE_COLUMNS)].itertuples(index=False)
+        for row, (place, box) in enumerate(zip(places, rows[list(BOX_COLUMNS)].to_numpy(np.float64), strict=True)):
+            picture = decode_image(read_place(data, Place(*place))).pixels
+            given = FaceBox(*box.tolist()) if np.isfinite(box).all() else None
+            for way in ways:
+                chosen = given if way == GIVEN else _find_face(detector, picture, given)
+                if way == GIVEN or chosen is not None:
+                    crops[way].append(crop_face(picture, chosen, margin=model.margin, size=model.size))
+                    found[way][row] = True
+            answer(FACES_AT_ONCE)
+            progress(1)
+    answer(1)
+    for way, parts in answers.items():
+        probabilities = [part.probabilities for part in parts] or [np.empty((0, 8), np.float32)]
+        affect = [part.valence_arousal for part in parts] or [np.empty((0, 2), np.float32)]
+        yield way, (found[way], Predictions(np.concatenate(probabilities), np.concatenate(affect)))
+
+
+def _find_face(detector: FaceDetector | None, picture: RGB, given: FaceBox | None) -> FaceBox | None:
+    """Finds the face that the data means: the one that lies on its box, the largest where it gives none."""
+    assert detector is not None
+    boxes = [face.box for face in detector.detect(picture)]
+    if given is None:
+        return boxes[0] if boxes else None
+    best = max(boxes, key=lambda box: overlap(box, given), default=None)
+    return best if best is not None and overlap(best, given) >= LEAST_OVERLAP else None
+
+
+def _judge(
+    way: str,
+    found: npt.NDArray[np.bool_],
+    predictions: Predictions,
+    rows: pd.DataFrame,
+    floors: Labels,
+    resamples: int,
+) -> Score:
+    judged = rows[found].reset_index(drop=True)
+    labels = _read_labels(judged)
+    evaluation = replace(
+        evaluate_predictions(predictions, labels, floors),
+        intervals=bootstrap_metrics(predictions, labels, resamples=resamples),
+        slices=slice_metrics(predictions, labels, _group(judged)),
+    )
+    table = PredictionTable(tuple(map(show_name, judged["path"])), predictions, labels)
+    return Score(way, int((~found).sum()), evaluation, table)
+
+
+def _group(rows: pd.DataFrame) -> Groups:
+    sides = rows[list(BOX_COLUMNS[2:])].to_numpy(np.float64).min(axis=1)
+    whole = rows[["image_width", "image_height"]].to_numpy(np.float64).min(axis=1)
+    groups = group_faces(
+        rows["list"].astype(str).tolist(), np.where(np.isfinite(sides), sides, whole), rows["warnings"].tolist()
+    )
+    sources = _name_sources(rows["path"].tolist())
+    known = sorted(set(sources))
+    if 1 < len(known) <= MOST_SOURCES:
+        groups = {SOURCES: {name: np.array([one == name for one in sources]) for name in known}, **groups}
+    return groups
+
+
+def _name_sources(paths: list[str]) -> list[str]:
+    """Names the first folder in which the paths differ; a dot where a path has none there."""
+    folders = [path.split("/")[:-1] for path in paths]
+    depth = sum(1 for _ in itertools.takewhile(lambda names: len(set(names)) == 1, zip(*folders, strict=False)))
+    return ["/".join(parts[: depth + 1]) or "." for parts in folders]
+
+
+def _describe(model: AffectModel, data: Path, split: str, rows: pd.DataFrame, result: ContractResult) -> dict[str, str]:
+    return {
+        "model": model.title,
+        "trained on": model.trained_on or "not known",
+        "data": show_name(data.name),
+        "rows": f"{len(rows):,} ({split}); {len(result.quarantine):,} break the data contract, "
+        f"{len(result.dropped):,} have no label to judge by",
+    }
+
+
+def _write(report: ScoreReport) -> None:
+    with write_atomically(report.folder) as draft:
+        draft.mkdir()
+        summary: dict[str, Any] = {"facts": report.facts}
+        for score in report.scores:
+            write_evaluation(score.evaluation, score.table, draft / score.way)
+            facts = report.facts | {"faces": f"{score.way}, {score.found:.1%} found"}
+            title = f"{report.facts['model']} on {report.facts['data']}"
+            write_report(draft / score.way / "report.html", score.evaluation, score.table, facts=facts, title=title)
+            values = {"found": score.found, "missed": score.missed, "metrics": score.evaluation.metrics}
+            summary[score.way] = to_plain(values | {"intervals": score.evaluation.intervals})
+        write_json(draft / "score.json", summary)
+
+
+def log_report(model: str, report: ScoreReport, *, root: Path = Path()) -> str:
+    """Adds the report to the run of the model's version.
+
+    Returns:
+        The version's title, and the report's place among the run's artifacts.
+
+    Raises:
+        PocketAffectError: There is no store, or the model is no registered version, nor the package of one.
+    """
+    from pocketaffect.config import PARAMS_FILE, load_params
+    from pocketaffect.registry.lineage.model_file import digest_file
+    from pocketaffect.registry.store.store import require_store
+    from pocketaffect.registry.store.versions import find_version, get_version
+
+    store, name = require_store(root, to_write=True), load_params(root / PARAMS_FILE).register_.model_name
+    path = Path(model)
+    version = find_version(store, name, digest_file(path)) if path.exists() else get_version(store, name, model)
+    if version is None:
+        raise PocketAffectError(
+            f"{model}: not the package of a registered version", todo="name a version, or leave --log out"
+        )
+    place = f"score/{report.facts['data']}"
+    store.client().log_artifacts(version.run_id, str(report.folder), place)
+    return f"{version.model_name} version {version.version}: {place}"
