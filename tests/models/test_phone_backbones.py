@@ -10,10 +10,10 @@ import timm
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from network_parts import PHONE, build, faces, predict, without_heavy
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from network_parts import PHONE, build, faces, predict, without_heavy
 from pocketaffect.designs import CATALOGUE, find_design, known_design
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.labels import EXPRESSIONS
