@@ -11,7 +11,7 @@ from pocketaffect.stage import run_stage
 def main(params: Params) -> None:
     """out/model/ and out/shards/ to out/export/: the .mlpackage, its other forms, their verification."""
     pin_arithmetic(threads=1, instructions="avx2")
-    from pocketaffect.data.shards.split import open_split
+    from pocketaffect.data.shards.split import open_choosing, open_split
     from pocketaffect.export.export import export_network
     from pocketaffect.models.network import load_network
     from pocketaffect.provenance.origin import describe_origin
@@ -19,6 +19,7 @@ def main(params: Params) -> None:
     export_network(
         load_network(paths.MODEL),
         open_split(paths.SHARDS, "train"),
+        open_choosing(paths.SHARDS),
         open_split(paths.SHARDS, "validation"),
         export=params.export,
         train=params.train,

@@ -146,7 +146,7 @@ def _package_bytes(network: Any) -> int:
 
 
 def _train_ours(row: Row, seed: int, clone: Path, made: Path) -> tuple[Predictions, int]:
-    from pocketaffect.data.shards.split import open_split
+    from pocketaffect.data.shards.split import open_choosing, open_split
     from pocketaffect.evaluation.prediction_table import read_predictions
     from pocketaffect.export.export import export_network
     from pocketaffect.mlpackage.package import package_bytes
@@ -162,6 +162,7 @@ def _train_ours(row: Row, seed: int, clone: Path, made: Path) -> tuple[Predictio
     export_network(
         load_network(target),
         open_split(clone / paths.SHARDS, "train"),
+        open_choosing(clone / paths.SHARDS),
         open_split(clone / paths.SHARDS, "validation"),
         export=params.export,
         train=params.train,

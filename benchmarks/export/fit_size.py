@@ -20,11 +20,10 @@ from typing import Any, Final
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "export"))
 
 import torch
-from size_parts import describe, draw_network
+from size_parts import make_packages
 
 from pocketaffect.designs import CATALOGUE
 from pocketaffect.export.convert import Packages
-from pocketaffect.export.layers import reparameterize
 from pocketaffect.export.size import MEASURED, list_shapes
 from pocketaffect.files import write_json
 from pocketaffect.mlpackage.package import read_spec
@@ -73,7 +72,7 @@ def measure(design: str) -> dict[str, Any]:
 @cache
 def _packages(spec: NetworkSpec, _kind: str) -> Packages:
     folder = Path(tempfile.mkdtemp(dir=SCRATCH.name))
-    return Packages(reparameterize(draw_network(spec)), spec.size, describe(spec), folder)
+    return make_packages(spec, folder)
 
 
 def _program_bytes(spec: NetworkSpec, precision: Precision) -> float:

@@ -59,6 +59,7 @@ def main() -> None:
                 network,
                 open_split(root / paths.SHARDS, "train"),
                 split,
+                split,
                 export=params.export,
                 train=params.train,
                 margin=params.preprocess.margin,

@@ -179,6 +179,7 @@ class ExportParams(Section):
     finetune: Literal["none", "dkm"]
     finetune_steps: Count
     finetune_learning_rate: Positive
+    calibrate: bool = True
     budget_bytes: Count
     max_mean_probability_difference: Positive
     min_agreement: Fraction

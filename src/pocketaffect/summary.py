@@ -46,6 +46,7 @@ def summarise(root: Path) -> str:
             f"mean probability difference {shipped['mean_probability']:.1e}",
         ),
         ("", "(executed by our interpreter, not on a device)"),
+        *_describe_confidence(verification.get("confidence")),
         ("registry", _describe_version(root)),
     ]
     following = [
@@ -59,6 +60,14 @@ def summarise(root: Path) -> str:
     lines = ["", summary_table(metrics, floors), ""]
     lines += [render_table([*facts, ("", ""), *following], "l"), ""]
     return "\n".join(lines)
+
+
+def _describe_confidence(confidence: Mapping[str, float] | None) -> list[tuple[str, str]]:
+    if confidence is None:
+        return []
+    right = "" if confidence["kept_right"] is None else f", {confidence['kept_right']:.0%} of them right"
+    kept = f"above {confidence['unsure_below']:.2f}: {confidence['kept']:.0%} of the faces{right}; else unsure"
+    return [("sure", f"{kept} (temperature {confidence['temperature']:.2f})")]
 
 
 def _find_stale_stage(root: Path) -> str:

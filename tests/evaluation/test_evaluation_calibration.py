@@ -10,7 +10,14 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import log_loss
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from pocketaffect.evaluation.calibration import fit_temperature, reliability, scale
+from pocketaffect.evaluation.calibration import (
+    KEPT_RIGHT,
+    fit_confidence,
+    fit_temperature,
+    reliability,
+    scale,
+    trace_coverage,
+)
 from pocketaffect.evaluation.calibration import measure_calibration as measure_calibration_of
 from pocketaffect.evaluation.metrics import BINS, expression_metrics
 from pocketaffect.evaluation.tables import Labels, Predictions
@@ -126,6 +133,40 @@ def test_scaling_keeps_the_order_of_classes_and_the_error_within_zero_and_one(se
     np.testing.assert_allclose(scale(scores, 1.0), scores, atol=1e-9)
     if (true >= 0).any():
         assert 0 <= expected_calibration_error(scaled, true) <= 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 999), rows=st.integers(1, 60), skill=st.floats(0, 6))
+def test_the_threshold_keeps_as_many_faces_as_it_can_with_nine_in_ten_right(seed, rows, skill):
+    rng = np.random.default_rng(seed)
+    true = rng.integers(0, 8, rows)
+    logits = np.round(rng.normal(0, 1, (rows, 8)))  # rounded: many are equally sure
+    logits[np.arange(rows), true] += np.round(skill * rng.random(rows))
+    found = fit_confidence(softmax(logits, axis=1), true)
+    scaled = scale(softmax(logits, axis=1), found.temperature)
+    top, right = scaled.max(1), scaled.argmax(1) == true
+    shares = {least: right[top >= least - 1e-9].mean() for least in top}
+    enough = [least for least, share in shares.items() if share >= KEPT_RIGHT]
+    if right.mean() >= KEPT_RIGHT:
+        assert found.unsure_below == 0
+    elif not enough:
+        assert found.unsure_below == 1
+    else:
+        assert min(enough) - 1e-4 <= found.unsure_below <= min(enough) + 1e-9
+
+
+def test_coverage_ends_with_all_faces_at_the_accuracy_of_all():
+    logits, true = draw_calibrated(400)
+    coverage = trace_coverage(softmax(logits, axis=1), true)
+    assert (np.diff(coverage.kept) > 0).all()
+    assert (np.diff(coverage.confidence) < 0).all()
+    assert coverage.kept[-1] == 1
+    assert coverage.accuracy[-1] == pytest.approx((logits.argmax(1) == true).mean())
+    assert coverage.accuracy[20] > coverage.accuracy[-1]
+
+
+def test_few_faces_that_are_all_right_make_no_network_certain():
+    assert fit_confidence(softmax(np.eye(8), axis=1), np.arange(8)).temperature == pytest.approx(0.25)
 
 
 def test_nothing_is_said_where_no_face_has_an_expression():

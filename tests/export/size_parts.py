@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from pocketaffect.evaluation.calibration import Confidence
+from pocketaffect.export.calibrate import calibrate, describe_confidence
 from pocketaffect.export.convert import PackageDescription, Packages
 from pocketaffect.export.layers import reparameterize
 from pocketaffect.export.size import predict_package_bytes
@@ -14,6 +16,7 @@ from pocketaffect.precisions import PRECISIONS
 MOST_UNDER = 512
 MOST_UNDER_SHARE = 0.005
 MOST_OVER = 512
+CONFIDENCE = Confidence(0.65, 0.5)
 
 
 def draw_network(spec):
@@ -29,6 +32,11 @@ def draw_network(spec):
     return network
 
 
+def make_packages(spec, folder):
+    """As the export stage makes them."""
+    return Packages(calibrate(reparameterize(draw_network(spec)), CONFIDENCE), spec.size, describe(spec), folder)
+
+
 def describe(spec):
     """With texts as long as those of the export stage at the shipped params.yaml."""
     origin = {"origin_data_md5": "0" * 36, "origin_params_sha256": "0" * 64, "origin_sources_sha256": "0" * 64}
@@ -38,12 +46,12 @@ def describe(spec):
         "0.2.0",
         f"Facial expression (eight classes), valence and arousal from a face of {spec.size} x {spec.size} pixels; "
         f"{spec.architecture} at width {spec.width:g}.",
-        {**origin, **describe_results(None, images=510)},
+        {**origin, **describe_confidence(CONFIDENCE), **describe_results(None, images=510)},
     )
 
 
 def compare(spec, precisions, folder):
     """Precision, predicted and real bytes."""
-    packages = Packages(reparameterize(draw_network(spec)), spec.size, describe(spec), folder)
+    packages = make_packages(spec, folder)
     for name in precisions:
         yield name, predict_package_bytes(spec, name), packages.make(PRECISIONS[name]).bytes

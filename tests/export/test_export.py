@@ -9,19 +9,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pocketaffect.models.reparameterize import reparameterize
 from torch.nn import functional
 
 from pocketaffect.config import load_params
 from pocketaffect.data.shards.split import Split
 from pocketaffect.errors import PocketAffectError
+from pocketaffect.evaluation.calibration import Confidence, scale
 from pocketaffect.evaluation.prediction_table import PredictionTable, encode_predictions
 from pocketaffect.evaluation.tables import Labels, Predictions
+from pocketaffect.export.calibrate import calibrate
 from pocketaffect.export.export import REJECTED, export_network
+from pocketaffect.export.measure import predict_network
 from pocketaffect.export.session import load_twin
 from pocketaffect.mlpackage.package import package_bytes, read_metadata
 from pocketaffect.mlpackage.program import load_program
 from pocketaffect.models.network import AffectNetwork, NetworkSpec
 from pocketaffect.paths import CLASSIFIER, PACKAGE, SHIPPED_PREDICTIONS, TWIN
+
+KEPT = ("metrics", "temperature", "unsure_below")
 
 
 def as_split(drawn):
@@ -53,6 +59,7 @@ def export(split, training, recipe, limits, tmp_path):
         return export_network(
             network,
             training,
+            split,
             split,
             export=limits.model_copy(update=changes),
             train=recipe,
@@ -122,15 +129,44 @@ def test_every_form_is_written_and_says_what_was_measured(export, trained, split
     folder = tmp_path / "out"
     assert [form.name for form in verification.forms][:2] == ["classifier", "twin"]
     metadata = read_metadata(folder / PACKAGE.name)
+    confidence = verification.confidence
+    assert confidence.kept_right == pytest.approx(0.9, abs=0.05) or confidence.unsure_below == 0
+    assert metadata["temperature"] == f"{confidence.temperature:.4f}" != "1.0000"
+    assert metadata["unsure_below"] == f"{confidence.unsure_below:.4f}"
     assert f"accuracy {verification.shipped_quality.accuracy:.4f}" in metadata["metrics"]
     assert f"for {verification.shipped.agreement:.4f} of {len(split)} faces" in metadata["verification"]
     assert load_program(folder / CLASSIFIER.name).classes[1] == "happiness"
-    assert load_twin(folder / TWIN.name).metadata["metrics"] == metadata["metrics"]
+    twin = load_twin(folder / TWIN.name)
+    assert {key: twin.metadata[key] for key in KEPT} == {key: metadata[key] for key in KEPT}
     answers = load_program(folder / PACKAGE.name).predict(split.images())
+    network = predict_network(trained, split.images())
+    scaled = scale(network.probabilities, confidence.temperature)
+    for outputs in (answers, twin.predict(split.images())):
+        assert np.abs(outputs["probabilities"] - scaled).mean() < 0.003
+        assert np.abs(outputs["valence_arousal"] - network.valence_arousal).mean() < 0.006
     predictions = Predictions(answers["probabilities"], answers["valence_arousal"])
     labels = Labels(split.expression, split.valence_arousal)
     expected = PredictionTable(tuple(split.paths), predictions, labels)
     assert (folder / SHIPPED_PREDICTIONS.name).read_bytes() == encode_predictions(expected)
+
+
+@pytest.mark.slow
+def test_without_calibration_the_threshold_is_that_of_the_probabilities_as_they_are(export, trained, split, tmp_path):
+    export(trained, precision="fp16", calibrate=False)
+    metadata = read_metadata(tmp_path / "out" / PACKAGE.name)
+    answers = load_program(tmp_path / "out" / PACKAGE.name).predict(split.images())["probabilities"]
+    assert metadata["temperature"] == "1.0000"
+    assert np.abs(answers - predict_network(trained, split.images()).probabilities).mean() < 0.003
+    kept = answers.max(1) >= float(metadata["unsure_below"])
+    assert (answers.argmax(1) == split.expression)[kept].mean() >= 0.89
+
+
+def test_a_temperature_moves_probabilities_and_no_valence(untrained, split):
+    plain = predict_network(untrained, split.images())
+    calibrated = predict_network(calibrate(reparameterize(untrained), Confidence(0.5, 0.0)), split.images())
+    np.testing.assert_allclose(calibrated.probabilities, scale(plain.probabilities, 0.5), atol=1e-5)
+    np.testing.assert_allclose(calibrated.valence_arousal, plain.valence_arousal, atol=1e-5)
+    assert untrained.temperature == 1
 
 
 @pytest.mark.slow

@@ -89,6 +89,7 @@ def repository(tmp_path_factory) -> Path:
         network.eval(),
         faces,
         faces,
+        faces,
         export=params.export.model_copy(update=lax),
         train=params.train,
         margin=0.0,

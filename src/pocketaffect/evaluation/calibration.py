@@ -1,4 +1,4 @@
-"""How far the stated probabilities can be believed: reliability by bins, calibration error, temperature."""
+"""How far the stated probabilities can be believed: reliability by bins, temperature, and when to be unsure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,12 @@ from pocketaffect.evaluation.tables import FloatArray, IntArray, Labels, Predict
 
 SEED: Final = 2018
 
+KEPT_RIGHT: Final = 0.90
+"""Share of the answers that must be right among those that are not called unsure."""
+
 _TEMPERATURES: Final = (0.05, 20.0)
+_SHIPPED: Final = (0.25, 4.0)
+"""Temperatures that a file may ship with: beyond them are few faces, all right or all wrong, and no network to mend."""
 _LEAST: Final = 1e-12
 """A probability that half precision rounded to 0 is taken for this: its logarithm must be finite."""
 
@@ -61,6 +66,68 @@ class Calibration:
     scaled_log_loss: float
 
 
+@dataclass(frozen=True)
+class Confidence:
+    """How a network's answers are scaled, and which of them are called unsure.
+
+    Args:
+        temperature: Divides the logits; 1 leaves them.
+        unsure_below: The least probability of the likeliest class, after the scaling, at which `KEPT_RIGHT` of the
+            faces with this much or more are right: 0 where that many of all are, 1 where no threshold does it.
+    """
+
+    temperature: float
+    unsure_below: float
+
+
+@dataclass(frozen=True, eq=False)
+class Coverage:
+    """What is kept at each confidence that could be asked for, from the surest face to all.
+
+    Args:
+        confidence: float [steps], falling: the least top probability that is kept.
+        kept: Share of the faces that have it.
+        accuracy: Share of these that are right.
+    """
+
+    confidence: FloatArray
+    kept: FloatArray
+    accuracy: FloatArray
+
+
+def fit_confidence(scores: FloatArray, true: IntArray, *, calibrate: bool = True) -> Confidence:
+    """Fits the temperature, then the threshold of the scaled answers; to four decimals each, as a package says them.
+
+    Args:
+        scores: float [n, 8], rows sum to 1, at least one.
+        true: int [n], 0..7.
+        calibrate: False leaves the temperature at 1.
+    """
+    temperature = round(float(np.clip(fit_temperature(scores, true), *_SHIPPED)), 4) if calibrate else 1.0
+    coverage = trace_coverage(scale(scores, temperature), true)
+    enough = np.flatnonzero(coverage.accuracy >= KEPT_RIGHT)
+    if not len(enough):
+        return Confidence(temperature, 1.0)
+    if enough[-1] == len(coverage.kept) - 1:
+        return Confidence(temperature, 0.0)
+    return Confidence(temperature, float(np.floor(coverage.confidence[enough[-1]] * 1e4) / 1e4))
+
+
+def trace_coverage(scores: FloatArray, true: IntArray) -> Coverage:
+    """Computes how many faces are kept, and how many of these are right, at each confidence among `scores`.
+
+    Args:
+        scores: float [n, 8], rows sum to 1.
+        true: int [n], 0..7.
+    """
+    top = scores.max(axis=1)
+    order = np.argsort(-top, kind="stable")
+    confidence, count = top[order], np.arange(1, len(top) + 1)
+    accuracy = np.cumsum((scores.argmax(axis=1) == true)[order]) / count
+    steps = np.append(confidence[1:] < confidence[:-1], True)  # equally sure faces are kept or left together
+    return Coverage(confidence[steps], count[steps] / len(top), accuracy[steps])
+
+
 def measure_calibration(
     predictions: Predictions, labels: Labels, *, choosing: tuple[Predictions, Labels] | None = None, seed: int = SEED
 ) -> Calibration | None:
@@ -90,10 +157,10 @@ def measure_calibration(
         temperature, scaled = fit_temperature(scores, true), _cross_fit(scores, true, seed)
     return Calibration(
         bins=reliability(scores, true),
-        error=_calibration_error(scores, true),
+        error=calibration_error(scores, true),
         log_loss=_log_loss(scores, true),
         temperature=temperature,
-        scaled_error=_calibration_error(scaled, true),
+        scaled_error=calibration_error(scaled, true),
         scaled_log_loss=_log_loss(scaled, true),
     )
 
@@ -158,7 +225,8 @@ def _logits(probabilities: FloatArray) -> npt.NDArray[np.float64]:
     return np.asarray(np.log(np.maximum(probabilities.astype(np.float64), _LEAST)))
 
 
-def _calibration_error(scores: FloatArray, true: IntArray) -> float:
+def calibration_error(scores: FloatArray, true: IntArray) -> float:
+    """Computes the expected calibration error over `BINS` bins of the top probability."""
     return float(EXPRESSION_METRICS["expected_calibration_error"].compute(ExpressionRows(scores, true).statistics())[0])
 
 

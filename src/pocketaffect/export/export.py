@@ -15,6 +15,12 @@ from pocketaffect.data.shards.split import Split
 from pocketaffect.errors import UnfitError
 from pocketaffect.evaluation import tables
 from pocketaffect.evaluation.prediction_table import PredictionTable, write_predictions
+from pocketaffect.export.calibrate import (
+    calibrate,
+    choose_confidence,
+    describe_confidence,
+    measure_confidence,
+)
 from pocketaffect.export.choose import choose_package, propose_precisions
 from pocketaffect.export.classifier import make_classifier, verify_classifier
 from pocketaffect.export.convert import Package, PackageDescription, Packages
@@ -38,6 +44,7 @@ REJECTED: Final = "rejected.mlpackage"
 def export_network(
     network: AffectNetwork,
     training: Split,
+    choosing: Split,
     validation: Split,
     *,
     export: ExportParams,
@@ -52,6 +59,7 @@ def export_network(
     Args:
         network: The trained network.
         training: What it was trained on, for `export.finetune`.
+        choosing: Faces that choose the temperature of the probabilities, and below which of them an answer is unsure.
         validation: Faces and labels that the files are executed on.
         export: The section of params.yaml.
         train: The section of params.yaml, for `export.finetune`.
@@ -67,17 +75,19 @@ def export_network(
     """
     require_usable(export.precision, export.deployment_target, export.finetune)
     tuned = None if export.finetune == "none" else finetune_for_export(network, training, export, train)
+    shipping = reparameterize(network) if tuned is None else tuned
+    confidence = choose_confidence(shipping, choosing, calibrate=export.calibrate)
     faces = Faces(validation.images(), validation.expression, validation.valence_arousal)
-    texts = {**lineage, **describe_results(None, images=len(faces.images))}
+    texts = {**lineage, **describe_confidence(confidence), **describe_results(None, images=len(faces.images))}
     with tempfile.TemporaryDirectory(prefix="pocketaffect-") as scratch, write_atomically(target) as folder:
         folder.mkdir()
         packages = Packages(
-            reparameterize(network) if tuned is None else tuned,
+            calibrate(shipping, confidence),
             network.spec.size,
             _describe(network.spec, export, margin, texts),
             Path(scratch),
         )
-        verifier = Verifier(packages.network, faces, trained=network, tuned=tuned is not None)
+        verifier = Verifier(packages.network, faces, trained=calibrate(network, confidence), tuned=tuned is not None)
         package, verification = choose_package(packages, verifier, export)
         logger.info("%s: %d bytes, budget %d", package.precision.name, package.bytes, export.budget_bytes)
         if verification.passed:
@@ -85,6 +95,7 @@ def export_network(
         if not verification.passed:
             raise _refuse(package, verification, packages, export, rejects)
         shipped = verifier.execute(package.path)[1]
+        verification = replace(verification, confidence=measure_confidence(confidence, shipped, faces))
         answers = PredictionTable(
             tuple(validation.paths),
             tables.Predictions(shipped.probabilities, shipped.valence_arousal),

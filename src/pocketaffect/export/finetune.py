@@ -39,7 +39,9 @@ Network = TypeVar("Network", bound=nn.Module)
 _LEAST_SOFTNESS: Final = 1e-12
 
 
-def finetune_for_export(network: AffectNetwork, split: Split, export: ExportParams, train: TrainParams) -> nn.Module:
+def finetune_for_export(
+    network: AffectNetwork, split: Split, export: ExportParams, train: TrainParams
+) -> AffectNetwork:
     """A copy of the network, trained on in the form of `export.precision`.
 
     Images, augmentation and loss are those of the training; the batches are those of the epochs after it.

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+from pocketaffect.export.calibrate import MeasuredConfidence
 from pocketaffect.export.measure import Difference, Quality
 from pocketaffect.labels import EXPRESSIONS, VALENCE_AROUSAL
 
@@ -103,6 +104,7 @@ class Verification:
         rule: By which rule and faces the precision was chosen; empty if one was given.
         candidates: Every precision that was considered; empty if one was given.
         forms: The files beside the package.
+        confidence: Calibration of the shipped package; None where no face has an expression.
     """
 
     checks: tuple[Check, ...]
@@ -119,6 +121,7 @@ class Verification:
     rule: str = ""
     candidates: tuple[Candidate, ...] = ()
     forms: tuple[Form, ...] = ()
+    confidence: MeasuredConfidence | None = None
 
     @property
     def all_checks(self) -> tuple[Check, ...]:

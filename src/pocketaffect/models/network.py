@@ -65,6 +65,8 @@ class AffectNetwork(nn.Module):
 
     Attributes:
         reparameterized: Whether this is the form to export, made by `export.layers.reparameterize`.
+        temperature: Divides the logits that come out, not those that the prototype head reads: valence and arousal do
+            not depend on it. 1 but for `export.calibrate`, and no part of a checkpoint.
 
     Args:
         spec: The architecture.
@@ -92,6 +94,7 @@ class AffectNetwork(nn.Module):
         _refuse_impossible(spec)
         self.spec = spec
         self.reparameterized = False
+        self.temperature = 1.0
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(3, 1, 1))
         self.register_buffer("deviation", torch.tensor(deviation, dtype=torch.float32).view(3, 1, 1))
         self.register_buffer("prototypes", torch.tensor(prototypes, dtype=torch.float32))
@@ -119,6 +122,8 @@ class AffectNetwork(nn.Module):
         valence_arousal = self.valence_arousal(features)
         if self.spec.head == "prototype":
             valence_arousal = valence_arousal + logits.softmax(dim=1) @ self.prototypes
+        if self.temperature != 1:
+            logits = logits / self.temperature
         if self.training and self.spec.head == "plain":
             # The paper's output is linear: a bound in training would leave rows beyond it without a gradient.
             return logits, valence_arousal

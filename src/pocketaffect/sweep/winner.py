@@ -128,7 +128,7 @@ def tidy_trials(plan: Plan, rows: Sequence[TrialRow], winner: Winner) -> None:
 
 
 def _export(plan: Plan, row: TrialRow) -> Winner:
-    from pocketaffect.data.shards.split import open_split
+    from pocketaffect.data.shards.split import open_choosing, open_split
     from pocketaffect.export.export import export_network
     from pocketaffect.models.network import WEIGHTS_FILE, load_network
     from pocketaffect.provenance.origin import describe_origin
@@ -144,6 +144,7 @@ def _export(plan: Plan, row: TrialRow) -> Winner:
     verification = export_network(
         load_network(model),
         open_split(shards, "train"),
+        open_choosing(shards),
         open_split(shards, "validation"),
         export=params.export,
         train=params.train,
