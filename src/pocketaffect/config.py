@@ -204,6 +204,7 @@ class PromotionChecks(Section):
     min_ccc_valence: Fraction | None = None
     min_ccc_arousal: Fraction | None = None
     max_ece: Fraction | None = None
+    max_class_changes: Fraction | None = None
     max_drop_balanced_accuracy: Fraction | None = None
     max_drop_worst_class_recall: Fraction | None = None
     max_drop_ccc_valence: Fraction | None = None

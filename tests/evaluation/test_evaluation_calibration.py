@@ -113,7 +113,7 @@ def test_certain_answers_have_a_defined_error_loss_and_temperature():
     true = np.arange(8).repeat(3)
     right, wrong = (measure_calibration(certain(guess), true) for guess in (true, (true + 1) % 8))
     assert (right.error, right.log_loss, right.scaled_error) == pytest.approx((0, 0, 0), abs=1e-6)
-    assert (wrong.error, wrong.temperature) == pytest.approx((1, 20), rel=1e-3)
+    assert (wrong.error, wrong.temperature) == pytest.approx((1, 4), rel=1e-3)
     assert np.isfinite([wrong.log_loss, wrong.scaled_log_loss]).all()
 
 
@@ -144,15 +144,15 @@ def test_the_threshold_keeps_as_many_faces_as_it_can_with_nine_in_ten_right(seed
     logits[np.arange(rows), true] += np.round(skill * rng.random(rows))
     found = fit_confidence(softmax(logits, axis=1), true)
     scaled = scale(softmax(logits, axis=1), found.temperature)
-    top, right = scaled.max(1), scaled.argmax(1) == true
-    shares = {least: right[top >= least - 1e-9].mean() for least in top}
+    top, right = np.floor(scaled.max(1) * 1e4) / 1e4, scaled.argmax(1) == true
+    shares = {least: right[top >= least].mean() for least in top}
     enough = [least for least, share in shares.items() if share >= KEPT_RIGHT]
     if right.mean() >= KEPT_RIGHT:
         assert found.unsure_below == 0
     elif not enough:
         assert found.unsure_below == 1
     else:
-        assert min(enough) - 1e-4 <= found.unsure_below <= min(enough) + 1e-9
+        assert found.unsure_below == pytest.approx(min(enough))
 
 
 def test_coverage_ends_with_all_faces_at_the_accuracy_of_all():
@@ -163,6 +163,20 @@ def test_coverage_ends_with_all_faces_at_the_accuracy_of_all():
     assert coverage.kept[-1] == 1
     assert coverage.accuracy[-1] == pytest.approx((logits.argmax(1) == true).mean())
     assert coverage.accuracy[20] > coverage.accuracy[-1]
+
+
+def test_what_other_faces_chose_is_held_to_these_faces():
+    logits, true = draw_calibrated()
+    scores = softmax(2.5 * logits, axis=1)
+    parts = [
+        (Predictions(scores[part].astype(np.float32), np.zeros((2000, 2))), Labels(true[part], np.zeros((2000, 2))))
+        for part in (slice(2000), slice(2000, None))
+    ]
+    chosen = fit_confidence(parts[0][0].probabilities, true[:2000])
+    found = measure_calibration_of(*parts[1], choosing=parts[0])
+    assert (found.temperature, found.unsure_below) == (chosen.temperature, chosen.unsure_below)
+    assert found.kept_right == pytest.approx(0.9, abs=0.03)
+    assert found.scaled_error < 0.03
 
 
 def test_few_faces_that_are_all_right_make_no_network_certain():

@@ -1,5 +1,6 @@
 import json
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,7 +10,19 @@ from pocketaffect.config import EvaluateParams
 from pocketaffect.data.shards.split import open_split
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.evaluation import behaviour
-from pocketaffect.evaluation.behaviour import brighten, compare_movement, measure_behaviour, mirror, recompress, shift
+from pocketaffect.evaluation.behaviour import (
+    blur,
+    brighten,
+    compare_movement,
+    drain,
+    jitter,
+    measure_behaviour,
+    mirror,
+    recompress,
+    reframe,
+    shift,
+    tint,
+)
 from pocketaffect.evaluation.judge import judge_network
 from pocketaffect.evaluation.prediction_table import read_predictions
 from pocketaffect.evaluation.tables import Predictions
@@ -108,6 +121,17 @@ def test_changes_do_what_their_names_say(faces):
     assert (shift(faces, 2 / SIZE)[:, 2:, 2:] == faces[:, :-2, :-2]).all()
     assert (shift(faces, 2 / SIZE)[:, :3, :3] == faces[:, :1, :1]).all()
     assert (shift(faces, 0.001)[:, 1:, 1:] == faces[:, :-1, :-1]).all()
+    grey = cv2.cvtColor(faces.reshape(-1, SIZE, 3), cv2.COLOR_RGB2GRAY).reshape(3, SIZE, SIZE)
+    assert np.abs(drain(faces)[..., 0].astype(int) - grey).max() <= 1
+    assert (drain(faces)[..., 0] == drain(faces)[..., 2]).all()
+    assert (tint(np.full_like(faces, 100))[0, 0, 0] == [130, 90, 65]).all()
+    assert blur(faces, 0.7).std() < 0.7 * faces.std()
+    assert (jitter(faces, 0.1) == jitter(faces, 0.1)).all()
+    assert (jitter(faces, 0.0) == faces).all()
+    middle = np.zeros((1, SIZE, SIZE, 3), np.uint8)
+    middle[:, 8:24, 8:24] = 255
+    wider = reframe(middle, 1.5, 1.0)[0, :, :, 0] > 127
+    assert (wider.sum(1).max(), wider.sum(0).max()) == (24, 16)
     smooth = np.linspace(0, 255, SIZE).astype(np.uint8)[None, :, None, None].repeat(SIZE, 2).repeat(3, 3)
     assert np.abs(recompress(smooth, 90).astype(int) - smooth).max() <= 6
     assert np.abs(recompress(faces, 30).astype(int) - faces).mean() > 10
@@ -126,7 +150,10 @@ def test_movement_is_counted_by_hand():
     padded = [np.pad(part, ((0, 0), (0, 6))).astype(np.float32) for part in (before, after)]
     affect = np.array([[0.1, 0.2], [0.3, -0.4]], np.float32)
     moved = affect + np.array([[0.2, -0.1], [0.0, 0.0]], np.float32)
-    found = compare_movement("turned", Predictions(padded[0], affect), Predictions(padded[1], moved))
+    found = compare_movement("turned", Predictions(padded[0], affect), Predictions(padded[1], moved), np.array([0, -1]))
+    assert (found.accuracy_lost, found.survived) == (1.0, False)
+    same = compare_movement("kept", *[Predictions(padded[0], affect)] * 2, np.array([-1, -1]))
+    assert (same.accuracy_lost, same.survived) == (None, True)
     assert found.classes_changed == 0.5
     assert found.probability_moved == pytest.approx(0.1)
     assert (found.valence_moved, found.arousal_moved) == pytest.approx((0.1, 0.05))

@@ -41,7 +41,10 @@ def judged():
         evaluate_predictions(predictions, labels, training),
         intervals=bootstrap_metrics(predictions, labels, resamples=100),
         slices=slice_metrics(predictions, labels, everyone),
-        behaviour=[compare_movement("mirrored", predictions, predictions)],
+        behaviour=[
+            compare_movement("mirrored", predictions, predictions, labels.expression),
+            compare_movement("tinted", predictions, draw_rows(300, seed=2)[0], labels.expression),
+        ],
     )
     return evaluation, PredictionTable(tuple(f"faces/{index}.png" for index in range(300)), predictions, labels)
 
@@ -90,6 +93,17 @@ def test_what_the_page_shows_is_written_as_tables_too(judged, folder):
     assert sum(int(row["faces"]) for row in read_csv(folder / "reliability.csv")) == judged[0].counts["expression_rows"]
     assert len(json.loads((folder / "calibration.json").read_text())["bins"]) == 15
     assert len(json.loads((folder / "priors.json").read_text())["shares"]) == 8
+
+
+def test_the_page_says_in_words_what_the_network_does_not_survive(judged, tmp_path):
+    write_report(tmp_path / "report.html", *judged)
+    page = (tmp_path / "report.html").read_text()
+    tinted = judged[0].behaviour[1]
+    assert f"Not survived: tinted ({tinted.classes_changed:.1%} of the classes change" in page
+    assert "mirrored (" not in page
+    assert 'aria-label="Coverage against accuracy"' in page
+    write_report(tmp_path / "report.html", replace(judged[0], behaviour=judged[0].behaviour[:1]), judged[1])
+    assert "The network survives all of them." in (tmp_path / "report.html").read_text()
 
 
 def test_the_same_evaluation_is_written_in_the_same_bytes(judged, folder, tmp_path):
@@ -234,7 +248,7 @@ def test_the_report_needs_no_network_and_no_script_and_escapes_what_it_is_told(j
     assert len(links.ids) == len(set(links.ids))
     assert {address[1:] for address in links.addresses if address.startswith("#")} <= set(links.ids)
     assert "&lt;script&gt;" in page
-    assert page.count("<svg") == 5
+    assert page.count("<svg") == 6
     assert "AffectNet validation, not this data" in page
     assert f"{judged[0].metrics['ccc_arousal']:.3f}" in page
     interval = judged[0].intervals["auc"]

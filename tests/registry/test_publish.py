@@ -101,6 +101,7 @@ def repository(tmp_path_factory) -> Path:
     contract = {"rows": FACES, "kept": FACES, "quarantined": 0, "dropped": 0, "near_duplicates": 0}
     files = {
         paths.EVALUATION / "metrics.json": json.dumps(scores),
+        paths.BEHAVIOUR: "change,classes_changed,survived\nmirrored,0.05,True\ngrey,0.125,False\n",
         paths.MODEL / "history.csv": "epoch,loss\n1,2.0\n2,1.0\n",
         paths.CONTRACT_REPORT: json.dumps(contract),
         paths.QUARANTINE_TABLE: "",
@@ -151,6 +152,10 @@ def test_the_version_holds_every_form_its_answers_card_and_reports(repository, p
     for heading in ("How well", "Data", "Limits", "Meant for", "Not meant for", "Not measured", "Origin"):
         assert f"## {heading}" in card
     assert published.digest in card
+    assert "leaves the expression: grey." in card
+    assert "An answer of less than" in card
+    evidence = gather_evidence(store, published, None, repository, load_params(repository / "params.yaml"))
+    assert evidence.metrics["class_changes"].value == 0.125
     assert register(repository).version == published.version
 
 

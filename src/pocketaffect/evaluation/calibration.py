@@ -18,9 +18,8 @@ SEED: Final = 2018
 KEPT_RIGHT: Final = 0.90
 """Share of the answers that must be right among those that are not called unsure."""
 
-_TEMPERATURES: Final = (0.05, 20.0)
-_SHIPPED: Final = (0.25, 4.0)
-"""Temperatures that a file may ship with: beyond them are few faces, all right or all wrong, and no network to mend."""
+_TEMPERATURES: Final = (0.25, 4.0)
+"""Beyond them are few faces, all right or all wrong, and no network to mend."""
 _LEAST: Final = 1e-12
 """A probability that half precision rounded to 0 is taken for this: its logarithm must be finite."""
 
@@ -53,6 +52,9 @@ class Calibration:
         error: Expected calibration error, as it is.
         log_loss: Mean negative logarithm of the true class's probability, as it is.
         temperature: The one to divide the logits by, fitted on the faces set apart for choosing, else on these.
+        unsure_below: Confidence, so scaled, below which answers are unsure; chosen likewise.
+        kept: Share of the faces that have as much or more.
+        kept_right: Share of these that are right; None where there are none.
         scaled_error: The error at that temperature; where it was fitted on these faces, of each half of them at the
             temperature that the other half gave.
         scaled_log_loss: The log loss of the same.
@@ -62,6 +64,9 @@ class Calibration:
     error: float
     log_loss: float
     temperature: float
+    unsure_below: float
+    kept: float
+    kept_right: float | None
     scaled_error: float
     scaled_log_loss: float
 
@@ -85,7 +90,7 @@ class Coverage:
     """What is kept at each confidence that could be asked for, from the surest face to all.
 
     Args:
-        confidence: float [steps], falling: the least top probability that is kept.
+        confidence: float [steps], falling: the least top probability that is kept, to four decimals as packages say it.
         kept: Share of the faces that have it.
         accuracy: Share of these that are right.
     """
@@ -96,21 +101,21 @@ class Coverage:
 
 
 def fit_confidence(scores: FloatArray, true: IntArray, *, calibrate: bool = True) -> Confidence:
-    """Fits the temperature, then the threshold of the scaled answers; to four decimals each, as a package says them.
+    """Fits the temperature, to four decimals, and then the threshold of the scaled answers.
 
     Args:
         scores: float [n, 8], rows sum to 1, at least one.
         true: int [n], 0..7.
         calibrate: False leaves the temperature at 1.
     """
-    temperature = round(float(np.clip(fit_temperature(scores, true), *_SHIPPED)), 4) if calibrate else 1.0
+    temperature = round(fit_temperature(scores, true), 4) if calibrate else 1.0
     coverage = trace_coverage(scale(scores, temperature), true)
     enough = np.flatnonzero(coverage.accuracy >= KEPT_RIGHT)
     if not len(enough):
         return Confidence(temperature, 1.0)
     if enough[-1] == len(coverage.kept) - 1:
         return Confidence(temperature, 0.0)
-    return Confidence(temperature, float(np.floor(coverage.confidence[enough[-1]] * 1e4) / 1e4))
+    return Confidence(temperature, float(coverage.confidence[enough[-1]]))
 
 
 def trace_coverage(scores: FloatArray, true: IntArray) -> Coverage:
@@ -120,7 +125,7 @@ def trace_coverage(scores: FloatArray, true: IntArray) -> Coverage:
         scores: float [n, 8], rows sum to 1.
         true: int [n], 0..7.
     """
-    top = scores.max(axis=1)
+    top = np.floor(scores.max(axis=1) * 1e4) / 1e4
     order = np.argsort(-top, kind="stable")
     confidence, count = top[order], np.arange(1, len(top) + 1)
     accuracy = np.cumsum((scores.argmax(axis=1) == true)[order]) / count
@@ -151,15 +156,20 @@ def measure_calibration(
         return None
     scores, true = predictions.probabilities[rows].astype(np.float64), labels.expression[rows]
     if choosing is not None and (others := choosing[1].has_expression).any():
-        temperature = fit_temperature(choosing[0].probabilities[others], choosing[1].expression[others])
-        scaled = scale(scores, temperature)
+        chosen = fit_confidence(choosing[0].probabilities[others], choosing[1].expression[others])
+        scaled = scale(scores, chosen.temperature)
     else:
-        temperature, scaled = fit_temperature(scores, true), _cross_fit(scores, true, seed)
+        chosen, scaled = fit_confidence(scores, true), _cross_fit(scores, true, seed)
+    kept = scale(scores, chosen.temperature).max(axis=1) >= chosen.unsure_below
+    right = scores.argmax(axis=1) == true
     return Calibration(
         bins=reliability(scores, true),
         error=calibration_error(scores, true),
         log_loss=_log_loss(scores, true),
-        temperature=temperature,
+        temperature=chosen.temperature,
+        unsure_below=chosen.unsure_below,
+        kept=float(kept.mean()),
+        kept_right=float(right[kept].mean()) if kept.any() else None,
         scaled_error=calibration_error(scaled, true),
         scaled_log_loss=_log_loss(scaled, true),
     )
@@ -196,7 +206,7 @@ def reliability(scores: FloatArray, true: IntArray) -> tuple[ReliabilityBin, ...
 
 
 def fit_temperature(scores: FloatArray, true: IntArray) -> float:
-    """Fits the temperature of least log loss, within 0.05 to 20 (Guo et al. 2017).
+    """Fits the temperature of least log loss, within 1/4 to 4 (Guo et al. 2017).
 
     Above 1 the model is too sure of itself, below 1 not sure enough.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from pocketaffect.evaluation.calibration import KEPT_RIGHT, Calibration, scale, trace_coverage
 from pocketaffect.evaluation.tables import Labels, Predictions
 from pocketaffect.figures import BLUE, GREY, INK, ORANGE, make_axes, styled
 from pocketaffect.labels import EXPRESSIONS, VALENCE_AROUSAL
@@ -15,7 +16,6 @@ from pocketaffect.labels import EXPRESSIONS, VALENCE_AROUSAL
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from pocketaffect.evaluation.calibration import Calibration
     from pocketaffect.evaluation.evaluate import Evaluation
     from pocketaffect.evaluation.slices import ClassRow
 
@@ -154,6 +154,26 @@ def draw_reliability(calibration: Calibration) -> Figure:
     for axis in (diagram, histogram):
         axis.set_xlabel("probability of the likeliest expression")
         axis.grid(visible=True, axis="y")
+    return figure
+
+
+@styled
+def draw_coverage(predictions: Predictions, labels: Labels, calibration: Calibration) -> Figure:
+    """Draws how many answers are right among those that are kept, from the surest face to all, and the threshold."""
+    figure, (axis,) = make_axes(1, 1, (8.2, 3.4), margins=(0.6, 0.1, 0.35, 0.5))
+    rows = labels.has_expression
+    scaled = scale(predictions.probabilities[rows], calibration.temperature)
+    coverage = trace_coverage(scaled, labels.expression[rows])
+    axis.plot(coverage.kept, coverage.accuracy, color=MODEL)
+    axis.axhline(KEPT_RIGHT, color=INK, linewidth=1, linestyle=":")
+    if calibration.kept_right is not None:
+        label = f"unsure below {calibration.unsure_below:.2f}"
+        axis.plot([calibration.kept], [calibration.kept_right], color=OTHER, marker="o", linestyle="", label=label)
+        axis.legend(loc="lower left")
+    axis.set(xlim=(0, 1), ylim=(min(coverage.accuracy[-1], KEPT_RIGHT) - 0.05, 1.005))
+    axis.set(xlabel="share of the faces that is kept", ylabel="share of these that is right")
+    axis.set_title("Coverage against accuracy: unsure answers are left out")
+    axis.grid(visible=True)
     return figure
 
 

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Final
 
 from pocketaffect.evaluation.baselines import FLOOR_TITLES, PAPER_METRICS, PAPER_SOURCE
+from pocketaffect.evaluation.behaviour import MOST_ACCURACY_LOST, MOST_CLASSES_CHANGED
 from pocketaffect.evaluation.evaluate import Evaluation
 from pocketaffect.evaluation.metrics import METRIC_TITLES
 from pocketaffect.evaluation.plots import (
     draw_affect_scatter,
     draw_class_bars,
     draw_confusion,
+    draw_coverage,
     draw_reliability,
     draw_training_curves,
 )
@@ -66,9 +68,10 @@ def write_report(
         figures.append(("Valence and arousal", render_svg(scatter)))
     if history:
         figures.append(("Training", render_svg(draw_training_curves(history, best_epoch))))
-    reliability = (
-        inline_svg(render_svg(draw_reliability(evaluation.calibration)), "r") if evaluation.calibration else ""
-    )
+    reliability = coverage = ""
+    if evaluation.calibration:
+        reliability = inline_svg(render_svg(draw_reliability(evaluation.calibration)), "r")
+        coverage = inline_svg(render_svg(draw_coverage(table.predictions, table.labels, evaluation.calibration)), "k")
     template = page_template("evaluation/report.html.jinja", {"number": format_number, "percent": format_percent})
     page = template.render(
         title=title,
@@ -80,7 +83,9 @@ def write_report(
         paper_source=PAPER_SOURCE,
         adjusted_metrics=ADJUSTED_METRICS,
         few_faces=FEW_FACES,
+        behaviour_limits=(MOST_ACCURACY_LOST, MOST_CLASSES_CHANGED),
         reliability=reliability,
+        coverage=coverage,
         figures=[(name, inline_svg(svg, f"f{index}")) for index, (name, svg) in enumerate(figures)],
     )
     with write_atomically(path) as draft:

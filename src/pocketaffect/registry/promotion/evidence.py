@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,7 +18,7 @@ from pocketaffect.checkout import holds_commit
 from pocketaffect.config import Params, PreprocessParams
 from pocketaffect.data.shards.split import open_split
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.evaluation.intervals import Comparison, compare_predictions
+from pocketaffect.evaluation.intervals import Comparison, Interval, compare_predictions
 from pocketaffect.evaluation.prediction_table import PredictionTable, match_rows, read_predictions
 from pocketaffect.evaluation.tables import Labels, Predictions
 from pocketaffect.mlpackage.package import package_bytes
@@ -51,7 +53,7 @@ def gather_evidence(
         answers, _ = _find_answers(store, version, root, params, wanted=version.tags.get(VALIDATION_TAG))
     except PocketAffectError as error:
         answers, reason = None, error.in_one_line()
-    metrics = reason if answers is None else measure_predictions(answers, **draws)
+    metrics = reason if answers is None else measure_predictions(answers, **draws) | _measure_changes(store, version)
     if champion is not None and answers is not None:
         try:
             theirs, remark = _find_answers(store, champion, root, params, wanted=version.tags.get(VALIDATION_TAG))
@@ -71,6 +73,16 @@ def gather_evidence(
         lineage=tuple(find_gaps(version, package, root)),
         audit=version.tags.get(AUDIT_TAG),
     )
+
+
+def _measure_changes(store: Store, version: RegisteredVersion) -> dict[str, Interval]:
+    """Reads the largest share of classes that one change of the behaviour table turned, before the export."""
+    file = artifact_path(store, version, f"{paths.EVALUATION.name}/{paths.BEHAVIOUR.name}")
+    if file is None:
+        return {}
+    with file.open(encoding="utf-8", newline="") as stream:
+        most = max(float(row["classes_changed"]) for row in csv.DictReader(stream))
+    return {"class_changes": Interval(most, math.nan, math.nan)}
 
 
 def find_gaps(version: RegisteredVersion, package: Path, root: Path) -> Iterator[str]:

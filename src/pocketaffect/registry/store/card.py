@@ -46,6 +46,7 @@ class CardFacts:
         metrics: Metrics of the shipped file; empty where its answers were not kept.
         classes: Scores for each expression; empty likewise.
         pytorch: metrics.json, of the network before it was exported.
+        behaviour: Rows of behaviour.csv likewise.
     """
 
     params: Params
@@ -58,6 +59,7 @@ class CardFacts:
     metrics: Mapping[str, Interval]
     classes: Sequence[ClassScores]
     pytorch: Mapping[str, float]
+    behaviour: Sequence[Mapping[str, str]] = ()
 
 
 def write_card(facts: CardFacts, folder: Path) -> str:

@@ -128,6 +128,7 @@ def collect_facts(
         metrics={},
         classes=(),
         pytorch=metrics,
+        behaviour=_read_table(root / paths.BEHAVIOUR),
     )
     if not (root / paths.SHIPPED_PREDICTIONS).is_file():
         return facts
@@ -175,6 +176,10 @@ def _shipped_metrics(facts: CardFacts) -> dict[str, float]:
         "shipped_agreement": facts.verification["shipped"]["agreement"],
         "package_bytes": facts.verification["package_bytes"],
     }
+
+
+def _read_table(file: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(_read_text(file).splitlines())) if file.is_file() else []
 
 
 def _read(file: Path) -> dict[str, Any]:
