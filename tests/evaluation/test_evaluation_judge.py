@@ -55,7 +55,9 @@ def workplace(tmp_path_factory):
             )
         )
     pd.concat(tables, ignore_index=True).to_parquet(folder / "shards" / "index.parquet", index=False)
-    (folder / "shards" / "shards.json").write_text(json.dumps({"size": SIZE}))
+    (folder / "shards" / "shards.json").write_text(
+        json.dumps({"size": SIZE, "images": {"train": 48, "validation": 30}})
+    )
     torch.manual_seed(0)
     save_network(AffectNetwork(NetworkSpec("mobilenet", 0.1, SIZE, "prototype")), folder / "model")
     (folder / "model" / "history.csv").write_text("epoch,train_loss,validation_loss,score\n0,2,1.4,0.1\n1,1,1.5,0.2\n")
