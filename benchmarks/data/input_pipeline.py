@@ -38,7 +38,7 @@ from pocketaffect.data.shards.split import Split
 
 SHARD = 2048
 PAPER = AugmentParams(rotation_degrees=20.0, shift=0.1, flip=0.5, brightness=0.0, contrast=0.0, cutout=0.0, mixup=0.0)
-CAMERA = {"zoom": 0.15, "aspect": 0.15, "blur": 0.9, "sharpen": 0.5, "tint": 0.3}
+CAMERA = {"zoom": 0.15, "aspect": 0.15, "blur": 0.9, "sharpen": 0.5, "tint": 0.3, "jpeg": 0.3}
 
 
 def main() -> None:
@@ -53,7 +53,7 @@ def main() -> None:
             name: lambda epoch, augment=augment: train_batches(split, arguments.batch, augment, seed=7, epoch=epoch)
             for name, augment in (
                 ("shards, one warp", PAPER),
-                ("shards, with zoom, aspect, blur, sharpening and tint", PAPER.model_copy(update=CAMERA)),
+                ("shards, with zoom, aspect, blur, sharpening, tint and JPEG", PAPER.model_copy(update=CAMERA)),
             )
         }
         for workers in (0, 1, 2):

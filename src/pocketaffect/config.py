@@ -115,6 +115,7 @@ class AugmentParams(Section):
     blur: Annotated[float, Field(ge=0, le=4)] = 0.0
     sharpen: Annotated[float, Field(ge=0, le=4)] = 0.0
     tint: Fraction = 0.0
+    jpeg: Fraction = 0.0
 
 
 class DistillParams(Section):

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from io import BytesIO
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from scipy.ndimage import convolve, gaussian_filter
 
 from pocketaffect.config import AugmentParams
@@ -15,6 +18,7 @@ from pocketaffect.data.shards.augment import (
     cut_out,
     draw_partners,
     mix_faces,
+    recompress,
 )
 from pocketaffect.data.shards.batches import FaceBatches
 from pocketaffect.data.shards.split import Split
@@ -85,6 +89,7 @@ LOOKS = (
     {"zoom": 0.2},
     {"aspect": 0.2},
     {"tint": 0.3},
+    {"jpeg": 1.0},
 )
 
 
@@ -151,6 +156,19 @@ def test_a_tint_multiplies_the_channels_and_is_cut_at_white():
     changed = face.copy()
     change_tint(changed, np.array([0.0, 0.5, 0.95]), 0.3)
     assert np.abs(changed - np.clip(face * [0.7, 1.0, 1.27], 0, 255)).max() <= 1
+
+
+def test_a_compressed_face_is_what_pillow_reads_of_the_same_quality():
+    face = np.random.default_rng(0).integers(0, 256, (4, 4, 1), np.uint8).repeat(8, 0).repeat(8, 1).repeat(3, 2)
+    changed, kept = face.copy(), face.copy()
+    recompress(changed, 0.25, 0.5)
+    recompress(kept, 0.5, 0.5)
+    memory = BytesIO()
+    Image.fromarray(face).save(memory, "JPEG", quality=55)
+    memory.seek(0)
+    assert np.abs(changed - np.asarray(Image.open(memory), float)).mean() <= 2
+    assert np.abs(changed - face.astype(float)).mean() > 0.1
+    np.testing.assert_array_equal(kept, face)
 
 
 def test_tones_move_by_their_limits_about_the_mean():

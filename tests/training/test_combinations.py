@@ -85,6 +85,7 @@ AUGMENT_VALUES = {
     "blur": some(0.0, 0.7, 4),
     "sharpen": some(0.0, 0.5, 4),
     "tint": some(0.0, 0.3, 1),
+    "jpeg": some(0.0, 0.5, 1),
 }
 MODEL_VALUES = {
     "architecture": st.sampled_from(sorted(CATALOGUE)),

@@ -28,6 +28,7 @@ from pocketaffect.data.shards.augment import (
     cut_out,
     draw_partners,
     mix_faces,
+    recompress,
 )
 from pocketaffect.data.shards.split import Split
 from pocketaffect.labels import EXPRESSIONS
@@ -126,11 +127,12 @@ class FaceBatches(Dataset[Batch]):
         if self.augment is not None:
             draws = self._draws[indices]
             matrices = plan_warps(draws[:, :DRAWS], self.augment, images.shape[1])
-            for face, matrix, (focus, *tint) in zip(images, matrices, draws[:, DRAWS:], strict=True):
+            for face, matrix, (focus, jpeg, *tint) in zip(images, matrices, draws[:, DRAWS:], strict=True):
                 warp_face(face, matrix, out=face)
                 change_focus(face, focus, self.augment)
                 if self.augment.tint:
                     change_tint(face, np.array(tint), self.augment.tint)
+                recompress(face, jpeg, self.augment.jpeg)
         change = self.augment
         if change is not None and (change.brightness or change.contrast or change.cutout or change.mixup):
             # numpy converts and scales in one pass over memory, torch in two.
@@ -148,9 +150,9 @@ class FaceBatches(Dataset[Batch]):
 
     @cached_property
     def _draws(self) -> npt.NDArray[np.float64]:
-        """[images, DRAWS + 4] for the warps, the focus and the tint of three channels."""
+        """[images, DRAWS + 5] for the warps, the focus, the compression and the tint of three channels."""
         older, camera = (self._generator(stream) for stream in (AUGMENT_STREAM, CAMERA_STREAM))
-        return np.hstack([older.random((len(self.split), 4)), camera.random((len(self.split), 6))])
+        return np.hstack([older.random((len(self.split), 4)), camera.random((len(self.split), 7))])
 
     @cached_property
     def _appearance_draws(self) -> npt.NDArray[np.float64]:
