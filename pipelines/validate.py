@@ -22,16 +22,17 @@ def main(params: Params) -> None:
     from pocketaffect.data.faces.probe import probe_images
     from pocketaffect.data.progress import show_progress
     from pocketaffect.data.release.folder import DataFolder
-    from pocketaffect.data.release.layouts import read_annotations
+    from pocketaffect.data.release.layouts import CSV, NPY8, read_annotations
     from pocketaffect.data.report.page import report_contract
     from pocketaffect.data.source import check_source, read_source
     from pocketaffect.files import write_atomically
 
     log = logging.getLogger("validate")
     settings = params.validate_
-    profile = choose_profile(settings.profile, is_sample=read_source().is_sample)
     log.info("source: %s", check_source())
     annotations = read_annotations(DataFolder.open(paths.DATA))
+    is_affectnet = annotations.layout in (CSV, NPY8)
+    profile = choose_profile(settings.profile, is_sample=read_source().is_sample, is_affectnet=is_affectnet)
     with show_progress("images", len(annotations.rows)) as progress:
         probes = probe_images(paths.DATA, annotations.rows, workers=params.preprocess.workers, progress=progress)
     result = check_contract(annotations, probes, settings, profile)

@@ -27,6 +27,11 @@ apart; without one the validation split chooses."""
 
 ALL_SPLITS: Final = ("train", CHOOSING, "validation")
 
+DERIVED_VA: Final = (
+    "valence and arousal are derived, and no rater's: AffectNet's means of the classes, averaged under the votes"
+)
+"""What is said wherever they show."""
+
 SOFT_COLUMNS: Final = tuple(f"soft_{name}" for name in EXPRESSIONS)
 """Columns of a soft label, in tables and shards: the share of the votes that each expression got."""
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from affectnet_copies import picture
+from PIL import Image
 
 from pocketaffect.data.release.votes import VOTE_COLUMNS
 
@@ -41,3 +42,29 @@ def write_fer_csv(root: Path) -> Path:
     (root / "fer2013.csv").write_text("\n".join(pixels) + "\n")
     (root / "fer2013new.csv").write_text("\r\n".join(labels) + "\r\n")
     return root
+
+
+def write_fer_folders(root: Path) -> Path:
+    """FER+'s own folders; a name that is given twice is one picture."""
+    for folder, usage in (("FER2013Train", "Training"), ("FER2013Valid", "PublicTest")):
+        (root / folder).mkdir(parents=True)
+        lines = []
+        for number, (name, (mine, votes)) in enumerate(zip(names(), FACES, strict=True)):
+            if mine == usage and name:
+                Image.fromarray(grey(number)).save(root / folder / name)
+                lines.append(f'{name},"(0, 0, 48, 48)",{",".join(map(str, votes))}')
+        (root / folder / "label.csv").write_text("\n".join(lines) + "\n")
+    return root
+
+
+def write_class_folders(root: Path, folders: dict[str, int]) -> Path:
+    """So many pictures in each of some folders (`train/happy`)."""
+    for place, count in folders.items():
+        (root / place).mkdir(parents=True)
+        for number in range(count):
+            Image.fromarray(picture(hash_name(place) + number)).save(root / place / f"{number:03d}.png")
+    return root
+
+
+def hash_name(text: str) -> int:
+    return sum(map(ord, text)) * 1000

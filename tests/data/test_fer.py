@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from fer_copies import grey, write_fer_csv
+from fer_copies import grey, write_fer_csv, write_fer_folders
 from hypothesis import given
 from hypothesis import strategies as st
 from shard_parts import make_settings
@@ -13,14 +13,14 @@ from pocketaffect.data.contract.check import check_contract, write_result
 from pocketaffect.data.faces.images import ImageProblemError, decode_image
 from pocketaffect.data.faces.probe import probe_images
 from pocketaffect.data.release.folder import DataFolder
-from pocketaffect.data.release.layouts import FER, read_annotations
+from pocketaffect.data.release.layouts import FER, FERPLUS, read_annotations
 from pocketaffect.data.release.places import Place, read_place
 from pocketaffect.data.release.votes import VOTE_COLUMNS, judge_votes
 from pocketaffect.data.report.describe import describe
 from pocketaffect.data.shards.split import open_choosing, open_split
 from pocketaffect.data.shards.write import write_shards
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.labels import CLASS_MEAN_VA, EXPRESSIONS, PLACE_COLUMNS, SOFT_COLUMNS
+from pocketaffect.labels import CLASS_MEAN_VA, DERIVED_VA, EXPRESSIONS, PLACE_COLUMNS, SOFT_COLUMNS
 
 
 def read(root):
@@ -64,7 +64,35 @@ def test_it_goes_through_contract_and_shards_with_a_part_that_chooses(tmp_path):
         assert chosen.paths == open_split(out / "shards", "choosing" if share else "validation").paths
         faces = [path for name in parts for path in open_split(out / "shards", name).paths]
         assert sorted(faces) == sorted(result.kept["path"])
+        assert summary["va_derived"]
+    assert DERIVED_VA in result.to_dict()["notes"]
     assert result.kept["split"].tolist() == ["train"] * 3 + ["validation"] * 2
+
+
+def test_ferplus_folders_say_the_same_of_the_pictures_that_are_there(tmp_path):
+    table, folders = read(write_fer_csv(tmp_path / "csv")).rows, read(write_fer_folders(tmp_path / "folders"))
+    assert (folders.layout, folders.derived_va) == (FERPLUS, True)
+    names = ["expression", "valence", "arousal", "split", *SOFT_COLUMNS]
+    named = table[~table["path"].str.startswith("unnamed")].reset_index(drop=True)
+    pd.testing.assert_frame_equal(folders.rows[names], named[names])
+    assert folders.rows["path"].str.rpartition("/")[2].tolist() == named["path"].tolist()
+    assert describe(tmp_path / "folders").missing == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda root: (root / "FER2013Valid" / "label.csv").unlink(), ["FER2013Valid/label.csv missing"]),
+        (lambda root: (root / "FER2013Valid" / "label.csv").write_text(""), ["not readable as CSV"]),
+        (lambda root: (root / "FER2013Valid" / "label.csv").write_text("a.png,1,2\n"), ["not FER+'s columns", "3 col"]),
+        (lambda root: write_fer_csv(root), ["two layouts", "fer2013.csv", "FER2013Train/label.csv"]),
+    ],
+)
+def test_half_of_ferplus_folders_or_odd_lists_are_refused(tmp_path, change, words):
+    change(write_fer_folders(tmp_path))
+    with pytest.raises(PocketAffectError) as caught:
+        read(tmp_path)
+    assert all(word in str(caught.value) for word in words)
 
 
 def test_describe_counts_the_pictures_in_the_table(tmp_path):

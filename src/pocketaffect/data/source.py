@@ -22,7 +22,7 @@ from pocketaffect import paths
 from pocketaffect.data.packing.parts import PACK_FILE
 from pocketaffect.data.release.folder import DataFolder
 from pocketaffect.data.release.layouts import recognise
-from pocketaffect.data.release.members import RELEASE_NAMES
+from pocketaffect.data.release.members import is_release_name
 from pocketaffect.data.sample import MARK
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.files import read_yaml, write_atomically, write_json
@@ -175,7 +175,7 @@ def _recorded_data_sets(root: Path) -> Iterator[str]:
             names = {entry["relpath"].partition("/")[0] for entry in json.loads(file.read_text(encoding="utf-8"))}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):  # not ours to judge
             continue
-        if names & {*RELEASE_NAMES, PACK_FILE} and MARK not in names:
+        if MARK not in names and any(name == PACK_FILE or is_release_name(name) for name in names):
             yield file.parent.name + file.stem
 
 

@@ -6,7 +6,7 @@ import csv
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -20,9 +20,12 @@ from pocketaffect.evaluation.report import write_report
 from pocketaffect.evaluation.slices import read_groups, slice_metrics
 from pocketaffect.evaluation.tables import Labels
 from pocketaffect.files import DECIMALS, to_plain, write_atomically, write_json
-from pocketaffect.labels import CHOOSING, EXPRESSIONS, NO_EXPRESSION, VALENCE_AROUSAL
+from pocketaffect.labels import CHOOSING, DERIVED_VA, EXPRESSIONS, NO_EXPRESSION, VALENCE_AROUSAL
 from pocketaffect.models.network import load_network
 from pocketaffect.training.scores import find_best
+
+DERIVED_METRIC: Final = "valence_arousal_derived"
+"""1 in metrics.json where valence and arousal are derived from votes; else it is not there."""
 
 
 def judge_network(evaluate: EvaluateParams, select: str, *, model: Path, shards: Path, target: Path) -> None:
@@ -43,7 +46,8 @@ def judge_network(evaluate: EvaluateParams, select: str, *, model: Path, shards:
     predictions = predict_split(network, validation, batch_size=evaluate.batch_size)
     labels = Labels(validation.expression, validation.valence_arousal)
     choosing = None
-    if CHOOSING in read_summary(shards)["images"]:
+    summary = read_summary(shards)
+    if CHOOSING in summary["images"]:
         apart = open_split(shards, CHOOSING)
         answers = predict_split(network, apart, batch_size=evaluate.batch_size)
         choosing = answers, Labels(apart.expression, apart.valence_arousal)
@@ -54,6 +58,8 @@ def judge_network(evaluate: EvaluateParams, select: str, *, model: Path, shards:
         slices=slice_metrics(predictions, labels, read_groups(shards, "validation")),
         behaviour=measure_behaviour(network, validation, evaluate),
     )
+    if derived := summary.get("va_derived", False):
+        evaluation = replace(evaluation, metrics=evaluation.metrics | {DERIVED_METRIC: 1.0})
     with (model / "history.csv").open(encoding="utf-8", newline="") as stream:
         history = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(stream)]
     facts = {
@@ -63,6 +69,7 @@ def judge_network(evaluate: EvaluateParams, select: str, *, model: Path, shards:
         "epoch and temperature chosen by": (
             "the validation split" if choosing is None else f"{len(choosing[1]):,} images of training set apart"
         ),
+        **({"valence and arousal": DERIVED_VA} if derived else {}),
     }
     table = PredictionTable(validation.paths, predictions, labels)
     with write_atomically(target) as draft:

@@ -67,6 +67,8 @@ class ContractResult:
         duplicates: `DUPLICATES_COLUMNS`, pairs of near-duplicates; `dropped` where row b left for it.
         counts: The counts of every rule.
         drift: Differences from the profile, where one was given.
+        notes: What is to be said aloud of the data, from its reader.
+        derived_va: Whether valence and arousal are derived from votes.
         evidence: The columns that the rules looked at, a row for each row that came in (without lines that are none).
         suite: The rules as Great Expectations' suite, plain values.
         validation: The suite's findings in `evidence`, plain values.
@@ -78,6 +80,8 @@ class ContractResult:
     duplicates: pd.DataFrame
     counts: tuple[RuleCount, ...]
     drift: tuple[Drift, ...]
+    notes: tuple[str, ...] = ()
+    derived_va: bool = False
     evidence: pd.DataFrame = field(default_factory=pd.DataFrame)
     suite: Mapping[str, Any] = field(default_factory=dict)
     validation: Mapping[str, Any] = field(default_factory=dict)
@@ -109,6 +113,7 @@ class ContractResult:
             )
         else:
             lines += [f"  drift: {finding}" for finding in warned]
+        lines += [f"  note: {note}" for note in self.notes]
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
@@ -121,7 +126,7 @@ class ContractResult:
             "near_duplicates": len(self.duplicates),
             "rules": [asdict(count) for count in self.counts],
             "drift": [asdict(finding) for finding in self.drift],
-        }
+        } | ({"notes": list(self.notes)} if self.notes else {})
 
 
 def check_contract(
@@ -175,6 +180,8 @@ def check_contract(
         duplicates=make_duplicates(rows, pairs, distances, leaked),
         counts=_count(ledger, len(unsplit)),
         drift=() if profile is None else compare_profiles(profile, profile_of(kept), max_drift=settings.max_drift),
+        notes=annotations.notes,
+        derived_va=annotations.derived_va,
         evidence=table,
         suite=ledger.suite.to_dict(),
         validation=ledger.suite.results_to_dict(),
@@ -199,15 +206,19 @@ def _count(ledger: Ledger, unsplit: int) -> tuple[RuleCount, ...]:
 def write_result(result: ContractResult, target: Path, *, choosing_share: float = 0.0) -> None:
     """Writes tables, counts, Great Expectations' files and the kept rows' profile into folder `target`, whole or not.
 
-    The manifest alone tells the part of training that chooses, `ledger.set_choosing_apart`.
+    The manifest alone tells the part of training that chooses (`ledger.set_choosing_apart`), and has a column
+    `va_derived` where valence and arousal are derived from votes.
 
     Raises:
         PocketAffectError: The disk is full, or the place cannot be written to.
     """
+    manifest = set_choosing_apart(result.kept, choosing_share)
+    if result.derived_va:
+        manifest = manifest.assign(va_derived=True)
     with write_atomically(target) as draft:
         draft.mkdir()
         for file, table in (
-            (paths.MANIFEST_TABLE, set_choosing_apart(result.kept, choosing_share)),
+            (paths.MANIFEST_TABLE, manifest),
             (paths.QUARANTINE_TABLE, result.quarantine),
             (paths.DROPPED_TABLE, result.dropped),
             (paths.DUPLICATES_TABLE, result.duplicates),

@@ -175,18 +175,19 @@ def keep_profile(file: Path, *, source: str) -> None:
     write_profile(file, replace(read_profile(paths.DATA_PROFILE), source=source))
 
 
-def choose_profile(setting: str, *, is_sample: bool) -> Profile | None:
+def choose_profile(setting: str, *, is_sample: bool, is_affectnet: bool = True) -> Profile | None:
     """Finds the profile that params.yaml names.
 
     Args:
-        setting: `auto` for the shipped one (the sample's for the sample, AffectNet's for everything else), `none`, or
-            a file that `pocketaffect data profile` wrote.
+        setting: `auto` for the shipped one (the sample's, or AffectNet's for its layouts; no other data has one),
+            `none`, or a file that `pocketaffect data profile` wrote.
         is_sample: Whether the data is the embedded sample.
+        is_affectnet: Whether it comes in a layout of AffectNet's.
 
     Raises:
         PocketAffectError: No such file, or not a profile.
     """
-    if setting == "none":
+    if setting == "none" or (setting == "auto" and not is_affectnet):
         return None
     if setting == "auto":
         return read_profile(PROFILES / ("sample.json" if is_sample else "affectnet.json"))

@@ -16,12 +16,15 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from pocketaffect.data.release.class_folders import CLASSES_FILE, find_splits
 from pocketaffect.data.release.csv_release import find_lists
+from pocketaffect.data.release.fer import FER_FOLDERS, PIXELS_FILE
 from pocketaffect.data.release.folder import DataFolder
-from pocketaffect.data.release.layouts import CSV, read_annotations, recognise
+from pocketaffect.data.release.layouts import CSV, FER, FERPLUS, NPY8, read_annotations, recognise
 from pocketaffect.data.release.npy_release import SETS
 from pocketaffect.data.release.places import Place, describe_path_problem
 from pocketaffect.data.release.votes import VOTES_FILE
+from pocketaffect.errors import PocketAffectError
 from pocketaffect.labels import PLACE_COLUMNS
 from pocketaffect.names import SYSTEM_FILE, find_on_disk
 
@@ -81,10 +84,19 @@ def list_source(folder: DataFolder) -> PackSource:
         PocketAffectError: No known layout, or lists that are not readable.
     """
     layout = recognise(folder)
+    if layout == FER:
+        raise PocketAffectError(
+            f"{folder.root}: nothing to pack",
+            found=f"{PIXELS_FILE}, one file",
+            todo="`pocketaffect data use` takes it so",
+        )
     if layout == CSV:
         paths, lists, folders = _list_csv(folder)
     else:
-        paths, lists, folders = _list_npy(folder)
+        folders = {NPY8: [f"{name}/" for name in SETS], FERPLUS: [f"{name}/" for name in FER_FOLDERS]}.get(
+            layout, [*find_splits(folder).values()]
+        )
+        paths, lists = _list_folders(folder, folders), tuple(filter(folder.has, [CLASSES_FILE]))
     present = pd.Series([name for prefix in folders for name in folder.names(prefix)], dtype="str")
     unlisted = LeftOut.of(present[~present.isin(paths)])
     del present
@@ -111,10 +123,10 @@ def _list_csv(folder: DataFolder) -> tuple[pd.Series[str], tuple[str, ...], list
     return paths.astype("str"), tuple(sorted(lists)), sorted({f"{file.image_folder}/" for file in files})
 
 
-def _list_npy(folder: DataFolder) -> tuple[pd.Series[str], tuple[str, ...], list[str]]:
-    """Lists paths and folders of the 8-label release, which has no lists."""
-    names = sorted(name for split in SETS for name in folder.names(f"{split}/") if not re.search(SYSTEM_FILE, name))
-    return pd.Series(names, dtype="str"), (), [f"{split}/" for split in SETS]
+def _list_folders(folder: DataFolder, folders: Iterable[str]) -> pd.Series[str]:
+    """Lists all files of layouts that have no list of them."""
+    names = (name for place in folders for name in folder.names(place))
+    return pd.Series(sorted(name for name in names if not re.search(SYSTEM_FILE, name)), dtype="str")
 
 
 def _look_up(

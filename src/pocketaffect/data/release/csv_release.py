@@ -13,7 +13,6 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -103,7 +102,7 @@ def find_lists(folder: DataFolder) -> list[ListFile]:
 
 def read_csv_release(
     folder: DataFolder, lists: Sequence[ListFile], table: RowTable
-) -> tuple[list[ListSummary], pd.DataFrame]:
+) -> tuple[list[ListSummary], list[tuple[str, int, str]]]:
     """Reads the lists into `table`.
 
     Returns:
@@ -112,15 +111,13 @@ def read_csv_release(
     Raises:
         PocketAffectError: A list without its columns or without rows.
     """
-    summaries, unsplit = [], []
+    summaries: list[ListSummary] = []
+    unsplit: list[tuple[str, int, str]] = []
     for file in lists:
         summary, broken = _read_list(folder, file, table)
         summaries.append(summary)
         unsplit += broken
-    frame = pd.DataFrame(unsplit, columns=["list", "line", "text"]).astype(
-        {"list": "str", "line": "int64", "text": "str"}
-    )
-    return summaries, frame
+    return summaries, unsplit
 
 
 def _read_list(folder: DataFolder, file: ListFile, table: RowTable) -> tuple[ListSummary, list[tuple[str, int, str]]]:

@@ -1,4 +1,4 @@
-"""FER2013 with the votes of FER+, whose rows stand side by side in `fer2013.csv` and `fer2013new.csv`.
+"""FER2013 with FER+'s votes: two tables whose rows stand side by side, or the folders that FER+'s own script makes.
 
 A picture of fer2013.csv is a cell of 2,304 numbers. The file is taken as an archive of such cells, under the names that
 fer2013new.csv has for them: each is read where it lies, like a member of a tar. PrivateTest is left alone.
@@ -16,10 +16,9 @@ import pandas as pd
 import pyarrow as pa
 
 from pocketaffect.data.release.headers import check_header, match_header
-from pocketaffect.data.release.rows import ListSummary, RowTable
+from pocketaffect.data.release.rows import ListSummary, RowTable, label_rows
 from pocketaffect.data.release.votes import VOTE_COLUMNS, judge_votes
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.labels import BOX_COLUMNS, EYE_COLUMNS
 
 if TYPE_CHECKING:
     from pocketaffect.data.release.folder import DataFolder
@@ -32,6 +31,10 @@ USAGES: Final = {"Training": "train", "PublicTest": "validation"}
 HELD_OUT: Final = "PrivateTest"
 """Rows of this usage are for whoever judges a finished network: nothing here reads their pictures."""
 
+FER_FOLDERS: Final = {"FER2013Train": "train", "FER2013Valid": "validation"}
+"""FER+'s folders; a third, FER2013Test, holds the pictures of PrivateTest."""
+
+FOLDER_LIST: Final = "label.csv"
 MAX_LINE: Final = 1 << 16
 """Bytes of a line; 2,304 numbers take up to 9,216."""
 
@@ -108,11 +111,12 @@ def _read_cells(stream: BinaryIO, file: Path) -> pd.DataFrame:
     return pd.DataFrame({name: cells[name].str.strip() for name in cells}).set_axis(cells.index + 1)
 
 
-def read_fer(folder: DataFolder, table: RowTable) -> tuple[list[ListSummary], npt.NDArray[np.float32]]:
+def read_fer(folder: DataFolder, table: RowTable) -> tuple[list[ListSummary], npt.NDArray[np.float32], list[str]]:
     """Reads the rows of fer2013new.csv that are not held out into `table`, as `votes.judge_votes` labels them.
 
     Returns:
-        What each part turned out to be; soft labels float32 [n, 8] in the table's order, NaN for none.
+        What each part turned out to be; soft labels float32 [n, 8] in the table's order, NaN for none; a line on what
+        is held out.
 
     Raises:
         PocketAffectError: Columns are missing, or votes are no numbers from 0 up.
@@ -120,18 +124,39 @@ def read_fer(folder: DataFolder, table: RowTable) -> tuple[list[ListSummary], np
     file = folder.root / folder.top / LABELS_FILE
     with folder.open_file(LABELS_FILE) as stream:
         faces = _read_faces(stream, file)
-    summaries, soft = [], []
+    read = []
     for usage, split in USAGES.items():
         mine = faces[faces["Usage"] == usage]
-        name = f"{LABELS_FILE} {usage}"
-        soft.append(add_faces(table, name, split, mine, mine["Image name"], file))
-        summaries.append(ListSummary(name, header=True, rows=len(mine), unsplit=0, identity=""))
-    return summaries, np.concatenate(soft)
+        read.append(_add_faces(table, f"{LABELS_FILE} {usage}", split, mine, mine["Image name"], file))
+    summaries, soft = zip(*read, strict=True)
+    held = int((~faces["Usage"].isin(list(USAGES))).sum())
+    return list(summaries), np.concatenate(soft), [f"{held:,} rows of {HELD_OUT} are held out and never read"]
 
 
-def add_faces(
+def read_fer_folders(
+    folder: DataFolder, table: RowTable
+) -> tuple[list[ListSummary], npt.NDArray[np.float32], list[str]]:
+    """Reads the `label.csv` of FER+'s own folders likewise: picture, box (all of it), votes; no header line."""
+    read = []
+    for name, split in FER_FOLDERS.items():
+        file = folder.root / folder.top / name / FOLDER_LIST
+        with folder.open_file(f"{name}/{FOLDER_LIST}") as stream:
+            cells = _read_cells(stream, file)
+        if cells.shape[1] != 2 + len(VOTE_COLUMNS):
+            raise PocketAffectError(
+                f"{file}: not FER+'s columns",
+                found=f"{cells.shape[1]} columns",
+                allowed=f"a picture, its box and {len(VOTE_COLUMNS)} votes, without a header line",
+            )
+        faces = cells.set_axis(["Image name", "box", *VOTE_COLUMNS], axis="columns")
+        read.append(_add_faces(table, f"{name}/{FOLDER_LIST}", split, faces, f"{name}/" + faces["Image name"], file))
+    summaries, soft = zip(*read, strict=True)
+    return list(summaries), np.concatenate(soft), ["FER2013Test/ is held out and never read"]
+
+
+def _add_faces(
     table: RowTable, name: str, split: str, faces: pd.DataFrame, paths: pd.Series[str], file: Path
-) -> npt.NDArray[np.float32]:
+) -> tuple[ListSummary, npt.NDArray[np.float32]]:
     """Adds voted faces as a block of rows, and gives their soft labels: float32 [n, 8]."""
     if faces.empty:
         raise PocketAffectError(f"{file}: no rows", found=f"none of {name}", allowed="at least one face")
@@ -145,23 +170,5 @@ def add_faces(
             allowed=f"{len(VOTE_COLUMNS)} numbers, 0 or more",
         )
     expression, soft, affect = judge_votes(votes)
-    none = np.full(len(faces), np.nan)
-    table.add(
-        name,
-        split,
-        {
-            "line": lines,
-            "path": pa.array(paths, pa.string()),
-            "listed_path": pa.array(paths, pa.string()),
-            **dict.fromkeys(BOX_COLUMNS, none),
-            "box_given": np.zeros(len(faces), dtype=bool),
-            "expression": expression,
-            "valence": affect[:, 0].copy(),
-            "arousal": affect[:, 1].copy(),
-            "unread": pa.repeat("", len(faces)),
-            "landmark_count": np.zeros(len(faces), dtype=np.int32),
-            **dict.fromkeys(EYE_COLUMNS, none.astype(np.float32)),
-            "identity": pa.repeat("", len(faces)),
-        },
-    )
-    return soft
+    table.add(name, split, label_rows(lines, paths, expression, affect))
+    return ListSummary(name, header=file.name == LABELS_FILE, rows=len(faces), unsplit=0, identity=""), soft

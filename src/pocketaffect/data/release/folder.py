@@ -20,7 +20,7 @@ from pocketaffect.data.faces.images import ImageProblemError
 from pocketaffect.data.packing.parts import PACK_FILE, PACK_PROGRESS, read_pack
 from pocketaffect.data.release.archives import scan_archive
 from pocketaffect.data.release.fer import LABELS_FILE, PIXELS_FILE, scan_pixels
-from pocketaffect.data.release.members import RELEASE_NAMES, merge_members, see_through
+from pocketaffect.data.release.members import is_release_name, merge_members, see_through
 from pocketaffect.data.release.places import (
     MAX_IMAGE_BYTES,
     REFUSALS,
@@ -100,6 +100,15 @@ class DataFolder:
         archived = self._paths[rows.start : rows.stop].to_pylist()
         loose = list(_walk(self.base, prefix))
         return sorted({*archived, *loose}) if archived and loose else archived or sorted(loose)
+
+    def list_folders(self, prefix: str) -> list[str]:
+        """Lists the names of the folders right below a folder (with the slash), loose and archived, sorted."""
+        rows = self._below(prefix)
+        inside = pc.utf8_slice_codeunits(self._paths.slice(rows.start, len(rows)), len(prefix))
+        archived = pc.unique(pc.extract_regex(inside, "^(?P<name>[^/]+)/").field("name").drop_null()).to_pylist()
+        loose = Path(find_on_disk(self.base, prefix))
+        entries = _list_folder(loose) if loose.is_dir() else []
+        return sorted({*archived, *(show_name(entry.name) for entry in entries if _is_folder(entry))})
 
     def read(self, name: str) -> bytes:
         """Reads one list or annotation file. For thousands, `locate` them at once and use `read_place`.
@@ -188,7 +197,7 @@ def _find_top(root: Path) -> str:
 
     def holds_data(folder: Path) -> bool:
         return any(
-            entry.name in RELEASE_NAMES or _is_archive(entry.name) or entry.name == PACK_FILE
+            is_release_name(entry.name) or _is_archive(entry.name) or entry.name == PACK_FILE
             for entry in _list_folder(folder)
         )
 

@@ -32,11 +32,23 @@ RELEASE_NAMES: Final = frozenset(
         *IMAGE_FOLDERS,
         *("training.csv", "validation.csv", "automatically_annotated.csv", "ferplus_votes.csv"),
         *("Manually_Annotated", "Manually_Annotated_file_lists"),
-        *("fer2013.csv", "fer2013new.csv"),
+        *("fer2013.csv", "fer2013new.csv", "FER2013Train", "FER2013Valid", "FER2013Test", "classes.yaml"),
         *("Automatically_Annotated", "Automatically_Annotated_file_lists", "Automatically_annotated_file_list"),
     )
 )
 """Names at the top of a data set; where they are one folder further down, that folder is seen through."""
+
+SPLIT_FOLDERS: Final = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+"""Folders of a data set with a folder a class, in lower case."""
+
+
+def is_release_name(name: str) -> bool:
+    """Tells whether a file or folder of this name stands at the top of a data set."""
+    return name in RELEASE_NAMES or name.lower() in SPLIT_FOLDERS
 
 
 class Members:
@@ -97,7 +109,8 @@ def see_through(table: pa.Table, stem: str) -> pa.Table:
     sound = table.filter(pc.not_equal(table["offset"], ODD_NAME))["path"]
     if len(sound) == 0:
         return table
-    released = rf"^({'|'.join(re.escape(name) for name in sorted(RELEASE_NAMES))})(/|$)"
+    named, splits = "|".join(map(re.escape, sorted(RELEASE_NAMES))), "|".join(SPLIT_FOLDERS)
+    released = rf"^(({named})(/|$)|(?i:{splits})/)"
     if pc.any(pc.match_substring_regex(sound, released)).as_py():
         return table
     path = table["path"]

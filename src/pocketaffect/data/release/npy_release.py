@@ -35,7 +35,7 @@ IMAGE_FILE: Final = r"^images/(?P<number>\d{1,18})\.[^./]+$"
 BLOCK_ROWS: Final = 8192
 
 
-def read_npy_release(folder: DataFolder, table: RowTable) -> tuple[list[ListSummary], pd.DataFrame]:
+def read_npy_release(folder: DataFolder, table: RowTable) -> tuple[list[ListSummary], list[tuple[str, int, str]]]:
     """Reads both sets into `table`: a row for each number that has a picture or an annotation.
 
     A picture without annotations is a row without labels; annotations without a picture are a row whose image is
@@ -66,8 +66,7 @@ def read_npy_release(folder: DataFolder, table: RowTable) -> tuple[list[ListSumm
             table.add(name, split, columns)
         unsplit += [(name, 0, text) for text in other]
         summaries.append(ListSummary(name, header=False, rows=len(found.lines), unsplit=len(other), identity=""))
-    frame = pd.DataFrame(unsplit, columns=["list", "line", "text"])
-    return summaries, frame.astype({"list": "str", "line": "int64", "text": "str"})
+    return summaries, unsplit
 
 
 class _Set(NamedTuple):

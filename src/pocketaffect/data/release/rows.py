@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from pocketaffect.labels import BOX_COLUMNS, EYE_COLUMNS, VALENCE_AROUSAL
+from pocketaffect.labels import BOX_COLUMNS, EYE_COLUMNS, NO_VA_CODE, VALENCE_AROUSAL
 
 LABEL_COLUMNS: Final = ("expression", *VALENCE_AROUSAL)
 NUMBER_COLUMNS: Final = (*BOX_COLUMNS, *LABEL_COLUMNS)
@@ -94,6 +94,39 @@ class RowTable:
             else:
                 columns[name] = pa.chunked_array(blocks).to_numpy() if blocks else np.empty(0)
         return columns
+
+
+def label_rows(
+    lines: npt.NDArray[np.int64],
+    paths: Sequence[str] | pd.Series[str],
+    expression: npt.NDArray[np.float64],
+    affect: npt.NDArray[np.float64] | None = None,
+) -> dict[str, object]:
+    """Makes a block of rows that have labels and nothing else: no box, no landmarks, no identity.
+
+    Args:
+        lines: int64 [n].
+        paths: [n], of the images below the data folder.
+        expression: float64 [n], AffectNet's codes.
+        affect: float64 [n, 2], valence and arousal; none: nobody annotated them.
+    """
+    none = np.full(len(lines), np.nan)
+    if affect is None:
+        affect = np.full((len(lines), 2), NO_VA_CODE)
+    text = pa.array(paths, pa.string())
+    return {
+        "line": lines,
+        "path": text,
+        "listed_path": text,
+        **dict.fromkeys(BOX_COLUMNS, none),
+        "box_given": np.zeros(len(lines), dtype=bool),
+        "expression": expression,
+        **{name: affect[:, place].copy() for place, name in enumerate(VALENCE_AROUSAL)},
+        "unread": pa.repeat("", len(lines)),
+        "landmark_count": np.zeros(len(lines), dtype=np.int32),
+        **dict.fromkeys(EYE_COLUMNS, none.astype(np.float32)),
+        "identity": pa.repeat("", len(lines)),
+    }
 
 
 def join_strings(blocks: Sequence[pa.Array]) -> pd.api.extensions.ExtensionArray:

@@ -20,7 +20,7 @@ from rich.filesize import decimal
 
 from pocketaffect.data.faces.images import IMAGE_SUFFIXES
 from pocketaffect.data.release.folder import DataFolder
-from pocketaffect.data.release.layouts import LAYOUTS, read_annotations
+from pocketaffect.data.release.layouts import FER, FERPLUS, name_layout, read_annotations
 from pocketaffect.data.release.members import IMAGE_FOLDERS
 from pocketaffect.data.release.npy_release import SETS
 from pocketaffect.data.release.rows import ListSummary
@@ -104,6 +104,8 @@ class Description:
     total_bytes: int
     """Bytes of all files, archives as they are."""
     votes: VoteCounts | None
+    notes: tuple[str, ...]
+    """What is held out, and where a split comes from that has no folder."""
 
 
 def describe(root: Path) -> Description:
@@ -143,6 +145,7 @@ def describe(root: Path) -> Description:
         image_bytes=int(sizes[sizes >= 0][found].sum()),
         total_bytes=loose_bytes + sum(archives.values()),
         votes=annotations.votes,
+        notes=annotations.notes,
     )
 
 
@@ -204,8 +207,7 @@ def render(description: Description) -> str:
 
 def _render_facts(description: Description) -> list[str]:
     packed = f"in {len(description.archives)} archive(s)" if description.archives else "loose files"
-    layout, _, _ = LAYOUTS[description.layout].partition(" (")
-    facts = [("layout", f"{layout}, {packed}")]
+    facts = [("layout", f"{name_layout(description.layout)}, {packed}")]
     archives = [f"{name} {decimal(size)}" for name, size in description.archives.items()]
     if archives:
         facts.append(("archives", ", ".join(archives[:4]) + (f", … {len(archives) - 4} more" if archives[4:] else "")))
@@ -225,7 +227,8 @@ def _render_facts(description: Description) -> list[str]:
         facts.append(("unlisted", _tell_examples(description.unlisted, description.unlisted_examples)))
     facts += [("not opened", f"{count:,}: {reason}") for reason, count in description.refused.items()]
     facts.append(("size", f"{decimal(description.total_bytes)} in all"))
-    facts.append(("soft labels", _tell_votes(description.votes)))
+    facts.append(("soft labels", _tell_votes(description)))
+    facts += [("note", note) for note in description.notes]
     identity = sorted({item.summary.identity for item in description.lists} - {""})
     facts.append(("identity", f"column {', '.join(identity)}" if identity else "no column says who is pictured"))
     return [description.root, render_table([(f"  {name}", fact) for name, fact in facts], "l")]
@@ -270,9 +273,9 @@ def _tell_examples(count: int, examples: tuple[str, ...]) -> str:
     return f"{count:,}: {', '.join(examples)}" + (", …" if count > len(examples) else "")
 
 
-def _tell_votes(votes: VoteCounts | None) -> str:
-    if votes is None:
-        return "none"
+def _tell_votes(description: Description) -> str:
+    if (votes := description.votes) is None:
+        return "the votes" if description.layout in (FER, FERPLUS) else "none"
     more = [
         f"{count:,} {what}"
         for count, what in (

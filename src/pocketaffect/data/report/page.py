@@ -107,6 +107,7 @@ def render_page(result: ContractResult, pictures: Path, limit: float) -> str:
         facts={
             **{f"{title} rows kept": f"{int((split == name).sum()):,}" for name, title in SPLITS.items()},
             "kept, but marked": f"{int((result.kept['warnings'] != '').sum()):,} rows with a warning",
+            **({"notes": "; ".join(result.notes)} if result.notes else {}),
             "quarantine": f"{len(result.quarantine) / max(1, result.rows):.2%} of {100 * limit:g}% allowed",
         },
         rules=_describe_rules(result),

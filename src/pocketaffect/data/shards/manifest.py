@@ -60,6 +60,11 @@ class Manifest:
             )
         return cls(file)
 
+    @property
+    def has_derived_va(self) -> bool:
+        """Whether valence and arousal are derived from votes."""
+        return "va_derived" in pq.read_schema(self.file).names
+
     def __len__(self) -> int:
         return int(pq.read_metadata(self.file).num_rows)
 

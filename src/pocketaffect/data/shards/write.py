@@ -109,6 +109,8 @@ def write_shards(
         "pixel_mean": mean,
         "pixel_deviation": deviation,
     }
+    if manifest.has_derived_va:
+        summary["va_derived"] = True
     write_json(place / SHARDS / SUMMARY_FILE, summary)
     _move(place / SHARDS, target, {INDEX_FILE, SUMMARY_FILE, *(part.name for part in parts)})
     shutil.rmtree(place, ignore_errors=True)
