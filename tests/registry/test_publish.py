@@ -166,7 +166,7 @@ def test_pyfunc_loads_it_and_answers_as_the_shipped_file_did(repository, publish
 
     folder = Path(shutil.copytree(package_path(open_store(repository), published).parent, tmp_path / "model"))
     if form == "package":
-        from pocketaffect.registry.store.flavor import write_flavor
+        from pocketaffect.registry.store.runs import write_flavor
 
         for name in ("MLmodel", "code", "requirements.txt", "python_env.yaml", "served.json"):
             shutil.rmtree(folder / name, ignore_errors=True)

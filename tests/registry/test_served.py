@@ -18,7 +18,7 @@ from PIL import Image
 
 from pocketaffect.files import hash_file
 from pocketaffect.labels import EXPRESSIONS
-from pocketaffect.registry.store.flavor import write_flavor
+from pocketaffect.registry.store.runs import write_flavor
 
 SIZE = 8
 

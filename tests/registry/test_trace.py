@@ -7,7 +7,7 @@ from registry_parts import SPEC_PLACE, make_stamped_package
 from pocketaffect.cli.main import main
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.mlpackage.package import package_digest
-from pocketaffect.registry.lineage.model_file import digest_file, read_file_metadata
+from pocketaffect.registry.lineage.lineage import digest_file, read_file_metadata
 from pocketaffect.registry.lineage.trace import trace
 from pocketaffect.registry.store.store import find_store
 from pocketaffect.registry.store.versions import package_path

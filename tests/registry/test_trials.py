@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from pocketaffect.registry.lineage.trials import find_trial
+from pocketaffect.registry.lineage.trace import find_trial
 
 SETTINGS = {
     "model.width": 0.35,

@@ -7,7 +7,7 @@ import shutil
 import pytest
 from sweep_parts import begin, make_root
 
-from pocketaffect.registry.lineage.trials import find_trial
+from pocketaffect.registry.lineage.trace import find_trial
 from pocketaffect.registry.store.runs import flatten
 from pocketaffect.registry.store.store import open_store
 from pocketaffect.sweep.objective import prepare_params

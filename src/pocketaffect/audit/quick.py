@@ -26,7 +26,7 @@ from pocketaffect.audit.upkeep import verify_contents
 from pocketaffect.data.shards.split import INDEX_FILE, SUMMARY_FILE
 from pocketaffect.evaluation.prediction_table import PREDICTIONS_FILE
 from pocketaffect.files import hash_file, hash_text
-from pocketaffect.registry.lineage.model_file import read_file_metadata
+from pocketaffect.registry.lineage.lineage import read_file_metadata
 from pocketaffect.registry.store.runs import MODEL_FOLDER, PACKAGE_TAG
 
 log = logging.getLogger(__name__)

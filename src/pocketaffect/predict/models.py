@@ -133,7 +133,7 @@ def _find_champion(root: Path) -> RegisteredVersion | None:
 
 
 def _was_trained_on(file: Path) -> str | None:
-    from pocketaffect.registry.lineage.model_file import read_file_metadata
+    from pocketaffect.registry.lineage.lineage import read_file_metadata
 
     return read_file_metadata(file).get(TRAINED_ON)
 

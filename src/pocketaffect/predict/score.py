@@ -293,7 +293,7 @@ def log_report(model: str, report: ScoreReport, *, root: Path = Path()) -> str:
         PocketAffectError: There is no store, or the model is no registered version, nor the package of one.
     """
     from pocketaffect.config import PARAMS_FILE, load_params
-    from pocketaffect.registry.lineage.model_file import digest_file
+    from pocketaffect.registry.lineage.lineage import digest_file
     from pocketaffect.registry.store.store import require_store
     from pocketaffect.registry.store.versions import find_version, get_version
 

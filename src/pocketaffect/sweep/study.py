@@ -23,7 +23,7 @@ from pocketaffect.errors import PocketAffectError
 from pocketaffect.files import hash_file, hash_json
 from pocketaffect.precisions import AUTO, PRECISIONS
 from pocketaffect.provenance.code import hash_code
-from pocketaffect.registry.lineage.model_file import digest_file
+from pocketaffect.registry.lineage.lineage import digest_file
 from pocketaffect.registry.store.runs import flatten
 from pocketaffect.sweep.internals import order_studies
 from pocketaffect.sweep.space import FURTHER, SECTIONS

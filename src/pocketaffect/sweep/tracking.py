@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from pocketaffect.registry.lineage.trials import OUTCOME_TAG, PARENT_TAG, STUDY_TAG, SUFFIX, TRIAL_TAG
+from pocketaffect.registry.lineage.trace import OUTCOME_TAG, PARENT_TAG, STUDY_TAG, SUFFIX, TRIAL_TAG
 from pocketaffect.registry.store.store import Store
 from pocketaffect.sweep.internals import get_storage
 from pocketaffect.sweep.results import FINISHED, TrialRow, best_first, count_epochs

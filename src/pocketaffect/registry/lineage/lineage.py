@@ -1,4 +1,4 @@
-"""What a result was made from: commit, data, settings, environment, machine."""
+"""What a result was made from (commit, data, settings, environment, machine), and what a model file says of it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from typing import Any, Final
 
 from pocketaffect import paths
 from pocketaffect.checkout import ask_git, find_experiment
+from pocketaffect.errors import PocketAffectError
 from pocketaffect.files import hash_file, hash_text, read_yaml
+from pocketaffect.mlpackage.package import package_digest, read_metadata
 from pocketaffect.provenance.origin import read_data_hash
 
 NO_GIT: Final = "no git"
@@ -216,3 +218,28 @@ def _gpu() -> str:
     import torch
 
     return torch.cuda.get_device_name(0) if torch.cuda.is_available() else NONE
+
+
+def read_file_metadata(path: Path) -> dict[str, str]:
+    """Reads the metadata of a .mlpackage (as `read_metadata` gives it) or of a .onnx file.
+
+    Raises:
+        PocketAffectError: Neither of both, or damaged.
+    """
+    if path.suffix not in (".mlpackage", ".onnx"):
+        raise PocketAffectError(f"{path}: not a model file", allowed="a .mlpackage folder or a .onnx file")
+    if path.suffix == ".mlpackage":
+        return read_metadata(path)
+    import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except DecodeError:
+        raise PocketAffectError(f"{path}: damaged", found=f"{path.stat().st_size} bytes that are no model") from None
+    return {entry.key: entry.value for entry in model.metadata_props}
+
+
+def digest_file(path: Path) -> str:
+    """Computes the SHA-256 of a file, `package_digest` of a folder."""
+    return package_digest(path) if path.is_dir() else hash_file(path)

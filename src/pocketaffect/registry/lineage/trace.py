@@ -1,4 +1,4 @@
-"""Where a model file, version or run comes from, and which versions came from some data."""
+"""Where a model file, version or run comes from, which versions came from some data, and which from a sweep's trial."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.provenance.origin import DECIDING_PARAMS
-from pocketaffect.registry.lineage.lineage import EXPERIMENT_TAG
-from pocketaffect.registry.lineage.model_file import digest_file, read_file_metadata
-from pocketaffect.registry.lineage.trials import STUDY_TAG, TRIAL_TAG
+from pocketaffect.registry.lineage.lineage import EXPERIMENT_TAG, digest_file, read_file_metadata
 from pocketaffect.registry.store.runs import CLASSIFIER_TAG, TWIN_TAG
 from pocketaffect.registry.store.store import Store
 from pocketaffect.registry.store.versions import (
@@ -22,9 +20,25 @@ from pocketaffect.registry.store.versions import (
     get_version,
     list_versions,
     package_path,
+    search_all,
     search_versions,
 )
 from pocketaffect.tables import render_table
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+SUFFIX: Final = "-sweeps"
+"""Ending of the experiment's name, beside `register.experiment`: a trial is no candidate for the registry."""
+
+STUDY_TAG: Final = "sweep.study"
+TRIAL_TAG: Final = "sweep.trial"
+OUTCOME_TAG: Final = "sweep.outcome"
+PARENT_TAG: Final = "mlflow.parentRunId"
+_DONE: Final = "done"
+_SCORE: Final = "score"
+_OF_THE_STUDY: Final = {"epochs": "train.epochs", "budget_bytes": "export.budget_bytes"}
+"""Parameters of the study's own run that hold for each trial -> the settings that adopting one sets."""
 
 _SHOWN_TAGS: Final = {
     "git.commit": "commit",
@@ -180,3 +194,46 @@ def _suspect(store: Store, model_name: str, metadata: Mapping[str, str]) -> Iter
         if all(theirs.get(key) == metadata.get(key) for key in _ORIGIN):
             known = f"version {version.version}, whose package has sha256 {version.digest}"
             yield f"bytes: the file says the origin of {known}"
+
+
+def find_trial(client: MlflowClient, experiment: str, settings: Mapping[str, object]) -> dict[str, str]:
+    """Finds study and number of the sweep's trial that has these settings, as tags; nothing where no trial has.
+
+    `pocketaffect sweep` logs a run for each trial in an experiment beside the pipeline's, with the settings that it
+    searched as the run's parameters, and those that all trials shared at the study's own run; `pocketaffect sweep
+    adopt` writes a trial's into params.yaml. A version whose settings are a trial's says so, adopted or typed.
+
+    Args:
+        client: Client of the store.
+        experiment: The pipeline's.
+        settings: Under dotted names, all of them.
+    """
+    found = client.get_experiment_by_name(f"{experiment}{SUFFIX}")
+    if found is None:
+        return {}
+    fitting = [
+        run
+        for run in search_all(client.search_runs, [found.experiment_id], f"tags.`{OUTCOME_TAG}` = '{_DONE}'")
+        if run.data.params and _agree(run.data.params, settings)
+    ]
+    for run in sorted(fitting, key=lambda run: run.data.metrics.get(_SCORE, 0.0), reverse=True):
+        study = client.get_run(run.data.tags[PARENT_TAG]).data.params
+        asked = {setting: study[name] for name, setting in _OF_THE_STUDY.items() if name in study}
+        shared = {name: value for name, value in study.items() if name in settings}
+        if _agree({**shared, **asked}, settings):
+            return {name: run.data.tags[name] for name in (STUDY_TAG, TRIAL_TAG)}
+    return {}
+
+
+def _agree(logged: Mapping[str, str], settings: Mapping[str, object]) -> bool:
+    return all(name in settings and _same(value, settings[name]) for name, value in logged.items())
+
+
+def _same(logged: str, value: object) -> bool:
+    """Tells whether two settings are equal: a trial may have logged 2 where a setting is 2.0."""
+    if isinstance(value, float | int) and not isinstance(value, bool):
+        try:
+            return float(logged) == float(value)
+        except ValueError:
+            return False
+    return logged == str(value)

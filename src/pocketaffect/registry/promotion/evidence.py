@@ -22,8 +22,7 @@ from pocketaffect.evaluation.intervals import Comparison, Interval, compare_pred
 from pocketaffect.evaluation.prediction_table import PredictionTable, match_rows, read_predictions
 from pocketaffect.evaluation.tables import Labels, Predictions
 from pocketaffect.mlpackage.package import package_bytes
-from pocketaffect.registry.lineage.lineage import EXPERIMENT_TAG, NONE
-from pocketaffect.registry.lineage.model_file import read_file_metadata
+from pocketaffect.registry.lineage.lineage import EXPERIMENT_TAG, NONE, read_file_metadata
 from pocketaffect.registry.promotion.policy import Evidence
 from pocketaffect.registry.store.measured import hash_validation, measure_predictions
 from pocketaffect.registry.store.runs import VALIDATION_TAG

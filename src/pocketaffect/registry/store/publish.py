@@ -18,9 +18,8 @@ from pocketaffect.evaluation.prediction_table import read_predictions
 from pocketaffect.files import hash_file, to_plain, write_json
 from pocketaffect.mlpackage.package import package_bytes, package_digest
 from pocketaffect.provenance.origin import describe_origin
-from pocketaffect.registry.lineage.lineage import Lineage, collect_lineage, find_changed_sources
-from pocketaffect.registry.lineage.model_file import read_file_metadata
-from pocketaffect.registry.lineage.trials import find_trial
+from pocketaffect.registry.lineage.lineage import Lineage, collect_lineage, find_changed_sources, read_file_metadata
+from pocketaffect.registry.lineage.trace import find_trial
 from pocketaffect.registry.store.card import CardFacts, write_card
 from pocketaffect.registry.store.measured import (
     hash_validation,

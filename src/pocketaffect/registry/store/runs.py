@@ -10,15 +10,16 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from pocketaffect import paths
 from pocketaffect.files import write_json
+from pocketaffect.labels import EXPRESSIONS
 from pocketaffect.mlpackage.package import package_digest
-from pocketaffect.registry.lineage.lineage import Lineage
-from pocketaffect.registry.lineage.model_file import digest_file
-from pocketaffect.registry.store.flavor import write_flavor
+from pocketaffect.registry.lineage.lineage import Lineage, digest_file
+from pocketaffect.registry.store import served
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -41,6 +42,12 @@ VALIDATION_TAG: Final = "validation.sha256"
 """Tag: hash of the validation split that the version was measured on (`measured.hash_validation`)."""
 
 TWIN_SUFFIX: Final = ".onnx"
+
+CODE: Final = "code"
+MODULE: Final = "pocketaffect_served"
+"""The served model's name as a module of its own, beside whatever pocketaffect is installed."""
+
+_NEEDED: Final = ("mlflow", "numpy", "onnxruntime", "pandas", "pillow")
 
 METRIC_BATCH: Final = 1000
 PARAM_BATCH: Final = 100
@@ -175,13 +182,43 @@ def _collect_files(record: RunRecord, folder: Path) -> dict[str, str]:
         shutil.copytree(path, place, copy_function=shutil.copyfile) if path.is_dir() else shutil.copyfile(path, place)
     digests = {path.name: digest_file(model / path.name) for path in (record.package, *record.companions)}
     twin = next((name for name in digests if name.endswith(TWIN_SUFFIX)), None)
-    write_flavor(model, served_file=twin or record.package.name, forms=digests)
+    _write_flavor(model, served_file=twin or record.package.name, forms=digests)
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     write_json(folder / CONTENTS_FILE, {file.relative_to(folder).as_posix(): digest_file(file) for file in files})
     tags = {
         TWIN_TAG if path.suffix == TWIN_SUFFIX else CLASSIFIER_TAG: digests[path.name] for path in record.companions
     }
     return tags | {CONTENTS_TAG: digest_file(folder / CONTENTS_FILE)}
+
+
+def _write_flavor(folder: Path, *, served_file: str, forms: Mapping[str, str]) -> None:
+    """Writes MLflow's files beside the model: `mlflow.pyfunc` loads the folder, `mlflow models serve` answers with it.
+
+    Args:
+        folder: What becomes the version's model folder; an empty one of its own.
+        served_file: Name in that folder of the ONNX twin, else of the package.
+        forms: Name -> digest of each form of the model in that folder; loading holds them to it, whichever it executes.
+    """
+    from mlflow.models import Model, ModelSignature
+    from mlflow.pyfunc import add_to_model
+    from mlflow.types import ColSpec, Schema
+
+    facts = {"file": served_file, "forms": dict(forms), "labels": list(EXPRESSIONS)}
+    write_json(folder / served.FACTS, facts)
+    (folder / CODE).mkdir()
+    shutil.copyfile(served.__file__, folder / CODE / f"{MODULE}.py")
+    lines = [f"{name}=={version(name)}" for name in _NEEDED]
+    if not served_file.endswith(".onnx"):
+        lines.append("pocketaffect")
+    (folder / "requirements.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    (folder / "python_env.yaml").write_text("dependencies:\n- -r requirements.txt\n", encoding="utf-8")
+    numbers = [*(f"p_{name}" for name in EXPRESSIONS), "valence", "arousal"]
+    outputs = [ColSpec("string", "expression"), *(ColSpec("float", name) for name in numbers)]
+    # Base64 or bytes. Of "binary" MLflow decodes base64 itself, from some forms of a request alone, and says less.
+    inputs = Schema([ColSpec("string", "image")])
+    model = Model(signature=ModelSignature(inputs, Schema([*outputs])))
+    add_to_model(model, MODULE, code=CODE, python_env="python_env.yaml")  # type: ignore[no-untyped-call]
+    model.save(str(folder / "MLmodel"))
 
 
 def _list_curves(record: RunRecord) -> Iterator[Metric]:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.registry.lineage.model_file import digest_file
+from pocketaffect.registry.lineage.lineage import digest_file
 from pocketaffect.registry.store.runs import (
     CONTENTS_FILE,
     CONTENTS_TAG,
@@ -25,6 +25,9 @@ from pocketaffect.registry.store.store import Store, advise_register
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
+    from mlflow.store.entities import PagedList
+
+T = TypeVar("T")
 
 CANDIDATE: Final = "candidate"
 CHAMPION: Final = "champion"
@@ -242,13 +245,18 @@ def ensure_model(client: MlflowClient, model_name: str, description: str | None 
 
 def search_versions(client: MlflowClient, wanted: str) -> list[ModelVersion]:
     """Finds all versions that MLflow's filter `wanted` matches."""
-    versions: list[ModelVersion] = []
+    return search_all(client.search_model_versions, wanted)
+
+
+def search_all(search: Callable[..., PagedList[T]], *wanted: object) -> list[T]:
+    """Asks one of MLflow's searches for page after page, of 1000 each, and gives what all of them hold."""
+    found: list[T] = []
     token: str | None = None
     while token is None or token:
-        page = client.search_model_versions(wanted, max_results=1000, page_token=token)
-        versions.extend(page)
+        page = search(*wanted, max_results=1000, page_token=token)
+        found += page
         token = page.token or ""
-    return versions
+    return found
 
 
 def _known(client: MlflowClient, model_name: str) -> str:
