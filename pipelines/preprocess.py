@@ -20,7 +20,7 @@ def main(params: Params) -> None:
     from pocketaffect.data.report.sheets import write_contact_sheets
     from pocketaffect.data.shards.manifest import Manifest
     from pocketaffect.data.shards.write import write_shards
-    from pocketaffect.executor.choose import find_executor
+    from pocketaffect.executor.interface import find_executor
 
     settings = params.preprocess
     executor = find_executor(settings.executor)

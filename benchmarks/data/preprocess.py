@@ -145,7 +145,7 @@ def crop_by_opencv(folder: Folder, target: Path, size: int) -> None:
 
 def decode_in_processes(folder: Folder, part: int, workers: int) -> None:
     """The same by the stage's own pool of processes: what this machine gains by a second one."""
-    from pocketaffect.executor.pool import map_in_order
+    from pocketaffect.executor.local import map_in_order
 
     files = [str(folder.source / path) for path in folder.paths]
     parts = [files[start : start + part] for start in range(0, len(files), part)]

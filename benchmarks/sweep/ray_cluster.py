@@ -24,10 +24,9 @@ from two_nodes import run_two_nodes
 from pocketaffect import paths
 from pocketaffect.arithmetic import pin_arithmetic
 from pocketaffect.config import PARAMS_FILE, Params, load_params
-from pocketaffect.executor.choose import find_executor
-from pocketaffect.executor.ranks import run_ranks
+from pocketaffect.executor.interface import find_executor
 from pocketaffect.sweep.results import TrialRow
-from pocketaffect.training.launch import train_here
+from pocketaffect.training.launch import run_ranks, train_here
 
 TOLERANCE = 0.05
 """Of losses and metrics: two processes add in another order, and the network grows that from step to step."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.executor.choose import find_executor
+from pocketaffect.executor.interface import find_executor
 
 PATIENCE_SECONDS = 120
 """What a process may take on a busy machine."""

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.executor.pool import IN_FLIGHT_PER_WORKER, map_in_order
+from pocketaffect.executor.local import IN_FLIGHT_PER_WORKER, map_in_order
 
 
 def wait_and_square(number: int) -> int:
@@ -106,7 +106,7 @@ def start_sleepers(folder: Path) -> subprocess.Popen[str]:
         from pathlib import Path
         sys.path.insert(0, {str(Path(__file__).parent)!r})
         from test_pool import note_and_sleep
-        from pocketaffect.executor.pool import map_in_order
+        from pocketaffect.executor.local import map_in_order
         if __name__ == "__main__":
             try:
                 list(map_in_order(partial(note_and_sleep, Path({str(folder)!r})), range(9), workers=2))

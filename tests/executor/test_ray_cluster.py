@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.executor.choose import find_executor
-from pocketaffect.executor.ranks import run_ranks
+from pocketaffect.executor.interface import find_executor
 from pocketaffect.executor.ray_cluster import RayExecutor
+from pocketaffect.training.launch import run_ranks
 
 pytest.importorskip("ray", reason="the extra `ray` is not installed")
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / "sweep"))

@@ -1,18 +1,29 @@
 """What an executor can do: jobs in order, and workers that run until they are done or stopped.
 
-Two verbs carry everything that runs in parallel: `map_in_order` (the shards of `preprocess`), and `start` (workers of
-a sweep, ranks of a distributed training). A function is found by name in an importable module, or is a
-`functools.partial` of such; it and its arguments are pickled. Results must not depend on which executor ran it.
+`find_executor` gives the one that params.yaml names. Two verbs carry everything that runs in parallel: `map_in_order`
+(the shards of `preprocess`), and `start` (workers of a sweep, ranks of a distributed training). A function is found by
+name in an importable module, or is a `functools.partial` of such; it and its arguments are pickled. Results must not
+depend on which executor ran it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
-from typing import Literal, Protocol, TypeVar
+import time
+from collections.abc import Callable, Generator, Iterable, Sequence
+from typing import Final, Literal, Protocol, TypeVar
+
+from pocketaffect.errors import PocketAffectError
 
 Accelerator = Literal["cpu", "gpu", "auto"]
 Job = TypeVar("Job")
 Result = TypeVar("Result")
+
+LOOK_SECONDS: Final = 0.5
+"""Time between two looks at workers."""
+
+STOP_SECONDS: Final = 60
+NODE_ADDRESS: Final = "POCKETAFFECT_NODE_ADDRESS"
+"""Environment variable of each worker on a cluster: its node's address, as other nodes reach it."""
 
 
 class Worker(Protocol):
@@ -42,12 +53,8 @@ class Executor(Protocol):
     ) -> Generator[Result, None, None]:
         """Calls `function` on each job and yields the results in the jobs' order.
 
-        `jobs` is read little further than results are taken. Closing the generator ends what runs.
-
-        Args:
-            function: The function to call.
-            jobs: Its arguments.
-            workers: Processes at work at once, each with one thread.
+        `workers` processes are at work at once, each with one thread. `jobs` is read little further than results are
+        taken. Closing the generator ends what runs.
 
         Raises:
             PocketAffectError: A process was lost and its job cannot be repeated. The function's own errors come
@@ -60,10 +67,8 @@ class Executor(Protocol):
         The process is fresh (torch is not imported, so that `pin_arithmetic` may be called), has the environment of
         this one, and ends when this one ends.
 
-        Args:
-            function: The function to call.
-            accelerator: "gpu", or "auto" where the place has GPUs, gives it one: a cluster to itself, this machine the
-                one that fewest of its workers have.
+        `accelerator` "gpu", or "auto" where the place has GPUs, gives it one: a cluster to itself, this machine the one
+        that fewest of its workers have.
 
         Raises:
             PocketAffectError: The place has not as many processors.
@@ -75,3 +80,33 @@ class Executor(Protocol):
         Raises:
             PocketAffectError: Some of the machines do not share the repository's folder.
         """
+
+
+def end_workers(workers: Sequence[Worker]) -> None:
+    """Stops what still runs; a second Ctrl-C, or too long a wait, kills it."""
+    for worker in workers:
+        worker.stop()
+    deadline = time.monotonic() + STOP_SECONDS
+    try:
+        for worker in workers:
+            worker.wait(max(0.0, deadline - time.monotonic()))
+    finally:
+        for worker in workers:
+            worker.kill()
+
+
+def find_executor(name: str) -> Executor:
+    """Finds the executor that params.yaml names.
+
+    Raises:
+        PocketAffectError: There is none, or what it needs is not there.
+    """
+    if name == "local":
+        from pocketaffect.executor.local import LocalExecutor
+
+        return LocalExecutor()
+    if name == "ray":
+        from pocketaffect.executor.ray_cluster import RayExecutor
+
+        return RayExecutor()
+    raise PocketAffectError("executor: unknown", found=name, allowed="local, ray")

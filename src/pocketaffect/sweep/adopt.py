@@ -7,27 +7,22 @@ import json
 import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from pocketaffect.config import PARAMS_FILE, Params, load_params
+from ruamel.yaml import YAML
+from ruamel.yaml.nodes import Node
+
+from pocketaffect.config import PARAMS_FILE, load_params
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.files import write_atomically
 from pocketaffect.sweep.results import TrialRow, best_first
 from pocketaffect.sweep.space import Value, apply_settings
 
-if TYPE_CHECKING:
-    from ruamel.yaml.nodes import Node
-
 PLAIN: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 
 
 def choose_trial(rows: Sequence[TrialRow], number: int | None, unfit: Collection[int] = ()) -> TrialRow:
-    """Chooses the trial to adopt: the one of that number, or the best.
-
-    Args:
-        rows: All trials.
-        number: The trial; None for the best that is not known to be unfit.
-        unfit: Trials whose packages were not fit to ship.
+    """Chooses the trial to adopt: the one of that number, or the best that is not known to be unfit to ship.
 
     Raises:
         PocketAffectError: There is no such trial, or it was not trained to its end within the budget.
@@ -49,25 +44,13 @@ def choose_trial(rows: Sequence[TrialRow], number: int | None, unfit: Collection
 
 
 def list_changes(row: TrialRow, asked: Mapping[str, Any]) -> dict[str, Value]:
-    """Lists what params.yaml must say for `dvc repro` to train the trial: its settings, the sweep's epochs and budget.
-
-    Args:
-        row: The trial.
-        asked: The study's settings (`study.Question`).
-    """
-    return {
-        **row.settings,
-        "train.epochs": asked["sweep.epochs"],
-        "export.budget_bytes": asked["sweep.budget_bytes"],
-    }
+    """Lists what params.yaml must say for `dvc repro` to train the trial of a study that asked for these settings."""
+    budget, epochs = asked["sweep.budget_bytes"], asked["sweep.epochs"]
+    return {**row.settings, "train.epochs": epochs, "export.budget_bytes": budget}
 
 
 def write_settings(settings: Mapping[str, Value], file: Path = PARAMS_FILE) -> str:
-    """Puts values in place of those that the settings file has.
-
-    Args:
-        settings: Settings by dotted name.
-        file: params.yaml.
+    """Puts values, by dotted name, in place of those that the settings file has.
 
     Returns:
         The difference in unified form; empty where the file said all of it already.
@@ -82,7 +65,11 @@ def write_settings(settings: Mapping[str, Value], file: Path = PARAMS_FILE) -> s
         return ""
     with write_atomically(file) as draft:
         draft.write_bytes(after.encode("utf-8"))
-        if not _says(draft, wanted):
+        try:
+            says = load_params(draft) == wanted
+        except PocketAffectError:
+            says = False
+        if not says:
             raise PocketAffectError(
                 f"{file}: cannot be edited value by value",
                 found="an anchor, an alias or a tag where a setting stands",
@@ -94,17 +81,8 @@ def write_settings(settings: Mapping[str, Value], file: Path = PARAMS_FILE) -> s
     return "\n".join(lines)
 
 
-def _says(file: Path, wanted: Params) -> bool:
-    try:
-        return load_params(file) == wanted
-    except PocketAffectError:
-        return False
-
-
 def _replace_values(text: str, settings: Mapping[str, Value], file: Path) -> str:
     """Replaces values back to front, so that places before a change stay where they are."""
-    from ruamel.yaml import YAML
-
     root = YAML(pure=True).compose(text)
     places = []
     for name, value in settings.items():
@@ -137,8 +115,6 @@ def _write(value: Value) -> str:
 
 def _same(written: str, value: Value) -> bool:
     """Tells whether the text says the value already, in whatever form (`1e-3`, quotes)."""
-    from ruamel.yaml import YAML
-
     present = YAML(typ="safe", pure=True).load(written)
     return type(present) is type(value) and bool(present == value)
 

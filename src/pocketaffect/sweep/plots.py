@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -13,7 +12,6 @@ from pocketaffect.sweep.results import TrialRow, best_first, find_front
 from pocketaffect.sweep.space import Choice, Dimension, Space
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 SCORE_LABEL: Final = "score (balanced accuracy and CCC, half each)"
@@ -86,22 +84,26 @@ def draw_parallel(rows: Sequence[TrialRow], space: Space) -> Figure:
     from matplotlib import colormaps
 
     done = sorted(_with(rows, "done"), key=lambda row: row.score or 0.0)
-    names = list(space.dimensions)
-    columns = len(names) + 2
+    scales = [
+        (name.split(".", 1)[-1], *_place([row.settings[name] for row in done], dimension))
+        for name, dimension in space.dimensions.items()
+    ]
+    scales.append(("bytes / 1000", *_place([_kilobytes(row) for row in done])))
+    scales.append(("score", *_place([row.score or 0.0 for row in done])))
+    titles, heights, ticks = zip(*scales, strict=True)
+    columns = len(titles)
     figure, (axis,) = make_axes(1, 1, (max(8.2, 1.25 * columns), 4.4), margins=(0.75, 0.75, 0.3, 0.75))
-    scales = [_Scale.of_setting(name, space.dimensions[name]) for name in names]
-    scales.append(_Scale.of_numbers("bytes / 1000", [_kilobytes(row) for row in done]))
-    scales.append(_Scale.of_numbers("score", [row.score or 0.0 for row in done]))
-    for place, row in enumerate(done):
-        values = [*(row.settings[name] for name in names), _kilobytes(row), row.score or 0.0]
-        heights = [scale.height(value) for scale, value in zip(scales, values, strict=True)]
+    for place, line in enumerate(zip(*heights, strict=True)):
         best = place == len(done) - 1
         shade = colormaps["Blues"](0.25 + 0.65 * place / max(1, len(done) - 1))
-        axis.plot(range(columns), heights, color=ORANGE if best else shade, linewidth=2 if best else 1)
-    for column, scale in enumerate(scales):
-        _draw_scale(axis, column, scale)
+        axis.plot(range(columns), line, color=ORANGE if best else shade, linewidth=2 if best else 1)
+    style: dict[str, Any] = {"textcoords": "offset points", "va": "center", "fontsize": 7, "color": INK, "zorder": 4}
+    for column, written in enumerate(ticks):
+        axis.axvline(column, color=GRID, linewidth=1, zorder=0)
+        for height, text in written:
+            axis.annotate(text, (column, height), (3, 0), **style)
     axis.set(xlim=(-0.02, columns - 0.98), ylim=(-0.04, 1.04))
-    axis.set_xticks(range(columns), [scale.title for scale in scales], rotation=18, ha="right", rotation_mode="anchor")
+    axis.set_xticks(range(columns), titles, rotation=18, ha="right", rotation_mode="anchor")
     axis.set_yticks([])
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)
@@ -109,44 +111,21 @@ def draw_parallel(rows: Sequence[TrialRow], space: Space) -> Figure:
     return figure
 
 
-class _Scale:
-    """One upright axis: where a value stands between 0 and 1, and which values are written beside it."""
+def _place(values: Sequence[Any], dimension: Dimension | None = None) -> tuple[list[float], list[tuple[float, str]]]:
+    """Places values on an upright axis from 0 to 1, and lists what is written beside it, and where."""
+    from matplotlib.colors import LogNorm, Normalize
 
-    def __init__(self, title: str, low: float, high: float, *, log: bool, choices: Sequence[object] = ()) -> None:
-        self.title = title
-        self.low, self.high, self.log = low, high, log
-        self.choices = list(choices)
-
-    @classmethod
-    def of_setting(cls, name: str, dimension: Dimension) -> _Scale:
-        title = name.split(".", 1)[-1]
-        if isinstance(dimension, Choice):
-            return cls(title, 0, len(dimension.values) - 1, log=False, choices=dimension.values)
-        return cls(title, dimension.low, dimension.high, log=dimension.log)
-
-    @classmethod
-    def of_numbers(cls, title: str, numbers: Sequence[float]) -> _Scale:
-        return cls(title, min(numbers, default=0), max(numbers, default=1), log=False)
-
-    def height(self, value: object) -> float:
-        place = float(self.choices.index(value)) if self.choices else float(str(value))
-        low, high = self.low, self.high
-        if self.log:
-            place, low, high = math.log(place), math.log(low), math.log(high)
-        return 0.5 if high <= low else (place - low) / (high - low)
-
-    def ticks(self) -> list[tuple[float, str]]:
-        if self.choices:
-            return [(self.height(value), str(value)) for value in self.choices]
-        return [(self.height(value), f"{value:.3g}") for value in (self.low, self.high)]
-
-
-def _draw_scale(axis: Axes, column: int, scale: _Scale) -> None:
-    axis.axvline(column, color=GRID, linewidth=1, zorder=0)
-    for height, text in scale.ticks():
-        axis.annotate(
-            text, (column, height), (3, 0), textcoords="offset points", va="center", fontsize=7, color=INK, zorder=4
+    if isinstance(dimension, Choice):
+        numbers, scale = [dimension.values.index(value) for value in values], Normalize(0, len(dimension.values) - 1)
+        written = [(float(scale(number)), str(value)) for number, value in enumerate(dimension.values)]
+    else:
+        numbers = list(values)
+        ends = (
+            (min(values, default=0), max(values, default=1)) if dimension is None else (dimension.low, dimension.high)
         )
+        scale = (LogNorm if dimension and dimension.log else Normalize)(*ends)
+        written = [(float(scale(end)), f"{end:.3g}") for end in ends]
+    return [float(scale(number)) for number in numbers], written
 
 
 def _with(rows: Sequence[TrialRow], outcome: str) -> list[TrialRow]:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
+
+import optuna
+from optuna import Study
+from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+from optuna.trial import TrialState, create_trial
 
 from pocketaffect.figures import inline_svg, page_template, render_png, render_svg
 from pocketaffect.files import write_atomically
-from pocketaffect.sweep.objective import Plan
+from pocketaffect.sweep.objective import OVER_BUDGET, Plan
 from pocketaffect.sweep.plots import draw_front, draw_history, draw_importance, draw_parallel
 from pocketaffect.sweep.results import FINISHED, TrialRow, best_first, count_epochs, find_front
 from pocketaffect.sweep.table import describe_settings
 from pocketaffect.sweep.winner import Winner
-
-if TYPE_CHECKING:
-    from optuna import Study
 
 FEWEST_TRIALS: Final = 10
 """Trained to the end: of fewer nobody can tell what mattered."""
@@ -35,7 +37,7 @@ def write_sweep_report(
         rows: The same trials.
         winner: Measurements of the best trial that is fit to ship, if one is.
         unfit: Better trials whose packages were not fit to ship, and why.
-        target: A folder.
+        target: The folder.
 
     Raises:
         PocketAffectError: The folder cannot be written.
@@ -47,7 +49,11 @@ def write_sweep_report(
         "importance": draw_importance(measure_importance(study)),
         "parallel_coordinates": draw_parallel(rows, plan.space),
     }
-    page = page_template("sweep/report.html.jinja", {"number": _number, "bytes": _bytes}).render(
+    filters = {
+        "number": lambda value: "" if value is None else f"{value:.4f}",
+        "bytes": lambda value: "" if value is None else f"{value:,}",
+    }
+    page = page_template("sweep/report.html.jinja", filters).render(
         study=plan.study_name,
         sweep=plan.params.sweep,
         space={name: describe_dimension(raw) for name, raw in plan.params.sweep.space.items()},
@@ -74,12 +80,6 @@ def measure_importance(study: Study) -> dict[str, float]:
     PED-ANOVA (Watanabe et al., IJCAI 2023). Trials that trained nothing are left out: their worst value says what is
     large, not what is bad. Empty for fewer than `FEWEST_TRIALS`, or where all scores are equal.
     """
-    import optuna
-    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
-    from optuna.trial import TrialState, create_trial
-
-    from pocketaffect.sweep.objective import OVER_BUDGET
-
     done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     trained = [trial for trial in done if OVER_BUDGET not in trial.user_attrs]
     if len(trained) < FEWEST_TRIALS or len({trial.values[0] for trial in trained}) == 1:
@@ -100,11 +100,3 @@ def describe_dimension(raw: object) -> str:
         further = ", logarithmic" if raw.get("log") else f" by {raw['step']}" if "step" in raw else ""
         return f"{raw['low']} to {raw['high']}{further}"
     return ", ".join(str(value) for value in raw) if isinstance(raw, list) else str(raw)
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
-
-
-def _bytes(value: int | None) -> str:
-    return "" if value is None else f"{value:,}"

@@ -41,11 +41,11 @@ class TrialRow:
         outcome: The trial's end.
         score: The highest of an epoch (`training.scores.SCORE`); of one stopped early, the last. None where nothing
             was trained.
-        bytes: Predicted; None before the suggestion.
+        bytes: Predicted bytes; None before the suggestion.
         settings: Settings by dotted names of params.yaml.
-        epochs: That were trained.
+        epochs: Number of trained epochs.
         seconds: Duration of training.
-        remark: Why it failed, or whose score it repeats.
+        remark: Reason why it failed, or the trial whose score it repeats.
         curve: Score by epoch.
     """
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,8 +19,7 @@ from pocketaffect import paths
 from pocketaffect.arithmetic import pinned_children
 from pocketaffect.config import Params
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.executor.choose import find_executor
-from pocketaffect.executor.interface import Executor, Worker
+from pocketaffect.executor.interface import LOOK_SECONDS, Executor, Worker, end_workers, find_executor
 from pocketaffect.registry.store.store import open_store
 from pocketaffect.sweep.budget import enqueue_first_trials, require_fit
 from pocketaffect.sweep.objective import Plan, Train, train_trial
@@ -52,8 +50,6 @@ from pocketaffect.sweep.worker import quieten, requeue_silent, run_worker
 
 logger = logging.getLogger(__name__)
 
-LOOK_SECONDS: Final = 0.5
-STOP_SECONDS: Final = 60
 FRUITLESS_DEATHS: Final = 3
 """Workers that may die one after another, times their number, without any trial coming to an end."""
 
@@ -229,7 +225,7 @@ def _work(sweep: Sweep, count: int, watchers: Sequence[Watcher]) -> None:
                 logger.warning("%s was %s; another takes its place", worker.name, failure)
                 _replace(workers, start)
     finally:
-        _end(workers)
+        end_workers(workers)
 
 
 def _start_worker(sweep: Sweep) -> Worker:
@@ -246,19 +242,6 @@ def _replace(workers: list[Worker], start: Callable[[], Worker]) -> None:
         if not workers:
             raise
         logger.warning("there is no room for another; %d go on", len(workers))
-
-
-def _end(workers: Sequence[Worker]) -> None:
-    """Stops what still runs; a second Ctrl-C, or too long a wait, kills it."""
-    for worker in workers:
-        worker.stop()
-    deadline = time.monotonic() + STOP_SECONDS
-    try:
-        for worker in workers:
-            worker.wait(max(0.0, deadline - time.monotonic()))
-    finally:
-        for worker in workers:
-            worker.kill()
 
 
 @contextlib.contextmanager
@@ -301,7 +284,7 @@ def _cut_shards(sweep: Sweep) -> None:
         while not worker.wait(LOOK_SECONDS):
             pass
     finally:
-        _end([worker])
+        end_workers([worker])
     if (failure := worker.failure()) is not None:
         raise PocketAffectError(failure)
 

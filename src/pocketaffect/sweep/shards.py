@@ -32,8 +32,13 @@ def ensure_shards(params: Params, pipeline_size: int, root: Path = Path()) -> Pa
     """
     size = params.preprocess.image_size
     if size == pipeline_size:
-        return _pipeline_shards(root, size)
-    target = root / paths.SWEEP / "shards" / f"{size}-{_fingerprint(params, root)}"
+        return _find_pipeline_shards(root, size)
+    made_from = {
+        "manifest": hash_file(root / paths.MANIFEST_TABLE),
+        "preprocess": params.preprocess.model_dump(include={"image_size", "margin", "align", "shard_images"}),
+        "sources": hash_code(write_shards.__module__),
+    }
+    target = root / paths.SWEEP / "shards" / f"{size}-{hash_json(made_from)[:12]}"
     if (target / SUMMARY_FILE).is_file():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -46,16 +51,12 @@ def ensure_shards(params: Params, pipeline_size: int, root: Path = Path()) -> Pa
 
 
 def ensure_all_shards(wanted: Sequence[Params], pipeline_size: int, root: Path) -> None:
-    """Calls `ensure_shards` for each of several sizes.
-
-    Raises:
-        PocketAffectError: As for `ensure_shards`.
-    """
+    """Calls `ensure_shards` for each of several sizes."""
     for params in wanted:
         ensure_shards(params, pipeline_size, root)
 
 
-def _pipeline_shards(root: Path, size: int) -> Path:
+def _find_pipeline_shards(root: Path, size: int) -> Path:
     shards = root / paths.SHARDS
     if not (shards / SUMMARY_FILE).is_file():
         raise PocketAffectError(f"{shards}: no shards", todo="dvc repro preprocess")
@@ -67,12 +68,3 @@ def _pipeline_shards(root: Path, size: int) -> Path:
             todo="dvc repro preprocess",
         )
     return shards
-
-
-def _fingerprint(params: Params, root: Path) -> str:
-    content = {
-        "manifest": hash_file(root / paths.MANIFEST_TABLE),
-        "preprocess": params.preprocess.model_dump(include={"image_size", "margin", "align", "shard_images"}),
-        "sources": hash_code(write_shards.__module__),
-    }
-    return hash_json(content)[:12]

@@ -28,9 +28,7 @@ PAGE: Final = 1000
 class TrialRuns:
     """Logs each finished trial once, whichever command saw it end, on this machine or another.
 
-    Args:
-        store: MLflow's.
-        sweep: The sweep; its storage keeps two machines from logging at the same time.
+    The sweep's storage keeps two machines from logging at the same time.
     """
 
     def __init__(self, store: Store, sweep: Sweep) -> None:
@@ -96,13 +94,13 @@ class TrialRuns:
         self.client.set_terminated(run_id, STATUS[row.outcome])
 
     def _search(self, text: str) -> list[Run]:
-        runs: list[Run] = []
-        token: str | None = None
-        while token is None or token:
-            page = self.client.search_runs([self.experiment], text, max_results=PAGE, page_token=token)
-            runs += page
-            token = page.token or ""
-        return runs
+        from mlflow.utils import get_results_from_paginated_fn
+
+        search, experiments = self.client.search_runs, [self.experiment]
+        found: list[Run] = get_results_from_paginated_fn(  # type: ignore[no-untyped-call]
+            lambda size, token: search(experiments, text, max_results=size, page_token=token), PAGE
+        )
+        return found
 
     def _find_logged(self) -> set[int]:
         numbers = set()

@@ -102,11 +102,7 @@ def refuse_all(unfit: Mapping[int, str]) -> PocketAffectError:
 
 
 def read_unfit(folder: Path) -> dict[int, str]:
-    """Reads which trials of a study had no package fit to ship when they were last exported, and why.
-
-    Args:
-        folder: The study's, `Plan.folder`.
-    """
+    """Reads which trials of the study in a folder had no package fit to ship when last exported, and why."""
     last = {one["made_from"]["trial"]: one for one in _read_attempts(folder)}
     return {trial: one["problem"] for trial, one in last.items() if one["winner"] is None}
 

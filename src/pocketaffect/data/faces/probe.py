@@ -21,7 +21,7 @@ import numpy.typing as npt
 from pocketaffect.data.faces.crop import FaceBox, cut_square, place_square
 from pocketaffect.data.faces.images import DecodedImage, ImageProblemError, decode_image, read_header
 from pocketaffect.data.release.places import Place, read_place
-from pocketaffect.executor.pool import map_in_order
+from pocketaffect.executor.local import map_in_order
 from pocketaffect.labels import BOX_COLUMNS, PLACE_COLUMNS
 
 if TYPE_CHECKING:

@@ -34,7 +34,7 @@ from pocketaffect.data.shards.memory import (
 from pocketaffect.data.shards.split import INDEX_FILE, SUMMARY_FILE
 from pocketaffect.data.shards.writer import SHARDS, ShardJob, ShardSettings, ShardSums, write_shard
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.executor.pool import map_in_order
+from pocketaffect.executor.local import map_in_order
 from pocketaffect.files import hash_file, hash_json, write_atomically, write_json
 from pocketaffect.labels import ALL_SPLITS, BOX_COLUMNS, EYE_COLUMNS, PLACE_COLUMNS, SPLITS
 from pocketaffect.provenance.code import hash_code
