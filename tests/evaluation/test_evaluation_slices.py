@@ -5,8 +5,8 @@ import pytest
 from evaluation_examples import certain, draw_rows
 from scipy.stats import binomtest
 
+from pocketaffect.evaluation.evaluate import adjust_to_uniform_prior, measure_prior_shift
 from pocketaffect.evaluation.metrics import valence_arousal_metrics
-from pocketaffect.evaluation.priors import adjust_to_uniform_prior, measure_prior_shift
 from pocketaffect.evaluation.slices import FEW_FACES, read_groups, slice_metrics, wilson_interval
 from pocketaffect.evaluation.tables import Labels, Predictions
 

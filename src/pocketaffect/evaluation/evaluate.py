@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
 
 from pocketaffect.evaluation.baselines import floor_rows, mean_affect
 from pocketaffect.evaluation.calibration import Calibration, measure_calibration
-from pocketaffect.evaluation.metrics import ExpressionRows, list_missing
-from pocketaffect.evaluation.priors import PriorShift, measure_prior_shift
+from pocketaffect.evaluation.metrics import ExpressionRows, expression_metrics, list_missing, measure
 from pocketaffect.evaluation.slices import ClassRow, Slice, class_rows
-from pocketaffect.evaluation.tables import Labels, Predictions, check_same_rows
+from pocketaffect.evaluation.tables import FloatArray, Labels, Predictions, check_same_rows
+from pocketaffect.labels import EXPRESSIONS
 
 if TYPE_CHECKING:
     from pocketaffect.evaluation.behaviour import Movement
@@ -84,7 +88,7 @@ def evaluate_predictions(
     """
     import torch
 
-    from pocketaffect.evaluation.torch_metrics import FaceMetrics
+    from pocketaffect.evaluation.evaluate import FaceMetrics
 
     check_same_rows(predictions, labels)
     metrics = FaceMetrics()
@@ -108,3 +112,135 @@ def evaluate_predictions(
         calibration=measure_calibration(predictions, labels, choosing=choosing),
         priors=measure_prior_shift(predictions, labels, training_labels),
     )
+
+
+_STATES: Final = ("probabilities", "valence_arousal", "expression", "truth")
+
+
+class FaceMetrics(Metric):
+    """Every metric that the labels allow, over all faces of all batches and processes.
+
+    The areas under curves need every face's score, so the state is the faces themselves (10 numbers each); merging and
+    gathering are exact. `metrics.measure` has the formulas.
+
+    Args:
+        kwargs: Arguments of `torchmetrics.Metric`.
+
+    Shapes: probabilities float [n, 8]; valence_arousal float [n, 2]; expression int64 [n], 0..7 or
+        `labels.NO_EXPRESSION`; truth float [n, 2], NaN where there is none. The value is a dictionary of float64
+        scalars, without the metrics that no face can tell.
+
+    Raises:
+        PocketAffectError: An impossible value, at `compute`.
+
+    Example:
+        >>> import torch
+        >>> metric = FaceMetrics()
+        >>> truth = torch.tensor([[0.1, -0.2], [0.3, 0.0]])
+        >>> metric.update(torch.eye(8)[:2], truth, torch.tensor([0, 2]), truth)
+        >>> round(metric.compute()["accuracy"].item(), 4)
+        0.5
+    """
+
+    is_differentiable = False
+    full_state_update = False
+    probabilities: list[Tensor]
+    valence_arousal: list[Tensor]
+    expression: list[Tensor]
+    truth: list[Tensor]
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        for name in _STATES:
+            self.add_state(name, default=[], dist_reduce_fx="cat")
+
+    def update(self, probabilities: Tensor, valence_arousal: Tensor, expression: Tensor, truth: Tensor) -> None:
+        """Adds faces."""
+        for name, rows in zip(_STATES, (probabilities, valence_arousal, expression, truth), strict=True):
+            getattr(self, name).append(rows)
+
+    def compute(self) -> dict[str, Tensor]:
+        """Computes metrics of all faces so far."""
+        scores, affect, expression, truth = (dim_zero_cat(getattr(self, name)).cpu().numpy() for name in _STATES)
+        values = measure(Predictions(scores, affect), Labels(expression, truth))
+        return {name: torch.tensor(value, dtype=torch.float64) for name, value in values.items()}
+
+
+@dataclass(frozen=True)
+class ClassShare:
+    """One expression's share of the faces, 0 to 1.
+
+    Args:
+        name: The expression.
+        training: Share of the labelled training faces.
+        here: Share of the labelled faces judged.
+        predicted: Mean probability over these.
+        adjusted: Mean probability after `adjust_to_uniform_prior`.
+    """
+
+    name: str
+    training: float
+    here: float
+    predicted: float
+    adjusted: float
+
+
+@dataclass(frozen=True)
+class PriorShift:
+    """Shares of the expressions, and the expression metrics with training's shares undone.
+
+    Args:
+        shares: One row per expression.
+        adjusted: The metrics of `expression_metrics` after `adjust_to_uniform_prior`, to stand beside those of the
+            model as it is.
+    """
+
+    shares: tuple[ClassShare, ...]
+    adjusted: dict[str, float]
+
+
+def measure_prior_shift(predictions: Predictions, labels: Labels, training: Labels) -> PriorShift | None:
+    """Measures shares, and metrics with logit adjustment; None where either split has no face with an expression.
+
+    A network whose loss weighted the classes to balance was told a uniform prior already: the adjustment then goes
+    too far, and the figures show by how much.
+
+    Raises:
+        PocketAffectError: Lengths differ.
+    """
+    if not (labels.has_expression.any() and training.has_expression.any()):
+        return None
+    counts = np.bincount(training.expression[training.has_expression], minlength=len(EXPRESSIONS))
+    rows = labels.has_expression
+    adjusted = adjust_to_uniform_prior(predictions.probabilities, counts)
+    shares = zip(
+        EXPRESSIONS,
+        (counts / counts.sum()).tolist(),
+        (np.bincount(labels.expression[rows], minlength=len(EXPRESSIONS)) / rows.sum()).tolist(),
+        predictions.probabilities[rows].mean(0, dtype=np.float64).tolist(),
+        adjusted[rows].mean(0).tolist(),
+        strict=True,
+    )
+    return PriorShift(
+        shares=tuple(ClassShare(*row) for row in shares),
+        adjusted=expression_metrics(adjusted, labels.expression),
+    )
+
+
+def adjust_to_uniform_prior(
+    probabilities: FloatArray, training_counts: npt.NDArray[np.integer]
+) -> npt.NDArray[np.float64]:
+    r"""Computes probabilities under a uniform prior: logits minus the log of training's shares (Menon et al. 2021).
+
+    .. math::
+        p'_c \propto p_c / \pi_c
+
+    Args:
+        probabilities: float [n, 8], of a network trained on classes in these shares.
+        training_counts: int [8]. One is added to each: a class that was never trained on has a share, too.
+
+    Returns:
+        float64 [n, 8], rows sum to 1.
+    """
+    weighted = np.clip(probabilities, 1e-12, 1, dtype=np.float64) / (training_counts + 1)
+    return np.asarray(weighted / weighted.sum(axis=1, keepdims=True))

@@ -10,7 +10,7 @@ expressions that have a face. (Counted as 0 they would hold a network back that 
 says how many are missing, and every table names them.) A constant prediction or truth has correlation and
 concordance 0, where torchmetrics gives NaN: a search over tiny networks must not mistake one for its best.
 
-numpy alone, so that `pocketaffect compare` and the registry need not wait for torch; `torch_metrics.FaceMetrics` is the
+numpy alone, so that `pocketaffect compare` and the registry need not wait for torch; `evaluate.FaceMetrics` is the
 same as a torchmetrics metric.
 """
 

@@ -7,9 +7,9 @@ import torch
 import torch.multiprocessing as mp
 from evaluation_examples import draw_rows
 
-from pocketaffect.evaluation import torch_metrics
+from pocketaffect.evaluation import evaluate
+from pocketaffect.evaluation.evaluate import FaceMetrics
 from pocketaffect.evaluation.metrics import measure
-from pocketaffect.evaluation.torch_metrics import FaceMetrics
 
 PREDICTIONS, LABELS = draw_rows(61)
 EXPECTED = measure(PREDICTIONS, LABELS)
@@ -78,6 +78,6 @@ def test_two_processes_agree_with_one(tmp_path):
 
 
 def test_the_docstrings_example_runs():
-    result = doctest.testmod(torch_metrics)
+    result = doctest.testmod(evaluate)
     assert (result.attempted >= 4, result.failed) == (True, 0)
     assert np.isfinite(list(EXPECTED.values())).all()
