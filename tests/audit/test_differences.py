@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from safetensors.numpy import save_file
 
-from pocketaffect.audit.differences import measure_difference
+from pocketaffect.audit.compare import measure_difference
 
 
 def measure(folder: Path, name: str, recorded: bytes, found: bytes):

@@ -13,8 +13,15 @@ from pathlib import Path
 import pytest
 from audit_parts import hash_tree
 
-from pocketaffect.audit.backup import back_up, restore
-from pocketaffect.audit.upkeep import archive_version, collect_garbage, plan_removals, run_folder, verify_registry
+from pocketaffect.audit.upkeep import (
+    archive_version,
+    back_up,
+    collect_garbage,
+    plan_removals,
+    restore,
+    run_folder,
+    verify_registry,
+)
 from pocketaffect.config import RegisterParams
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.registry.lineage.lineage import Lineage

@@ -1,10 +1,13 @@
-"""Care of the store: whether its files are those that were registered, and which of them may leave."""
+"""Care of the store: whether its files are those that were registered, which of them may leave, and its backup."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
 import shutil
+import sqlite3
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,11 +16,12 @@ from pathlib import Path
 from typing import Final
 
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.files import hash_file
+from pocketaffect.files import hash_file, write_atomically
 from pocketaffect.mlpackage.package import package_digest
 from pocketaffect.registry.promotion.log import read_log
+from pocketaffect.registry.store.database import ARTIFACTS, DATABASE, STORE, find_problem
 from pocketaffect.registry.store.runs import CONTENTS_FILE, CONTENTS_TAG, DIGEST_TAG, MODEL_FOLDER, PACKAGE_TAG
-from pocketaffect.registry.store.store import Store
+from pocketaffect.registry.store.store import Store, open_store
 from pocketaffect.registry.store.versions import (
     ARCHIVED_TAG,
     REMOVED_TAG,
@@ -168,10 +172,7 @@ def plan_removals(store: Store, model_name: str) -> list[Removal]:
     Raises:
         PocketAffectError: The store is on a server, whose files are the server's to remove.
     """
-    if store.artifact_root is None:
-        raise PocketAffectError(
-            "the store is on a server", found="MLFLOW_TRACKING_URI", todo="remove files there (mlflow gc), or unset it"
-        )
+    artifacts = _require_own_files(store, "remove files there (mlflow gc), or unset it")
     named = read_log(store, model_name).versions()
     archived = [
         version
@@ -188,7 +189,7 @@ def plan_removals(store: Store, model_name: str) -> list[Removal]:
             why = f"version {version.version}, archived {version.tags[ARCHIVED_TAG]}"
             removals.append(Removal(folder.parent, why, _size(folder.parent), version.run_id, version.version))
     planned = {removal.folder.resolve() for removal in removals}
-    for folder in sorted(store.artifact_root.iterdir()):
+    for folder in sorted(artifacts.iterdir()):
         if folder.name.startswith(_LEAVING):
             removals.append(Removal(folder, "left by an interrupted gc", _size(folder)))
         elif _RUN_FOLDER.fullmatch(folder.name) and folder.name not in kept and folder.resolve() not in planned:
@@ -232,9 +233,67 @@ def _find_owner(store: Store, run_id: str) -> tuple[str, str]:
     return run_id, "a registration that failed" if failed else ""
 
 
+def _require_own_files(store: Store, todo: str) -> Path:
+    """Finds the store's artifacts on this machine; refuses a server's."""
+    if store.artifact_root is None:
+        raise PocketAffectError("the store is on a server", found="MLFLOW_TRACKING_URI", todo=todo)
+    return store.artifact_root
+
+
 def _size(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file() and not file.is_symlink())
 
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def back_up(store: Store, target: Path) -> Path:
+    """Copies database and artifacts to `target`, whole or not at all; a store that cannot be written is enough.
+
+    The database by SQLite's online backup, which gives the state of one moment whoever writes; the artifacts after
+    it, since a run's files are there before its version is. Registrations and `gc` on this machine wait meanwhile.
+
+    Raises:
+        PocketAffectError: The store is on a server; `target` exists; the disk is full.
+    """
+    artifacts = _require_own_files(store, "back up the server's database and artifacts")
+    if target.exists():
+        raise PocketAffectError(f"{target}: exists already", allowed="a new folder for each backup")
+    source = artifacts.parent
+    # A lock is a file beside the database: without leave to write there, nobody here registers or removes, either.
+    waiting = store.locked() if os.access(source, os.W_OK) else contextlib.nullcontext()
+    with waiting, write_atomically(target) as draft:
+        draft.mkdir()
+        with (
+            contextlib.closing(sqlite3.connect(f"{(source / DATABASE).as_uri()}?mode=ro", uri=True)) as live,
+            contextlib.closing(sqlite3.connect(draft / DATABASE)) as copy,
+        ):
+            live.backup(copy)
+        shutil.copytree(artifacts, draft / ARTIFACTS)
+    return target
+
+
+def restore(root: Path, backup: Path) -> Store:
+    """Puts a backup in the place of a store that is gone; locations in it are made to point here.
+
+    Raises:
+        PocketAffectError: `backup` is none, or the repository at `root` still has a store.
+    """
+    if not (backup / DATABASE).is_file() or not (backup / ARTIFACTS).is_dir():
+        raise PocketAffectError(
+            f"{backup}: no backup of a store",
+            allowed=f"a folder with {DATABASE} and {ARTIFACTS}, from `registry backup`",
+        )
+    folder = root / STORE
+    if (folder / DATABASE).exists() or any((folder / ARTIFACTS).glob("*")):
+        raise PocketAffectError(f"{folder}: there is a store already", todo=f"mv {folder} {folder}.old, then repeat")
+    with write_atomically(folder / ARTIFACTS) as draft:
+        shutil.copytree(backup / ARTIFACTS, draft)
+        for place in (draft, *draft.rglob("*")):  # a backup of a read-only store is no read-only store
+            place.chmod(place.stat().st_mode | 0o200)
+    with write_atomically(folder / DATABASE) as draft:  # last: a store without its files must not look like one
+        shutil.copyfile(backup / DATABASE, draft)
+    if problem := find_problem(root, to_write=True):
+        raise problem
+    return open_store(root)

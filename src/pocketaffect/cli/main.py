@@ -14,7 +14,7 @@ import click
 
 from pocketaffect import __version__
 from pocketaffect.checkout import USE_OWN, find_foreign_sources
-from pocketaffect.cli import app, audit, compare, data, models, predict, registry, sweep, train
+from pocketaffect.cli import app, data, models, predict, registry, sweep
 from pocketaffect.errors import PocketAffectError
 
 
@@ -79,13 +79,9 @@ def summary() -> None:
 
 
 for command in (
-    audit.audit,
-    compare.compare,
-    compare.score,
-    predict.predict,
-    *(train.train, sweep.sweep),
-    *(data.data, models.models, models.inspect),
+    *(data.data, predict.predict, sweep.sweep),
+    *(models.models, models.train, models.compare, models.score, models.inspect),
+    *(registry.register, registry.promote, registry.rollback, registry.registry, registry.lineage, registry.audit),
     *(app.serve, app.web, app.music, app.study),
-    *(registry.register, registry.promote, registry.rollback, registry.registry, registry.lineage),
 ):
     main.add_command(command)
