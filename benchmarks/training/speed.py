@@ -45,7 +45,7 @@ from pocketaffect.config import TrainParams, load_params
 from pocketaffect.data.shards.batches import Batch, train_batches
 from pocketaffect.data.shards.split import Split
 from pocketaffect.models.network import AffectNetwork, NetworkSpec
-from pocketaffect.training.faces import FaceData
+from pocketaffect.training.inputs import FaceData
 from pocketaffect.training.module import AffectModule
 from pocketaffect.training.objective import Objective
 from pocketaffect.training.optimizer import build_optimizer

@@ -21,8 +21,8 @@ from pocketaffect.errors import PocketAffectError
 from pocketaffect.models.network import AffectNetwork, NetworkSpec, load_network, save_network
 from pocketaffect.training import trainer as training
 from pocketaffect.training.checks import note_step, require_finite
-from pocketaffect.training.faces import BatchesAhead
 from pocketaffect.training.fit import Run, prepare_run, train_network
+from pocketaffect.training.inputs import BatchesAhead
 from pocketaffect.training.objective import Losses, Objective
 from pocketaffect.training.optimizer import MovingAverage
 from pocketaffect.training.scores import find_best, is_stale, score_epoch

@@ -31,12 +31,11 @@ from pocketaffect.models.pretrained import load_pretrained
 from pocketaffect.paths import TRAINING_TIME
 from pocketaffect.provenance.code import hash_code
 from pocketaffect.training.checks import refuse_uneven, refuse_untrainable
-from pocketaffect.training.faces import FaceData
+from pocketaffect.training.inputs import FaceData, hash_state, load_teacher, start_from
 from pocketaffect.training.losses import average_prototypes
 from pocketaffect.training.module import AffectModule
 from pocketaffect.training.objective import Objective
 from pocketaffect.training.scores import is_stale
-from pocketaffect.training.start import hash_state, load_teacher, start_from
 from pocketaffect.training.trainer import EpochLines, build_trainer, find_checkpoint
 
 logger = logging.getLogger(__name__)
