@@ -45,12 +45,7 @@ _HARMLESS_FOLDERS: Final = ("benchmarks/", "docs/", "tests/", ".ci/", ".github/"
 class Case:
     """One version under audit, and what its report will say in any case.
 
-    Attributes:
-        root: The user's repository, which is only read.
-        store: The store with the version.
-        version: The version to audit.
-        place: The scratch folder, empty or new.
-        notes: Notes that are worth knowing.
+    The user's repository at `root` is only read; `place` is the scratch folder, empty or new.
     """
 
     root: Path
@@ -84,12 +79,8 @@ class Case:
 def audit_fully(case: Case, tolerances: AuditParams, *, at: str | None = None, build: bool = False) -> Audit:
     """Makes the version again and compares stage by stage.
 
-    Args:
-        case: The version.
-        tolerances: The changes that another machine may make.
-        at: A commit to run instead of the version's own, with that commit's settings and data: does it still make
-            this version?
-        build: Make an environment from the commit's lock instead of verifying this one.
+    With `at` another commit runs, with its settings and data: does it still make this version? With `build` an
+    environment is made from the commit's lock instead of verifying this one.
 
     Raises:
         PocketAffectError: The store's package is not what was registered, or `at` is no commit.

@@ -32,13 +32,7 @@ Machine = tuple[tuple[str, str, str], ...]
 
 @dataclass(frozen=True)
 class Again:
-    """What the stages made this time.
-
-    Attributes:
-        stages: Stages of the new dvc.lock.
-        cache: Its DVC cache.
-        seconds: Duration of each stage.
-    """
+    """What the stages made this time."""
 
     stages: Mapping[str, LockedStage]
     cache: Cache
@@ -195,10 +189,7 @@ _BLOCK: Final = 256
 def measure_difference(path: str, recorded: Path | None, found: Path | None) -> FileDifference:
     """Describes how a file differs from what was recorded.
 
-    Args:
-        path: Its name in the report.
-        recorded: The recorded bytes; None where no copy of them is left.
-        found: The file now; None where there is none.
+    None stands for recorded bytes of which no copy is left, and for a file that is not made now.
     """
     if found is None:
         return FileDifference(path, "was recorded, is not made now")

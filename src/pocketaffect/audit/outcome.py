@@ -33,11 +33,9 @@ _STANDING: Final = {Verdict.IDENTICAL: "good", Verdict.DIFFERS: "bad"}
 
 
 class NotAuditableError(Exception):
-    """Something that the audit needs is missing; becomes `Verdict.IMPOSSIBLE`.
+    """Something that the audit needs is missing, which `missing` names.
 
-    Args:
-        missing: What, with its name or hash.
-        todo: The way in which the user could bring it back.
+    Becomes `Verdict.IMPOSSIBLE`; `todo` says how the user could bring it back.
     """
 
     def __init__(self, missing: str, todo: str) -> None:

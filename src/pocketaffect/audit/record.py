@@ -94,11 +94,7 @@ class LockedStage:
 class Record:
     """A version's run, read back from the store.
 
-    Attributes:
-        version: The version whose record it is.
-        files: Copies of the run's artefacts.
-        stages: Those of the dvc.lock among them, by name.
-        cache: The user's DVC cache, which may still hold what the stages made.
+    `files` holds copies of the run's artefacts; the user's DVC cache may still hold what the stages made.
     """
 
     version: RegisteredVersion

@@ -37,13 +37,7 @@ _LAST_LINES: Final = 12
 
 @dataclass(frozen=True)
 class Rerun:
-    """How a run of the pipeline went.
-
-    Attributes:
-        seconds: Duration of each stage that was started.
-        failed: The stage that failed, "" for none.
-        said: The last lines it printed.
-    """
+    """How a run went: seconds of each stage that was started, the one that failed ("" for none), its last lines."""
 
     seconds: Mapping[str, float]
     failed: str
@@ -54,10 +48,7 @@ class Rerun:
 class Scratch:
     """A repository of its own, apart from the user's.
 
-    Attributes:
-        root: The folder with the pipeline.
-        place: The folder that holds all of it; nothing is written outside.
-        python: The environment's, to run in.
+    All of it lies in `place`, and nothing is written outside; `root` has the pipeline.
     """
 
     root: Path
@@ -138,8 +129,7 @@ class Scratch:
     def take_line_ends(self, recorded: Mapping[str, str]) -> None:
         """Gives the sources CRLF where a version was made in a checkout that had them (core.autocrlf).
 
-        Args:
-            recorded: Path -> DVC's hash of what the stages read.
+        `recorded` has DVC's hash of each path that the stages read.
         """
         files = {path: self.root / path for path in recorded if (self.root / path).is_file()}
         turned = [path for path, file in files.items() if _md5(_crlf(file.read_bytes())) == recorded[path]]
@@ -196,10 +186,7 @@ def name_sample(scratch: Scratch) -> None:
 def restore_data(scratch: Scratch, md5: str, source: Cache) -> None:
     """Brings the data folder of that hash to the scratch: from the user's cache, else from their DVC remotes.
 
-    Args:
-        scratch: The target. Its data.dvc names no origin then: where the data came from must not be looked at.
-        md5: DVC's hash of the folder.
-        source: The user's cache.
+    data.dvc names no origin then: where the data came from must not be looked at.
 
     Raises:
         NotAuditableError: Neither holds all of it.

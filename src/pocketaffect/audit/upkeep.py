@@ -48,11 +48,7 @@ class Damage:
 class VersionState:
     """What the store still holds of one version.
 
-    Attributes:
-        version: Which.
-        files: Number of files with a recorded hash.
-        damages: Files that are missing or were changed.
-        removed: When `gc` removed its files; "" if it did not.
+    `files` counts those with a recorded hash; `removed` says when `gc` removed them, "" if it did not.
     """
 
     version: RegisteredVersion
@@ -82,11 +78,7 @@ def verify_registry(store: Store, model_name: str) -> Iterator[VersionState]:
 
 
 def verify_contents(version: RegisteredVersion, folder: Path) -> tuple[int, tuple[Damage, ...]]:
-    """Hashes the files of a version's run.
-
-    Args:
-        version: The registered version; its tags hold the hashes.
-        folder: The run's artifacts on this machine.
+    """Hashes the files of a version's run, which lie in a folder of this machine.
 
     Returns:
         How many files have a recorded hash, and what is wrong. Files that came later (audits, promotions) are of no
@@ -117,12 +109,7 @@ def _find_damage(file: Path, sha256: str) -> str:
 class Removal:
     """One folder that `gc` may remove.
 
-    Attributes:
-        folder: Folder of the run's files.
-        why: The reason in words.
-        size: Bytes in it.
-        run_id: The run, "" for files that no run owns.
-        version: The archived version's number, None for a failed run.
+    Without a version it is a failed run's; without a run nobody's.
     """
 
     folder: Path

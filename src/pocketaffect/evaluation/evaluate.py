@@ -77,11 +77,8 @@ def evaluate_predictions(
 ) -> Evaluation:
     """Judges predictions by labels, beside floor rows taken from the training labels.
 
-    Args:
-        predictions: Answers to n faces.
-        labels: Labels of the same faces, in the same order; rows without a label are left out of that task.
-        training_labels: Labels of the training split.
-        choosing: Answers and labels of the faces that were set apart for choosing the temperature.
+    Rows without a label are left out of that task. `choosing` are answers and labels of the faces that were set apart
+    for choosing the temperature.
 
     Raises:
         PocketAffectError: Lengths differ.
@@ -122,9 +119,6 @@ class FaceMetrics(Metric):
 
     The areas under curves need every face's score, so the state is the faces themselves (10 numbers each); merging and
     gathering are exact. `metrics.measure` has the formulas.
-
-    Args:
-        kwargs: Arguments of `torchmetrics.Metric`.
 
     Shapes: probabilities float [n, 8]; valence_arousal float [n, 2]; expression int64 [n], 0..7 or
         `labels.NO_EXPRESSION`; truth float [n, 2], NaN where there is none. The value is a dictionary of float64
@@ -170,12 +164,8 @@ class FaceMetrics(Metric):
 class ClassShare:
     """One expression's share of the faces, 0 to 1.
 
-    Args:
-        name: The expression.
-        training: Share of the labelled training faces.
-        here: Share of the labelled faces judged.
-        predicted: Mean probability over these.
-        adjusted: Mean probability after `adjust_to_uniform_prior`.
+    It is taken of the labelled training faces, of those judged (`here`), and as the mean probability over these, as
+    predicted and after `adjust_to_uniform_prior`.
     """
 
     name: str
@@ -187,13 +177,7 @@ class ClassShare:
 
 @dataclass(frozen=True)
 class PriorShift:
-    """Shares of the expressions, and the expression metrics with training's shares undone.
-
-    Args:
-        shares: One row per expression.
-        adjusted: The metrics of `expression_metrics` after `adjust_to_uniform_prior`, to stand beside those of the
-            model as it is.
-    """
+    """Shares of the expressions, and the expression metrics with training's shares undone."""
 
     shares: tuple[ClassShare, ...]
     adjusted: dict[str, float]

@@ -39,10 +39,7 @@ Values = dict[str, npt.NDArray[np.float64]]
 class Interval:
     """A metric and its 95 % interval.
 
-    Args:
-        value: Over the faces as they are.
-        low: The resampled values' 2.5 % quantile; NaN where the metric is not resampled.
-        high: Their 97.5 % quantile.
+    `low` and `high` are the resampled values' 2.5 and 97.5 % quantiles; NaN where the metric is not resampled.
     """
 
     value: float
@@ -54,13 +51,8 @@ class Interval:
 class Comparison:
     """One metric of two models on the same faces.
 
-    Args:
-        metric: The metric's name.
-        ours: The first model's value.
-        theirs: The second's.
-        difference: `ours - theirs`.
-        low: The resampled differences' 2.5 % quantile; NaN where the metric has no interval.
-        high: Their 97.5 % quantile.
+    `difference` is `ours - theirs`; `low` and `high` are the 2.5 and 97.5 % quantiles of the resampled differences, NaN
+    where the metric has no interval.
     """
 
     metric: str
@@ -83,11 +75,8 @@ def bootstrap_metrics(
 ) -> dict[str, Interval]:
     """Computes every metric that the labels allow and the bootstrap resamples, with its percentile interval.
 
-    Args:
-        predictions: Answers to n faces.
-        labels: Labels of the same faces, in the same order.
-        resamples: Draws; with 1000 a bound is good to some hundredths of the interval's width.
-        seed: Seed of the draws. The same seed gives the same intervals.
+    With 1000 resamples a bound is good to some hundredths of the interval's width. The same seed gives the same
+    intervals.
 
     Raises:
         PocketAffectError: Lengths differ, or there are fewer than 2 resamples.
@@ -102,13 +91,6 @@ def compare_predictions(
     ours: Predictions, theirs: Predictions, labels: Labels, *, resamples: int = RESAMPLES, seed: int = SEED
 ) -> dict[str, Comparison]:
     """Compares every metric's difference between two models on the same faces, with its percentile interval.
-
-    Args:
-        ours: The first model's answers to n faces.
-        theirs: The second's to the same faces, in the same order.
-        labels: Labels of these faces.
-        resamples: Draws, the same for both models.
-        seed: Seed of the draws.
 
     Raises:
         PocketAffectError: Lengths differ, or there are fewer than 2 resamples.

@@ -31,12 +31,8 @@ DERIVED_METRIC: Final = "valence_arousal_derived"
 def judge_network(evaluate: EvaluateParams, select: str, *, model: Path, shards: Path, target: Path) -> None:
     """Writes metrics with intervals, floors, calibration, priors, slices and behaviour, as files and as one page.
 
-    Args:
-        evaluate: The section of params.yaml.
-        select: `train.select`, by which the epoch was kept.
-        model: The folder that the train stage wrote.
-        shards: What the preprocess stage wrote; the network is judged on validation, floors come from training.
-        target: The folder to write, replaced as a whole.
+    The network is judged on the validation shards, floors come from training's. `select` is `train.select`, by which
+    the epoch was kept; `target` is replaced as a whole.
 
     Raises:
         PocketAffectError: No model or no shards.

@@ -56,12 +56,7 @@ class Metric:
 
 
 class ExpressionStatistics:
-    """Sums over faces that every metric of expressions is a function of.
-
-    Args:
-        rows: The faces.
-        weights: Weight of each face in each weighting.
-    """
+    """Sums over faces that every metric of expressions is a function of."""
 
     def __init__(self, rows: ExpressionRows, weights: Weights) -> None:
         self._rows, self._weights = rows, weights
@@ -142,12 +137,7 @@ def _calibration_error(sums: ExpressionStatistics) -> Floats:
 
 
 class AffectStatistics:
-    """Moments over faces that every metric of valence and arousal is a function of, [weightings, 2] each.
-
-    Args:
-        rows: The faces.
-        weights: Weight of each face in each weighting.
-    """
+    """Moments over faces that every metric of valence and arousal is a function of, [weightings, 2] each."""
 
     def __init__(self, rows: AffectRows, weights: Weights) -> None:
         sums = weights.T.astype(np.float64) @ rows.terms
@@ -221,9 +211,7 @@ def less_is_better(metric: str) -> bool:
 class ExpressionRows:
     """Faces with an expression, ready to be summed under any weighting.
 
-    Args:
-        probabilities: float [n, 8].
-        expression: int [n], 0..7.
+    Probabilities are float [n, 8], expressions int [n], 0..7.
     """
 
     def __init__(self, probabilities: FloatArray, expression: IntArray) -> None:
@@ -262,9 +250,7 @@ class ExpressionRows:
 class AffectRows:
     """Faces with valence and arousal, ready to be summed under any weighting.
 
-    Args:
-        prediction: float [n, 2].
-        truth: float [n, 2].
+    Prediction and truth are float [n, 2].
     """
 
     def __init__(self, prediction: FloatArray, truth: FloatArray) -> None:

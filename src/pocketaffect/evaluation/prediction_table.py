@@ -25,10 +25,7 @@ _PREDICTED: Final = tuple(f"predicted_{name}" for name in VALENCE_AROUSAL)
 class PredictionTable:
     """Predictions and labels of n faces.
 
-    Args:
-        paths: Names of the faces, relative to the data set.
-        predictions: Answers to these faces.
-        labels: Labels of these faces.
+    Paths are relative to the data set.
 
     Raises:
         PocketAffectError: Lengths differ.
@@ -128,9 +125,6 @@ def _floats(rows: Any, names: Sequence[str]) -> Any:
 
 def match_rows(tables: Mapping[str, PredictionTable]) -> list[PredictionTable]:
     """Puts the tables' faces in the order of the first one's.
-
-    Args:
-        tables: Tables by the names that messages give them.
 
     Raises:
         PocketAffectError: They are not of the same faces, a face is listed twice, or the same face has another label.

@@ -105,12 +105,7 @@ def leave_with_parent() -> None:
 
 
 class LocalWorker:
-    """One spawned process.
-
-    Args:
-        function: What it calls.
-        environment: Variables that it has beside this process's.
-    """
+    """One spawned process."""
 
     def __init__(self, function: Callable[[], None], environment: Mapping[str, str] | None = None) -> None:
         context = multiprocessing.get_context("spawn")

@@ -99,11 +99,7 @@ def require_fit(params: Params, space: Space) -> Smallest:
 def enqueue_first_trials(study: Study, params: Params, space: Space, folder: Path) -> None:
     """Queues the first trials of a study that has none yet; at most `sweep.trials` of them.
 
-    Args:
-        study: New, or with trials: then nothing happens.
-        params: All settings.
-        space: The study's space.
-        folder: Folder of the study, for the lock that keeps two commands from queueing twice.
+    A lock in the study's `folder` keeps two commands from queueing them twice.
     """
     if study.get_trials(deepcopy=False):
         return

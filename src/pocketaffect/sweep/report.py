@@ -31,13 +31,7 @@ def write_sweep_report(
 ) -> None:
     """Writes the page and its figures into folder `target`, which is replaced.
 
-    Args:
-        plan: The sweep's plan.
-        study: The trials, for the settings' importance.
-        rows: The same trials.
-        winner: Measurements of the best trial that is fit to ship, if one is.
-        unfit: Better trials whose packages were not fit to ship, and why.
-        target: The folder.
+    `unfit` names better trials whose packages were not fit to ship, and why; there may be no winner.
 
     Raises:
         PocketAffectError: The folder cannot be written.

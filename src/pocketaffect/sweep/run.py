@@ -86,12 +86,8 @@ class Sweep:
 class Seen:
     """A study to look at.
 
-    Attributes:
-        study: The study of the present settings, or the last one.
-        rows: Its trials.
-        asked: The settings that it was begun with.
-        unfit: Trials whose packages were not fit to ship, and why.
-        changes: Differences between the study's settings, data and code and those now.
+    `asked` are the settings that it was begun with, `changes` the differences between its settings, data and code and
+    those now; `unfit` says which packages were not fit to ship, and why.
     """
 
     study: Study
@@ -153,12 +149,6 @@ def look_at_sweep(params: Params, root: Path = Path()) -> Seen:
 
 def prepare_sweep(params: Params, root: Path = Path(), *, new: bool = False, train: Train = train_trial) -> Sweep:
     """Checks settings, budget, data, storage and executor, and opens the study; nothing is trained.
-
-    Args:
-        params: All settings.
-        root: The repository.
-        new: Begin another study, whatever there is.
-        train: The function that trains.
 
     Raises:
         PocketAffectError: Anything that would keep the sweep from its end and can be known now.

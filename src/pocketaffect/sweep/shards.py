@@ -22,10 +22,7 @@ logger = logging.getLogger(__name__)
 def ensure_shards(params: Params, pipeline_size: int, root: Path = Path()) -> Path:
     """Finds the shards at `params.preprocess.image_size`; cuts them where there are none yet, one process at a time.
 
-    Args:
-        params: The trial's settings.
-        pipeline_size: The size that out/shards should have, from params.yaml itself.
-        root: The repository.
+    `pipeline_size` is what out/shards should have, from params.yaml itself.
 
     Raises:
         PocketAffectError: out/shards is missing or of another size, or the faces cannot be cut.

@@ -61,10 +61,7 @@ def open_storage(
 ) -> BaseStorage:
     """Opens the storage of `sweep.storage`.
 
-    Args:
-        address: "journal", or a database's address; `${NAME}` in it is the environment's.
-        folder: Folder of the journal; made if it is missing.
-        on_stale: Called with a trial whose worker fell silent, where the storage itself notices.
+    `on_stale` is called with a trial whose worker fell silent, where the storage itself notices.
 
     Raises:
         PocketAffectError: It cannot be reached or written, is of another version, or is of a kind that loses trials.
@@ -156,10 +153,7 @@ def _open_database(address: str, on_stale: Callable[[Study, FrozenTrial], None] 
 
 
 def read_address(address: str) -> str:
-    """Puts the environment's values into a database's address; a password among them needs no escaping.
-
-    Args:
-        address: The value of `sweep.storage`, with `${NAME}` or `$NAME`.
+    """Puts the environment's values in place of `${NAME}` or `$NAME`; a password among them needs no escaping.
 
     Raises:
         PocketAffectError: No PostgreSQL address, or a variable that is not set.

@@ -51,9 +51,7 @@ REDUCTION: Final = 3
 class Question:
     """What a study asks.
 
-    Attributes:
-        settings: Settings by dotted name: everything that decides which trials there can be and how they are scored.
-        prefix: Beginning of the study's name.
+    Its settings, by dotted name, are everything that decides which trials there can be and how they are scored.
     """
 
     settings: Mapping[str, Any]

@@ -48,14 +48,7 @@ class TrialLines:
 def draw_table(
     rows: Sequence[TrialRow], params: SweepParams, remaining: float | None = None, *, last: int | None = SHOWN_TRIALS
 ) -> Group:
-    """Draws the trials as a table, above a line on the whole.
-
-    Args:
-        rows: All of them.
-        params: Budget and number of trials.
-        remaining: Seconds; None where nobody can tell.
-        last: Number of rows shown; None shows all.
-    """
+    """Draws the last trials as a table, all of them for None, above a line on the whole."""
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text

@@ -28,13 +28,8 @@ MOST_ATTEMPTS: Final = 5
 class Winner:
     """What was measured of the best trial.
 
-    Attributes:
-        trial: Its number.
-        score: While it trained, in PyTorch.
-        predicted_bytes: Before the training.
-        bytes: Bytes of the package.
-        agreement: Share of validation faces that the package and PyTorch call the same.
-        balanced_accuracy: Balanced accuracy of the package on the validation split.
+    Score and predicted bytes are from before the export. `agreement` is the share of validation faces that the package
+    and PyTorch call the same; the balanced accuracy is the package's on that split.
     """
 
     trial: int

@@ -132,13 +132,7 @@ class Step(NamedTuple):
 
 
 def note_step(losses: Losses, outputs: Outputs, labels: Batch) -> Step:
-    """Keeps what a message about a step would need.
-
-    Args:
-        losses: The batch's.
-        outputs: The network's answers for it.
-        labels: The batch.
-    """
+    """Keeps what a message about a step would need."""
     finite = torch.isfinite(outputs[0]).all(dim=1) & torch.isfinite(outputs[1]).all(dim=1)
     return Step(torch.stack(losses).detach(), ~finite, labels.rows)
 
@@ -146,10 +140,8 @@ def note_step(losses: Losses, outputs: Outputs, labels: Batch) -> Step:
 def require_finite(steps: Sequence[Step], paths: Sequence[str] | None, name_place: Callable[[int], str]) -> None:
     """Passes finite losses.
 
-    Args:
-        steps: In their order; looking at them waits for a GPU.
-        paths: Paths of the training images; None for the validation split, whose rows are not named.
-        name_place: Epoch and step, from the place in `steps`.
+    Looking at the steps waits for a GPU. Without paths, those of the training images, no row is named; `name_place`
+    says epoch and step of a place in `steps`.
 
     Raises:
         PocketAffectError: A loss is infinite or not a number; the first such step is named.

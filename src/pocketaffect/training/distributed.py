@@ -47,9 +47,7 @@ def in_order(
 ) -> tuple[Outputs, Batch]:
     """Puts the predictions of a split and its labels in the split's order, each row once.
 
-    Args:
-        module: The module whose trainer knows the other processes.
-        predicted: This process's logits, valence-arousal and labels, batch by batch.
+    `predicted` are this process's logits, valence-arousal and labels, batch by batch.
     """
     logits, prediction = torch.cat([part[0] for part in predicted]), torch.cat([part[1] for part in predicted])
     first = predicted[0][2]

@@ -1,4 +1,4 @@
-"""What a training reads: faces, in batches that are ready when a GPU is, and networks to begin with or to learn from."""
+"""What a training reads: faces in batches that are ready when a GPU is, networks to begin with or to learn from."""
 
 from __future__ import annotations
 
@@ -68,9 +68,7 @@ class FaceData(pl.LightningDataModule):
 class BatchesAhead:
     """Batches in their order, the next one made in a thread while the present one is used.
 
-    Args:
-        batches: What makes them.
-        pinned: Whether they are copied to memory that a GPU reads by itself, so that nobody waits for the copy.
+    Pinned ones are copied to memory that a GPU reads by itself, so that nobody waits for the copy.
     """
 
     def __init__(self, batches: DataLoader[Batch], *, pinned: bool) -> None:
@@ -121,11 +119,7 @@ def start_from(network: AffectNetwork, folder: Path) -> None:
 
 
 def load_teacher(folder: Path, size: int) -> AffectNetwork:
-    """Loads the network in `folder`, in evaluation mode, without gradients.
-
-    Args:
-        folder: The folder that a training wrote.
-        size: Pixels a side of the images that it will see.
+    """Loads the network in `folder` for images of `size` pixels a side, in evaluation mode, without gradients.
 
     Raises:
         PocketAffectError: No network is there, it is damaged, or it takes images of another size.

@@ -78,13 +78,7 @@ class Objective(nn.Module):
             self.log_variances = nn.Parameter(torch.tensor(first))
 
     def forward(self, outputs: Outputs, batch: Batch, teacher: Outputs | None = None) -> Losses:
-        """Computes the losses of a batch.
-
-        Args:
-            outputs: Outputs of the network.
-            batch: Its labels.
-            teacher: The teacher's answers to the same images; None where there is none.
-        """
+        """Computes the losses of a batch."""
         params = self.params
         logits, prediction = outputs
         soft, smoothing = None, 0.0

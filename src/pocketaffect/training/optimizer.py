@@ -18,13 +18,7 @@ from pocketaffect.config import TrainParams
 def build_optimizer(
     parameters: Iterable[nn.Parameter], params: TrainParams, steps: int
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LambdaLR]:
-    """Builds Adam or AdamW; a linear warm-up, then a cosine decay to zero or nothing.
-
-    Args:
-        parameters: The parameters to be learnt.
-        params: The recipe.
-        steps: Steps of the whole training.
-    """
+    """Builds Adam or AdamW; over all steps a linear warm-up, then a cosine decay to zero or nothing."""
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[params.optimizer]
     weights = list(parameters)
     # Normalisation, biases and task weights are not decayed: pulling them to zero only fights the data.
@@ -56,13 +50,7 @@ class MovingAverage(nn.Module):
     steps, and rises to its limit: otherwise a short training would keep much of its first weights. torch's
     AveragedModel does the same, and asks the device at each step how many there were.
 
-    Attributes:
-        module: The copy.
-        steps: Steps that were followed; `n_averaged` is the same for a checkpoint.
-
-    Args:
-        network: What is followed.
-        decay: The limit.
+    `module` is the copy; `steps` counts those that were followed, and `n_averaged` is the same for a checkpoint.
     """
 
     n_averaged: torch.Tensor

@@ -43,11 +43,8 @@ def score_epoch(
 ) -> dict[str, float]:
     """Computes the metrics of a whole split, without those of a task that has no labels in it.
 
-    Args:
-        logits: float [n, 8].
-        prediction: float [n, 2].
-        expression: int64 [n], 0..7 or NO_EXPRESSION.
-        truth: float [n, 2], NaN for no label.
+    Logits are float [n, 8], prediction and truth float [n, 2] with NaN for no label, expressions int64 [n], 0..7 or
+    NO_EXPRESSION.
     """
     has_class = expression != NO_EXPRESSION
     has_va = ~truth.isnan().any(dim=1)
