@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from audit_parts import SmallRepository, hash_tree
 
-from pocketaffect.audit.audit import audit_fully
+from pocketaffect.audit.audit import audit_version
 from pocketaffect.audit.outcome import Audit, Verdict, attach_report
 from pocketaffect.audit.quick import _check_environment_lock, _check_sources
 from pocketaffect.audit.record import Cache, read_record
@@ -43,7 +43,7 @@ def repository(made, tmp_path) -> SmallRepository:
 def run_audit(repository: SmallRepository, version: RegisteredVersion, place: Path, **options) -> Audit:
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir()
-    return audit_fully(repository.case(version, place), TOLERANCES, **options)
+    return audit_version(repository.case(version, place), TOLERANCES, **options)
 
 
 def test_an_untouched_version_is_bit_identical_and_nothing_of_the_users_changes(made, tmp_path):

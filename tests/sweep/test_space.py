@@ -52,13 +52,13 @@ def test_all_problems_of_a_space_are_told_at_once():
 
 def test_the_shipped_space_is_one():
     space = read_space(load_params(ROOT / "params.yaml"))
-    assert space.dimensions["model.width"] == Range(0.1, 0.75, whole=False, log=True)
-    assert space.dimensions["preprocess.image_size"] == Choice((48, 64))
+    assert space["model.width"] == Range(0.1, 0.75, whole=False, log=True)
+    assert space["preprocess.image_size"] == Choice((48, 64))
 
 
 def test_every_whole_number_of_a_short_range_is_checked_and_known():
     params = make_params(space={"preprocess.image_size": {"low": 32, "high": 80, "step": 16}})
-    assert read_space(params).dimensions["preprocess.image_size"].corners() == (32, 48, 64, 80)
+    assert read_space(params)["preprocess.image_size"].corners() == (32, 48, 64, 80)
 
 
 @settings(max_examples=25)

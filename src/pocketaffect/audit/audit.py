@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from pocketaffect import paths
 from pocketaffect.audit.compare import Again, Machine, compare_metrics, compare_stages, describe_first, judge
@@ -52,15 +51,16 @@ class Case:
     store: Store
     version: RegisteredVersion
     place: Path
+    kind: Literal["full", "quick"] = "full"
     commit: str = ""
     machine: Machine = ()
     notes: list[str] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
 
-    def close(self, kind: str, verdict: Verdict, reason: str, todo: str = "", **parts: Any) -> Audit:
+    def close(self, verdict: Verdict, reason: str, todo: str = "", **parts: Any) -> Audit:
         """Makes the audit's outcome."""
         return Audit(
-            kind=kind,
+            kind=self.kind,
             model_name=self.version.model_name,
             version=self.version.version,
             digest=self.version.digest,
@@ -76,8 +76,8 @@ class Case:
         )
 
 
-def audit_fully(case: Case, tolerances: AuditParams, *, at: str | None = None, build: bool = False) -> Audit:
-    """Makes the version again and compares stage by stage.
+def audit_version(case: Case, tolerances: AuditParams, *, at: str | None = None, build: bool = False) -> Audit:
+    """Makes the version again and compares stage by stage; or, quickly, looks at hashes, lineage and answers alone.
 
     With `at` another commit runs, with its settings and data: does it still make this version? With `build` an
     environment is made from the commit's lock instead of verifying this one.
@@ -85,19 +85,10 @@ def audit_fully(case: Case, tolerances: AuditParams, *, at: str | None = None, b
     Raises:
         PocketAffectError: The store's package is not what was registered, or `at` is no commit.
     """
-    return _judged("full", case, lambda: _audit_fully(case, tolerances, at, build))
-
-
-def audit_quickly(case: Case) -> Audit:
-    """Verifies hashes, lineage and the package's answers, without running the pipeline."""
-    return _judged("quick", case, lambda: _audit_quickly(case))
-
-
-def _judged(kind: str, case: Case, work: Callable[[], Audit]) -> Audit:
     try:
-        return work()
+        return _audit_quickly(case) if case.kind == "quick" else _audit_fully(case, tolerances, at, build)
     except NotAuditableError as error:
-        return case.close(kind, Verdict.IMPOSSIBLE, error.missing, error.todo)
+        return case.close(Verdict.IMPOSSIBLE, error.missing, error.todo)
 
 
 def _audit_fully(case: Case, tolerances: AuditParams, at: str | None, build: bool) -> Audit:
@@ -121,8 +112,8 @@ def _audit_fully(case: Case, tolerances: AuditParams, at: str | None, build: boo
         early = next((stage for stage in finished if not stage.identical and stage.files), None)
         why = f"stage {rerun.failed} fails: {rerun.said.splitlines()[-1] if rerun.said else 'without a word'}"
         if early is not None:
-            return case.close("full", Verdict.DIFFERS, f"{describe_first(early)}; then {why}", stages=stages)
-        return case.close("full", Verdict.IMPOSSIBLE, why, f"look at its last words:\n{rerun.said}", stages=stages)
+            return case.close(Verdict.DIFFERS, f"{describe_first(early)}; then {why}", stages=stages)
+        return case.close(Verdict.IMPOSSIBLE, why, f"look at its last words:\n{rerun.said}", stages=stages)
     verdict, reason = judge(stages, metrics, case.machine, tolerances)
     if verdict is Verdict.IDENTICAL:
         digest = package_digest(scratch.root / paths.PACKAGE)
@@ -134,7 +125,7 @@ def _audit_fully(case: Case, tolerances: AuditParams, at: str | None, build: boo
             )
         elif changed := [text for stage in stages for text in stage.inputs]:
             case.notes.append(f"recorded differently, to no effect: {'; '.join(changed)}")
-    return case.close("full", verdict, reason, stages=stages, metrics=metrics)
+    return case.close(verdict, reason, stages=stages, metrics=metrics)
 
 
 def _audit_quickly(case: Case) -> Audit:
@@ -142,9 +133,9 @@ def _audit_quickly(case: Case) -> Audit:
     checks = examine(record, _check_out(case, record, None))
     failed = [check for check in checks if not check.passed]
     if failed:
-        return case.close("quick", Verdict.DIFFERS, f"{failed[0].name}: {failed[0].detail}", checks=checks)
+        return case.close(Verdict.DIFFERS, f"{failed[0].name}: {failed[0].detail}", checks=checks)
     reason = f"{len(checks)} checks of hashes, lineage and behaviour hold; nothing was trained"
-    return case.close("quick", Verdict.IDENTICAL, reason, checks=checks)
+    return case.close(Verdict.IDENTICAL, reason, checks=checks)
 
 
 def _compare_machine(version: RegisteredVersion, scratch: Scratch) -> Machine:

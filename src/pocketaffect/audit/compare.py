@@ -11,6 +11,8 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
+from safetensors.numpy import load_file
 
 from pocketaffect import paths
 from pocketaffect.audit.outcome import FileDifference, MetricDifference, StageComparison, Verdict
@@ -254,48 +256,23 @@ def _compare_bytes(recorded: Path, found: Path) -> Measured:
     return f"{len(places):,} of {len(ours):,} bytes differ, the first at {places[0]:,}" if places else "equal", None
 
 
-def _read_json(file: Path) -> Arrays:
-    leaves = _leaves(json.loads(file.read_text(encoding="utf-8")))
-    return {name: np.array([value], dtype=object) for name, value in leaves}
-
-
-def _leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _list_leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
     if items is None:
-        yield prefix.removesuffix("."), value
+        yield prefix.removesuffix("."), np.array([value], dtype=object)
         return
     for name, item in items:
-        yield from _leaves(item, f"{prefix}{name}.")
+        yield from _list_leaves(item, f"{prefix}{name}.")
 
 
-def _read_csv(file: Path) -> Arrays:
-    import pandas as pd
-
-    table = pd.read_csv(file, dtype=str, keep_default_na=False)
-    return {str(name): table[name].to_numpy(dtype=object) for name in table.columns}
-
-
-def _read_parquet(file: Path) -> Arrays:
-    import pandas as pd
-
-    table = pd.read_parquet(file)
+def _list_columns(table: pd.DataFrame) -> Arrays:
     return {str(name): table[name].to_numpy() for name in table.columns}
 
 
-def _read_tensors(file: Path) -> Arrays:
-    from safetensors.numpy import load_file
-
-    return {name: np.atleast_1d(tensor) for name, tensor in sorted(load_file(file).items())}
-
-
-def _read_npy(file: Path) -> Arrays:
-    return {"": np.atleast_1d(np.load(file, mmap_mode="r", allow_pickle=False))}
-
-
 _READERS: Final[Mapping[str, Callable[[Path], Arrays]]] = {
-    ".json": _read_json,
-    ".csv": _read_csv,
-    ".safetensors": _read_tensors,
-    ".npy": _read_npy,
-    ".parquet": _read_parquet,
+    ".json": lambda file: dict(_list_leaves(json.loads(file.read_text(encoding="utf-8")))),
+    ".csv": lambda file: _list_columns(pd.read_csv(file, dtype=object, keep_default_na=False)),
+    ".safetensors": lambda file: {name: np.atleast_1d(tensor) for name, tensor in sorted(load_file(file).items())},
+    ".npy": lambda file: {"": np.atleast_1d(np.load(file, mmap_mode="r", allow_pickle=False))},
+    ".parquet": lambda file: _list_columns(pd.read_parquet(file)),
 }

@@ -143,7 +143,7 @@ def audit(
     """
     if quick and (at or build_environment):
         raise click.UsageError("--quick runs no commit: leave out --at and --build-environment")
-    from pocketaffect.audit.audit import Case, audit_fully, audit_quickly
+    from pocketaffect.audit.audit import Case, audit_version
     from pocketaffect.audit.outcome import attach_report, write_html
     from pocketaffect.config import load_params
     from pocketaffect.files import write_json
@@ -157,8 +157,8 @@ def audit(
     registered = get_version(store, params.register_.model_name, version)
     with tempfile.TemporaryDirectory(prefix="pocketaffect-audit-", ignore_cleanup_errors=True) as temporary:
         place = Path(temporary) if scratch is None else _new_folder(scratch)
-        case = Case(Path(), store, registered, place)
-        found = audit_quickly(case) if quick else audit_fully(case, params.audit, at=at, build=build_environment)
+        case = Case(Path(), store, registered, place, "quick" if quick else "full")
+        found = audit_version(case, params.audit, at=at, build=build_environment)
     if json_file is not None:
         write_json(json_file, found.to_dict())
     if html_file is not None:

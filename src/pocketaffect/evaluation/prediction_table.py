@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.evaluation.tables import Labels, Predictions, check_same_rows
@@ -57,9 +59,6 @@ def write_predictions(file: Path, table: PredictionTable) -> None:
 
 def encode_predictions(table: PredictionTable) -> bytes:
     """Encodes predictions as the bytes that `write_predictions` writes."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     predictions, labels = table.predictions, table.labels
     columns: dict[str, Any] = {"path": pa.array(table.paths, pa.string())}
     columns["expression"] = pa.array(
@@ -83,9 +82,6 @@ def read_predictions(file: Path) -> PredictionTable:
     Raises:
         PocketAffectError: The file is missing, is no Parquet file, lacks a column or holds an impossible value.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     wanted = ("path", "expression", *VALENCE_AROUSAL, *_PROBABILITIES, *_PREDICTED)
     try:
         rows = pq.read_table(file)
@@ -114,8 +110,6 @@ def read_predictions(file: Path) -> PredictionTable:
 
 
 def _floats(rows: Any, names: Sequence[str]) -> Any:
-    import pyarrow as pa
-
     try:
         columns = [rows[name].cast(pa.float32()).to_numpy() for name in names]
     except pa.ArrowException as error:

@@ -10,6 +10,7 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow.parquet as pq
 
 from pocketaffect.data.shards.split import INDEX_FILE
 from pocketaffect.evaluation.intervals import wilson_interval
@@ -114,8 +115,6 @@ def _sum_up(predictions: Predictions, labels: Labels) -> ExpressionStatistics:
 
 def read_groups(shards: Path, split: str) -> Groups:
     """Reads the groups of one split's faces, in its order, as the shards' index has them."""
-    import pyarrow.parquet as pq
-
     columns = ["list", "image_side", "warnings"]
     rows = pq.read_table(shards / INDEX_FILE, columns=columns, filters=[("split", "==", split)])
     return group_faces(rows["list"].to_pylist(), rows["image_side"].to_numpy(), rows["warnings"].to_pylist())

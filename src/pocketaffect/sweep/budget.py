@@ -60,7 +60,7 @@ def find_smallest(params: Params, space: Space) -> Smallest:
     Raises:
         PocketAffectError: No network of the space can be built.
     """
-    deciding = {name: space.dimensions[name] for name in DECIDING if name in space.dimensions}
+    deciding = {name: space[name] for name in DECIDING if name in space}
     values = [(one.corners()[:1] if isinstance(one, Range) else one.corners()) for one in deciding.values()]
     smallest: Smallest | None = None
     refusal: PocketAffectError | None = None
@@ -118,13 +118,13 @@ def list_first_points(params: Params, space: Space) -> list[dict[str, Value]]:
     (but the width) are so too where any width fits; else the first combination of which one does.
     """
     present = read_present(params)
-    near = {name: dimension.nearest(present[name]) for name, dimension in space.dimensions.items()}
+    near = {name: dimension.nearest(present[name]) for name, dimension in space.items()}
     own = [name for name in (ARCHITECTURE,) if name in near]
     others = [name for name in DECIDING if name in near and name not in (ARCHITECTURE, WIDTH)]
     points = []
     for architecture in _list_points(space, near, own):
         candidates = ({**near, **architecture, **other} for other in _list_points(space, near, others))
-        fitting = (_widen(params, point, space.dimensions.get(WIDTH)) for point in candidates)
+        fitting = (_widen(params, point, space.get(WIDTH)) for point in candidates)
         first = next((point for point in fitting if point is not None), None)
         if first is not None:
             points.append(first)
@@ -133,7 +133,7 @@ def list_first_points(params: Params, space: Space) -> list[dict[str, Value]]:
 
 def _list_points(space: Space, near: Mapping[str, Value], names: Sequence[str]) -> list[dict[str, Value]]:
     """Lists all combinations of the named settings, what is near the present ones first."""
-    values = [[near[name], *(one for one in space.dimensions[name].corners() if one != near[name])] for name in names]
+    values = [[near[name], *(one for one in space[name].corners() if one != near[name])] for name in names]
     return [dict(zip(names, point, strict=True)) for point in itertools.product(*values)]
 
 

@@ -89,7 +89,7 @@ def run_trial(plan: Plan, study: Study, trial: Trial) -> tuple[float, ...]:
     """
     from pocketaffect.sweep.budget import predict_bytes
 
-    settings = plan.space.suggest(trial)
+    settings = {name: dimension.suggest(trial, name) for name, dimension in plan.space.items()}
     trial.set_user_attr(SETTINGS, settings)
     params = prepare_params(plan.params, settings)
     size = predict_bytes(params)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,8 +13,6 @@ from pocketaffect.sweep.space import Choice, Dimension, Space
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-SCORE_LABEL: Final = "score (balanced accuracy and CCC, half each)"
 
 
 @styled
@@ -86,7 +84,7 @@ def draw_parallel(rows: Sequence[TrialRow], space: Space) -> Figure:
     done = sorted(_with(rows, "done"), key=lambda row: row.score or 0.0)
     scales = [
         (name.split(".", 1)[-1], *_place([row.settings[name] for row in done], dimension))
-        for name, dimension in space.dimensions.items()
+        for name, dimension in space.items()
     ]
     scales.append(("bytes / 1000", *_place([_kilobytes(row) for row in done])))
     scales.append(("score", *_place([row.score or 0.0 for row in done])))

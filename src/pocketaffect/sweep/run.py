@@ -267,7 +267,7 @@ def _cut_shards(sweep: Sweep) -> None:
     """
     plan = sweep.plan
     own = plan.params.preprocess.image_size
-    dimension = plan.space.dimensions.get("preprocess.image_size", Choice((own,)))
+    dimension = plan.space.get("preprocess.image_size", Choice((own,)))
     wanted = [apply_settings(plan.params, {"preprocess.image_size": size}) for size in dimension.corners()]
     worker = sweep.executor.start(partial(ensure_all_shards, wanted, own, plan.root))
     try:

@@ -106,22 +106,13 @@ class Range:
 
 
 Dimension = Choice | Range
+Space = Mapping[str, Dimension]
+"""Dotted names of settings and what they may be, in the order of params.yaml."""
 
 
 def round_number(value: float) -> float:
     """Rounds to the digits that a trial's settings have."""
     return float(f"{value:.{DIGITS}g}")
-
-
-@dataclass(frozen=True)
-class Space:
-    """Dotted names of settings and what they may be, in the order of params.yaml."""
-
-    dimensions: Mapping[str, Dimension]
-
-    def suggest(self, trial: Trial) -> dict[str, Value]:
-        """Suggests one point of the space."""
-        return {name: dimension.suggest(trial, name) for name, dimension in self.dimensions.items()}
 
 
 def read_space(params: Params) -> Space:
@@ -143,7 +134,7 @@ def read_space(params: Params) -> Space:
             problems.append(f"  - sweep.space.{name}: {error}")
     if problems:
         raise PocketAffectError(f"params.yaml: {len(problems)} problem(s) in the search space\n" + "\n".join(problems))
-    return Space(dimensions)
+    return dimensions
 
 
 def apply_settings(params: Params, settings: Mapping[str, Value]) -> Params:

@@ -7,14 +7,16 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from typing import Final
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
 
 from pocketaffect.config import SweepParams
 from pocketaffect.sweep.results import FINISHED, TrialRow, best_first, count_epochs
 from pocketaffect.sweep.space import Value
-
-if TYPE_CHECKING:
-    from rich.console import Group
 
 SHOWN_TRIALS: Final = 14
 STYLES: Final = {"over budget": "dim", "stopped early": "dim", "failed": "red", "running": "cyan", "waiting": "cyan"}
@@ -22,7 +24,7 @@ SHORT: Final = {"architecture": "", "width": "x", "image_size": "px ", "learning
 
 
 class TrialLines:
-    """A line for each trial that ends. Those of an earlier call have one line together."""
+    """Writes a line for each trial that ends. Those of an earlier call have one line together."""
 
     def __init__(self, params: SweepParams, write: Callable[[str], None]) -> None:
         self.params = params
@@ -49,10 +51,6 @@ def draw_table(
     rows: Sequence[TrialRow], params: SweepParams, remaining: float | None = None, *, last: int | None = SHOWN_TRIALS
 ) -> Group:
     """Draws the last trials as a table, all of them for None, above a line on the whole."""
-    from rich.console import Group
-    from rich.table import Table
-    from rich.text import Text
-
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title, justify in (
         *(("trial", "right"), ("outcome", "left"), ("score", "right"), ("bytes", "right")),
@@ -118,9 +116,6 @@ def watch(params: SweepParams) -> Iterator[Callable[[Sequence[TrialRow]], None]]
     if not sys.stderr.isatty():
         yield TrialLines(params, lambda line: print(f"sweep: {line}", file=sys.stderr, flush=True)).update
         return
-    from rich.console import Console
-    from rich.live import Live
-
     with Live(console=Console(stderr=True), auto_refresh=False, transient=False) as live:
         pace = _Pace(params)
         yield lambda rows: live.update(draw_table(rows, params, pace.estimate(rows)), refresh=True)

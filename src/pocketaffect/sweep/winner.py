@@ -46,7 +46,7 @@ def require_exportable(params: Params, space: Space) -> None:
     Raises:
         PocketAffectError: Systems of `export.deployment_target` do not read it, or `export.finetune` is not for it.
     """
-    dimension = space.dimensions.get("export.precision", Choice((params.export.precision,)))
+    dimension = space.get("export.precision", Choice((params.export.precision,)))
     for name in dimension.corners():
         require_usable(str(name), params.export.deployment_target, params.export.finetune)
 
