@@ -22,8 +22,6 @@ LOOK_SECONDS: Final = 0.5
 """Time between two looks at workers."""
 
 STOP_SECONDS: Final = 60
-NODE_ADDRESS: Final = "POCKETAFFECT_NODE_ADDRESS"
-"""Environment variable of each worker on a cluster: its node's address, as other nodes reach it."""
 
 
 class Worker(Protocol):

@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.executor.interface import NODE_ADDRESS
 from pocketaffect.executor.local import IN_FLIGHT_PER_WORKER, LocalWorker
 from pocketaffect.paths import WORK
 from pocketaffect.provenance.code import hash_code
@@ -31,6 +30,9 @@ from pocketaffect.telemetry import QUIET, TELEMETRY_OFF, disable_telemetry
 
 if TYPE_CHECKING:
     from pocketaffect.executor.interface import Accelerator, Job, Result
+
+NODE_ADDRESS: Final = "POCKETAFFECT_NODE_ADDRESS"
+"""Environment variable of each worker: its node's address, as other nodes reach it."""
 
 ADDRESS: Final = "RAY_ADDRESS"
 DEFAULT_ADDRESS: Final = "127.0.0.1:6379"

@@ -19,15 +19,8 @@ from pocketaffect import paths
 from pocketaffect.arithmetic import pin_arithmetic
 from pocketaffect.config import Params
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.executor.interface import (
-    LOOK_SECONDS,
-    NODE_ADDRESS,
-    Accelerator,
-    Executor,
-    Worker,
-    end_workers,
-    find_executor,
-)
+from pocketaffect.executor.interface import LOOK_SECONDS, Accelerator, Executor, Worker, end_workers, find_executor
+from pocketaffect.executor.ray_cluster import NODE_ADDRESS
 from pocketaffect.files import write_atomically
 
 MEETING_SECONDS: Final = 300
