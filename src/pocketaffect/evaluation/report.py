@@ -47,14 +47,7 @@ def write_report(
 ) -> None:
     """Writes one HTML file that needs nothing beside it: no network, no scripts.
 
-    Args:
-        path: The page.
-        evaluation: What `evaluate_predictions` found.
-        table: The predictions that were evaluated.
-        history: One mapping per epoch (see `draw_training_curves`); none leaves the curves out.
-        best_epoch: The epoch whose weights were kept, marked in the curves.
-        facts: Facts about the model and its data, name to value, shown at the top.
-        title: Title of the page.
+    Without a history (see `draw_training_curves`) it has no curves; the facts, name to value, stand at its top.
 
     Raises:
         PocketAffectError: The history has no epoch numbers.
