@@ -83,9 +83,6 @@ def evaluate_predictions(
     Raises:
         PocketAffectError: Lengths differ.
     """
-    import torch
-
-    from pocketaffect.evaluation.evaluate import FaceMetrics
 
     check_same_rows(predictions, labels)
     metrics = FaceMetrics()
