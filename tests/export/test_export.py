@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from pocketaffect.models.reparameterize import reparameterize
 from torch.nn import functional
 
 from pocketaffect.config import load_params
@@ -20,6 +19,7 @@ from pocketaffect.evaluation.prediction_table import PredictionTable, encode_pre
 from pocketaffect.evaluation.tables import Labels, Predictions
 from pocketaffect.export.calibrate import calibrate
 from pocketaffect.export.export import REJECTED, export_network
+from pocketaffect.export.layers import reparameterize
 from pocketaffect.export.measure import predict_network
 from pocketaffect.export.session import load_twin
 from pocketaffect.mlpackage.package import package_bytes, read_metadata
