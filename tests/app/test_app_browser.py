@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 import onnxruntime
 import pytest
-from app_parts import open_services, serving
+from app_parts import make_twin, open_services, serving
 from axe_playwright_python.sync_playwright import Axe
-from browser_parts import SCRIPT_ERRORS, TIMEOUT, browsing, open_page, portrait, write_clip
+from browser_parts import READY, SCRIPT_ERRORS, TIMEOUT, browsing, open_page, portrait, write_clip
 from PIL import Image
 from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
 
@@ -131,6 +131,7 @@ def test_the_browser_reads_what_python_reads(app: tuple[str, Services], page: Pa
         feed = {"image": crop.transpose(2, 0, 1)[None].astype(np.float32)}
         probabilities, affect = session.run(["probabilities", "valence_arousal"], feed)
         np.testing.assert_allclose(reading["probabilities"], probabilities[0], atol=2e-3)
+        expect(page.locator("#bars .best .name")).to_have_text(page.locator("#verdict").inner_text())
         np.testing.assert_allclose([reading["valence"], reading["arousal"]], affect[0], atol=2e-3)
 
 
@@ -139,6 +140,45 @@ def test_what_a_catalogue_says_is_shown_as_text(page: Page) -> None:
     expect(page.locator("#songs .title")).to_have_text([HOSTILE] * 5)
     assert page.locator("#songs img").count() == 0
     assert page.title() == "pocketaffect"
+
+
+def test_an_unsure_answer_is_called_so_and_a_neutral_face_is_compared_with_and_forgotten(
+    browser: Browser, tmp_path: Path, runtime: Path, curated: Catalogue
+) -> None:
+    with (
+        open_services(tmp_path, make_twin(unsure_below="0.9"), curated) as services,
+        serving(services, runtime) as address,
+    ):
+        page = open_page(browser, address)
+        sent: list[str] = []
+        page.on("request", lambda each: sent.append(each.post_data or ""))
+        before = upload(page, portrait())
+        likeliest = page.evaluate("fetch('/texts/en.json').then((texts) => texts.json())")["expressions"][
+            EXPRESSIONS[int(np.argmax(before["probabilities"]))]
+        ]
+        expect(page.locator("#verdict")).to_have_text(f"Unsure, perhaps {likeliest.lower()}")
+        expect(page.locator("#songs-for")).to_contain_text("(unsure, perhaps")
+        assert page.locator("#bars .best").count() == 0
+        shown = page.locator("#plane-value").inner_text()
+        page.click("#neutral-take")
+        expect(page.locator("#plane-value")).to_have_text("Valence +0.00, arousal +0.00")
+        expect(page.locator("#verdict")).to_have_text("Unsure, perhaps neutral")
+        check_accessibility(page)
+        page.reload()  # it is kept, and another face is another affect beside it
+        page.wait_for_selector(READY, state="attached")
+        expect(page.locator("#neutral-status")).to_contain_text("Compared with your neutral face")
+        other = upload(page, portrait()[:, ::-1].copy())
+        kept = json.loads(page.evaluate("localStorage.getItem('neutral-face')"))
+        assert kept["probabilities"] == pytest.approx(before["probabilities"])
+        difference = np.clip(other["valence"] - before["valence"], -1, 1)
+        expect(page.locator("#plane-value")).to_contain_text(f"{abs(difference):.2f}, arousal")
+        page.click("#neutral-forget")
+        assert page.evaluate("localStorage.getItem('neutral-face')") is None
+        expect(page.locator("#neutral-forget")).to_be_hidden()
+        upload(page, portrait())
+        expect(page.locator("#plane-value")).to_have_text(shown)
+        assert not any("neutral-face" in body or services.model.digest in body for body in sent)
+        page.context.close()
 
 
 FOLLOWED = """async (labels) => {
@@ -152,7 +192,7 @@ FOLLOWED = """async (labels) => {
     return (answer = send(path, options));
   };
   const live = new EventTarget();
-  new Songs(live, labels);
+  new Songs(live, { labels });
   const show = (happy) => {
     const probabilities = labels.map((_, place) => (place === happy ? 0.65 : 0.05));
     const affect = { probabilities, valence: happy ? 0.6 : -0.6, arousal: 0.1 };
@@ -181,7 +221,7 @@ UNREACHED = """async (labels) => {
   const away = () => Promise.reject(new TypeError("no network"));
   window.fetch = (path, options) => (path === "/api/music" ? away() : send(path, options));
   const live = new EventTarget();
-  new Songs(live, labels);
+  new Songs(live, { labels });
   const shown = new Promise((resolve) => {
     const line = document.getElementById("songs-for");
     line.textContent = "";

@@ -56,6 +56,7 @@ def test_the_verification_of_another_file_is_none(write_model: Write, twin: byte
         ({"input_size": "large"}, "input_size"),
         ({"crop_margin": "-1"}, "crop_margin"),
         ({"crop_margin": "nan"}, "crop_margin"),
+        ({"unsure_below": "1.5"}, "unsure_below"),
     ],
 )
 def test_a_model_whose_metadata_do_not_fit_the_page_is_refused(

@@ -30,6 +30,7 @@ class _Metadata(BaseModel):
     crop_margin: Annotated[float, Field(ge=0, le=1)]
     precision: str = "unknown"
     trained_on: str | None = None
+    unsure_below: Annotated[float, Field(ge=0, le=1)] | None = None
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class ServedModel:
         digest: SHA-256 of the file.
         verified: The program that executed the model in its verification.
         trained_on: `labels.DRAWINGS`, of which the page warns, `labels.PHOTOGRAPHS`, or None where it is not said.
+        unsure_below: Probability of the likeliest expression below which the page says "unsure"; None likewise.
     """
 
     name: str
@@ -59,6 +61,7 @@ class ServedModel:
     digest: str
     verified: str
     trained_on: str | None = None
+    unsure_below: float | None = None
 
     @property
     def bytes(self) -> int:
@@ -170,4 +173,5 @@ def describe_model(content: bytes, *, name: str, commit: str | None, verified: s
         digest=hashlib.sha256(content).hexdigest(),
         verified=verified,
         trained_on=metadata.trained_on,
+        unsure_below=metadata.unsure_below,
     )

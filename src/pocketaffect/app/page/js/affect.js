@@ -5,17 +5,27 @@ import { byId, colour, element, fitCanvas, signed, text, wantsLessMotion } from 
 const TRAIL_SECONDS = 4;
 const SPOKEN_SECONDS = 5; // a screen reader that is told of every frame says nothing
 
+/** The likeliest expression in words, or that the network is unsure: `facts.unsure_below` says from where on it is not. */
+export function nameExpression({ probabilities }, facts) {
+  const best = likeliest(probabilities);
+  const expression = text(`expressions.${facts.labels[best]}`);
+  return isSure(probabilities, facts) ? expression : text("affect.unsure", { expression: expression.toLowerCase() });
+}
+
+const likeliest = (probabilities) => probabilities.indexOf(Math.max(...probabilities));
+const isSure = (probabilities, facts) => Math.max(...probabilities) >= (facts.unsure_below ?? 0);
+
 export class AffectView {
-  #labels;
+  #facts;
   #bars = [];
   #trail = [];
   #spoken = -Infinity;
 
-  constructor(labels) {
-    this.#labels = labels;
+  constructor(facts) {
+    this.#facts = facts;
     const list = byId("bars");
     list.replaceChildren();
-    for (const label of labels) {
+    for (const label of facts.labels) {
       const fill = element("span", { class: "fill" });
       const number = element("span", { class: "number" }, "–");
       const row = element(
@@ -35,13 +45,16 @@ export class AffectView {
 
   /** Shows an affect at `time` (seconds); without a trail where `steady`. */
   show(affect, time, steady = false) {
-    const best = affect.probabilities.indexOf(Math.max(...affect.probabilities));
+    const best = isSure(affect.probabilities, this.#facts) ? likeliest(affect.probabilities) : null;
     this.#bars.forEach(({ fill, number, row }, place) => {
       const share = affect.probabilities[place];
       fill.style.transform = `scaleX(${Math.min(1, Math.max(0, share))})`;
       number.textContent = `${Math.round(100 * share)} %`;
       row.classList.toggle("best", place === best);
     });
+    const expression = nameExpression(affect, this.#facts);
+    byId("verdict").textContent = expression;
+    byId("verdict").classList.toggle("unsure", best === null);
     if (steady) this.#trail = [];
     this.#trail.push({ x: affect.valence, y: affect.arousal, time });
     this.#trail = this.#trail.filter((point) => time - point.time < TRAIL_SECONDS);
@@ -50,8 +63,7 @@ export class AffectView {
     byId("plane-value").textContent = text("affect.value", numbers);
     if (time - this.#spoken > SPOKEN_SECONDS) {
       this.#spoken = time;
-      const expression = text(`expressions.${this.#labels[best]}`);
-      const percent = Math.round(100 * affect.probabilities[best]);
+      const percent = Math.round(100 * Math.max(...affect.probabilities));
       byId("spoken").textContent = text("affect.summary", { expression, percent, ...numbers });
     }
   }
@@ -64,6 +76,7 @@ export class AffectView {
       number.textContent = "–";
       row.classList.remove("best");
     }
+    byId("verdict").textContent = "";
     byId("plane-value").textContent = text("affect.none");
     this.#draw();
   }

@@ -3,6 +3,7 @@
 
 import { byId, text, wantsLessMotion } from "./dom.js";
 import { AffectView } from "./affect.js";
+import { Baseline } from "./baseline.js";
 import { Camera } from "./camera.js";
 import { Smoother } from "./smooth.js";
 import { drawFaces, setStage, showPhoto } from "./stage.js";
@@ -21,11 +22,20 @@ export class Live extends EventTarget {
   #seen = 0; // seconds, when there was a face
   #speed = new Speed();
   #latest = null; // the last single reading, for the study
+  #baseline;
+  #read = null; // what is shown, before it was compared with the neutral face
 
-  constructor(vision, labels) {
+  constructor(vision, facts) {
     super();
     this.#vision = vision;
-    this.#view = new AffectView(labels);
+    this.#view = new AffectView(facts);
+    this.#baseline = new Baseline(facts);
+    byId("neutral-take").addEventListener("click", () => this.#takeNeutral());
+    byId("neutral-forget").addEventListener("click", () => {
+      this.#baseline.forget();
+      this.#showNeutral("affect.neutral_forgotten");
+    });
+    this.#showNeutral();
     byId("start").disabled = byId("photo-input").disabled = false;
     byId("start").addEventListener("click", () => this.start());
     byId("pause").addEventListener("click", () => this.togglePause());
@@ -100,8 +110,7 @@ export class Live extends EventTarget {
   #showStopped(key, values) {
     this.#turn++;
     setStage("empty");
-    this.#view.clear();
-    this.#latest = null;
+    this.#clear();
     byId("speed").textContent = "";
     this.#showButtons();
     this.#say(key, values);
@@ -152,14 +161,15 @@ export class Live extends EventTarget {
     if (result.faces.length) {
       this.#seen = seconds;
       this.#latest = result;
-      const affect = this.#smoother.add(result, seconds);
+      this.#read = this.#smoother.add(result, seconds);
+      const affect = this.#baseline.compare(this.#read);
       this.#view.show(affect, seconds);
+      byId("neutral-take").disabled = false;
       if (result.faces.length > 1) this.#say("live.several", { count: result.faces.length });
       else this.#say("live.reading");
       this.dispatchEvent(new CustomEvent("affect", { detail: { affect, seconds } }));
     } else if (seconds - this.#seen > FACE_LOST) {
-      this.#latest = null;
-      this.#view.clear();
+      this.#clear();
       this.#say("live.no_face");
     }
     this.#speed.add({ ...result.times, draw: 1000 * (now() - seconds) }, seconds);
@@ -197,13 +207,35 @@ export class Live extends EventTarget {
       return;
     }
     this.#latest = result;
+    this.#read = result;
+    byId("neutral-take").disabled = false;
     const seconds = now();
-    this.#view.show(result, seconds, true);
+    const affect = this.#baseline.compare(result);
+    this.#view.show(affect, seconds, true);
     const several = result.faces.length > 1;
     this.#say(several ? "live.several" : "live.photo_read", { count: result.faces.length });
     byId("speed").textContent = text("live.speed_photo", roundTimes(result.times));
-    this.dispatchEvent(new CustomEvent("photo", { detail: { affect: result, seconds } }));
+    this.dispatchEvent(new CustomEvent("photo", { detail: { affect, seconds } }));
     this.#announce("frame", result);
+  }
+
+  #clear() {
+    this.#view.clear();
+    this.#latest = this.#read = null;
+    byId("neutral-take").disabled = true;
+  }
+
+  #takeNeutral() {
+    this.#baseline.take(this.#read);
+    if (!this.running) this.#view.show(this.#baseline.compare(this.#read), now(), true);
+    this.#showNeutral();
+  }
+
+  /** Says whether readings are compared with a neutral face. */
+  #showNeutral(key = "affect.neutral_hint") {
+    const { taken } = this.#baseline;
+    byId("neutral-forget").hidden = !taken;
+    byId("neutral-status").textContent = text(taken ? "affect.neutral_taken" : key);
   }
 
   #announce(kind, reading) {

@@ -57,9 +57,9 @@ async function start() {
   try {
     const { facts, vision } = await opening;
     byId("drawn").hidden = facts.trained_on !== "drawings";
-    const live = new Live(vision, facts.labels);
-    const songs = new Songs(live, facts.labels);
-    new Study(live, facts.labels);
+    const live = new Live(vision, facts);
+    const songs = new Songs(live, facts);
+    new Study(live, facts);
     addKeys(live, songs);
     failure = "live.failed";
     await vision.open();

@@ -1,6 +1,7 @@
 // Songs on the live screen: fetched on demand, and when affect has changed and stayed so for a while.
 
 import { affectNumbers, readMusic, suggestSongs } from "./api.js";
+import { nameExpression } from "./affect.js";
 import { byId, element, signed, text } from "./dom.js";
 import { Ratings } from "./ratings.js";
 import { ServiceChoice, songItems } from "./songlist.js";
@@ -14,7 +15,7 @@ const SURE = 0.4; // probability from which another likeliest expression counts 
 const REMEMBERED = 60; // songs that do not come again soon
 
 export class Songs {
-  #labels;
+  #facts;
   #ratings = new Ratings();
   #service;
   #opening = null; // a promise of the services, while and once they are known
@@ -26,8 +27,8 @@ export class Songs {
   #busy = false;
   #foreign = false; // songs of a service, from whose stars nothing can be learned here
 
-  constructor(live, labels) {
-    this.#labels = labels;
+  constructor(live, facts) {
+    this.#facts = facts;
     live.addEventListener("affect", ({ detail }) => {
       if (!byId("screen-live").hidden) this.#follow(detail);
     });
@@ -111,9 +112,8 @@ export class Songs {
       const { songs } = await suggestSongs(wish);
       this.#songs = songs;
       this.#recent = [...songs.map((song) => song.id), ...this.#recent].slice(0, REMEMBERED);
-      const best = wanted.probabilities.indexOf(Math.max(...wanted.probabilities));
       this.#say("songs.for", {
-        expression: text(`expressions.${this.#labels[best]}`).toLowerCase(),
+        expression: nameExpression(wanted, this.#facts).toLowerCase(),
         valence: signed(wanted.valence),
         arousal: signed(wanted.arousal),
       });

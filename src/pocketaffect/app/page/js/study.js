@@ -1,6 +1,7 @@
 // The user study: consent, ten prompts (show a face, hear of songs, rate them, say how it felt), thanks; withdraw at any time.
 
 import { affectNumbers, beginRun, readMusic, readRun, readStudy, saveRow, suggestSongs, withdrawRun } from "./api.js";
+import { nameExpression } from "./affect.js";
 import { byId, element, text } from "./dom.js";
 import { drawPrompt } from "./drawing.js";
 import { Pad } from "./pad.js";
@@ -12,16 +13,16 @@ const CAMERA_PLACE = "study-camera";
 
 export class Study {
   #live;
-  #labels;
+  #model;
   #facts;
   #service;
   #recent = [];
   #shown = false;
   #begun = false; // whether the screen holds more than a failure
 
-  constructor(live, labels) {
+  constructor(live, model) {
     this.#live = live;
-    this.#labels = labels;
+    this.#model = model;
     document.addEventListener("screen", ({ detail }) => this.#toggle(detail === "study"));
     byId("withdraw-no").addEventListener("click", () => byId("withdraw-dialog").close());
     byId("withdraw-yes").addEventListener("click", () => this.#withdraw());
@@ -161,7 +162,6 @@ export class Study {
 
   /** Second half: songs, stars, and how it felt. */
   #showQuestions(prompt, affect, songs) {
-    const best = affect.probabilities.indexOf(Math.max(...affect.probabilities));
     const asked = prompt.number !== this.#facts.neutral_prompt;
     const answer = { rating: 0 };
     const problem = element("p", { class: "problem", role: "alert" });
@@ -172,7 +172,7 @@ export class Study {
     stars.classList.add("large");
     const pad = asked ? new Pad(() => (problem.textContent = "")) : null;
     const save = button("study.save", () => this.#save(prompt, affect, answer, pad, problem), "primary");
-    const reading = text("study.taken", { expression: text(`expressions.${this.#labels[best]}`).toLowerCase() });
+    const reading = text("study.taken", { expression: nameExpression(affect, this.#model).toLowerCase() });
     this.#replace(
       this.#head(prompt),
       element(
