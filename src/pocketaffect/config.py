@@ -87,6 +87,7 @@ class PreprocessParams(Section):
     executor: ExecutorName
     shard_images: Count
     memory_mb: Annotated[int, Field(ge=64)]
+    colour: Literal["auto", "rgb", "grey"] = "auto"
 
 
 class ModelParams(Section):

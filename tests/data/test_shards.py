@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from shard_parts import SIZE, SOFT, Copy, contents
 
 from pocketaffect.data.faces.crop import Eyes, FaceBox, decode_face
@@ -157,6 +158,21 @@ def test_counts_are_those_of_the_manifest(copy):
         assert counts["valence_arousal"] == sum(not np.isnan(row["valence"]) for row in rows)
         assert counts["warnings"] == sum(row["warnings"] != "" for row in rows)
     assert read_summary(copy.target) == summary
+
+
+@pytest.mark.parametrize(
+    ("colour", "drawn_grey", "is_grey"),
+    [("auto", True, True), ("auto", False, False), ("rgb", True, False), ("grey", False, True)],
+)
+def test_colour_is_noted_where_training_has_none_and_taken_out_on_request(copy, colour, drawn_grey, is_grey):
+    if drawn_grey:
+        for row in copy.of("train"):
+            file = copy.source / row["path"]
+            Image.open(file).convert("L").convert("RGB").save(file)
+    assert copy.write(colour=colour).get("colour") == ("grey" if is_grey else None)
+    train, validation = (open_split(copy.target, split).images() for split in ("train", "validation"))
+    assert bool((train == train[..., :1]).all()) == (drawn_grey or colour == "grey")
+    assert not (validation == validation[..., :1]).all()
 
 
 def test_pixel_statistics_are_numpy_s_over_all_training_pixels(copy):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.labels import CLASS_MEAN_VA
 from pocketaffect.models.network import (
+    LUMA,
     SPEC_FILE,
     WEIGHTS_FILE,
     AffectNetwork,
@@ -53,6 +54,22 @@ def test_a_certain_prototype_head_gives_the_prototype_of_the_class():
     with torch.no_grad():
         network.expression.bias.copy_(torch.tensor([0.0, 0, 0, 100, 0, 0, 0, 0]))
     assert predict(network, faces(1))[1][0].tolist() == pytest.approx(prototypes[3], abs=1e-6)
+
+
+@pytest.mark.parametrize("architecture", ["vgg", "mobilenet", "mobilenetv4_conv_small", "mobileone_s0"])
+def test_a_network_that_reads_luma_keeps_its_answers_to_grey_faces_and_forgets_colour(architecture):
+    network = build(NetworkSpec(architecture, 0.25, 32, "prototype", colour="grey")).double()
+    colour = faces(8).double()
+    luma = (colour * colour.new_tensor(LUMA).view(3, 1, 1)).sum(dim=1, keepdim=True).expand_as(colour)
+    with torch.no_grad():
+        for _ in range(30):
+            network.train()(luma)  # so that normalisation lets something through
+    before, (coloured, _) = predict(network, luma), predict(network, colour)
+    network.read_luma()
+    after = predict(network, luma)
+    torch.testing.assert_close(after, before, atol=1e-6, rtol=1e-6)
+    assert (coloured - before[0]).abs().max() > 0.01
+    torch.testing.assert_close(predict(network, colour), after, atol=1e-6, rtol=1e-6)
 
 
 def test_the_plain_head_is_the_linear_layer_alone():

@@ -76,6 +76,27 @@ def test_the_kept_network_is_the_one_of_the_best_epoch(learnt):
     assert rmse.tolist() == pytest.approx([best["rmse_valence"], best["rmse_arousal"]], abs=1e-4)
 
 
+def test_a_network_of_grey_faces_is_kept_reading_luma_and_no_tint_disturbs_it(make_workplace):
+    import torch
+
+    from pocketaffect.models.network import LUMA, load_network
+
+    place = make_workplace()
+    shards = place.folder / "shards"
+    summary = json.loads((shards / "shards.json").read_text())
+    (shards / "shards.json").write_text(json.dumps(summary | {"colour": "grey"}))
+    for file in shards.glob("*.npy"):
+        np.save(file, np.repeat(np.load(file)[..., :1], 3, axis=3))
+    said = place.run(epochs=1, ema_decay=0.9, augment=TRAIN["augment"] | {"tint": 0.5})
+    assert "train.augment.tint is left out" in said
+    network = load_network(place.model)
+    assert network.spec.colour == "grey"
+    first = next(network.backbone.parameters()).detach()
+    torch.testing.assert_close(
+        first / first.sum(dim=1, keepdim=True), torch.tensor(LUMA).view(1, 3, 1, 1).expand_as(first)
+    )
+
+
 @pytest.mark.slow
 def test_the_same_training_in_a_fresh_process_gives_the_same_bytes(undisturbed, make_workplace):
     again = make_workplace()

@@ -81,6 +81,7 @@ def write_separable_shards(folder: Path, *, train: int = 96, validation: int = 4
         tables.append(table.assign(valence=valence.astype(np.float32), arousal=arousal.astype(np.float32)))
     pd.concat(tables, ignore_index=True).to_parquet(folder / "index.parquet", index=False)
     summary = {"size": SIZE, "pixel_mean": [0.5] * 3, "pixel_deviation": [0.3] * 3, "sha256": {"all": "by hand"}}
+    summary["images"] = {"train": train, "validation": validation}
     (folder / "shards.json").write_text(json.dumps(summary))
 
 

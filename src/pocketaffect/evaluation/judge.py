@@ -21,7 +21,7 @@ from pocketaffect.evaluation.slices import read_groups, slice_metrics
 from pocketaffect.evaluation.tables import Labels
 from pocketaffect.files import DECIMALS, to_plain, write_atomically, write_json
 from pocketaffect.labels import CHOOSING, DERIVED_VA, EXPRESSIONS, NO_EXPRESSION, VALENCE_AROUSAL
-from pocketaffect.models.network import load_network
+from pocketaffect.models.network import READS_LUMA, load_network
 from pocketaffect.training.scores import find_best
 
 DERIVED_METRIC: Final = "valence_arousal_derived"
@@ -60,6 +60,7 @@ def judge_network(evaluate: EvaluateParams, select: str, *, model: Path, shards:
         history = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(stream)]
     facts = {
         "network": f"{network.spec.architecture} at width {network.spec.width:g}, {network.spec.size} px",
+        **({"reads": READS_LUMA} if network.spec.colour == "grey" else {}),
         "training images": f"{len(train):,}",
         "validation images": f"{len(validation):,}",
         "epoch and temperature chosen by": (

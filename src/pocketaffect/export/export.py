@@ -33,7 +33,7 @@ from pocketaffect.export.verdict import Form, Verification, describe_results
 from pocketaffect.export.verify import Verifier
 from pocketaffect.files import write_atomically, write_json
 from pocketaffect.mlpackage.package import program_digest, save_package
-from pocketaffect.models.network import AffectNetwork, NetworkSpec
+from pocketaffect.models.network import READS_LUMA, AffectNetwork, NetworkSpec
 from pocketaffect.precisions import require_usable
 
 logger = logging.getLogger(__name__)
@@ -115,7 +115,7 @@ def _describe(spec: NetworkSpec, export: ExportParams, margin: float, texts: Map
             f"Facial expression (eight classes), valence and arousal from a face of {spec.size} x {spec.size} pixels; "
             f"{spec.architecture} at width {spec.width:g}."
         ),
-        metadata=texts,
+        metadata=texts if spec.colour == "rgb" else {**texts, "colour": READS_LUMA},
         crop_margin=margin,
     )
 

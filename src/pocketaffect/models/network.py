@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias
 
 import torch
 from pydantic import Field, Strict, StrictBool, TypeAdapter, ValidationError
@@ -25,6 +25,13 @@ if TYPE_CHECKING:
 WEIGHTS_FILE: Final = "model.safetensors"
 SPEC_FILE: Final = "model.json"
 
+Colour: TypeAlias = Literal["rgb", "grey"]
+
+LUMA: Final = (0.299, 0.587, 0.114)
+"""Shares of red, green and blue in luma (ITU-R BT.601), which Pillow and OpenCV turn pictures grey by."""
+
+READS_LUMA: Final = "luma alone, formed in the first layer of an RGB picture; trained on grey faces"
+
 
 @dataclass(frozen=True)
 class NetworkSpec:
@@ -37,6 +44,7 @@ class NetworkSpec:
         head: "prototype" or "plain", see `AffectNetwork`.
         dropout: Multiplies the architecture's dropout rates.
         full_resolution_stem: No stride in the first layer, see `build_backbone`.
+        colour: "rgb", or "grey": the first layer reads luma, see `AffectNetwork.read_luma`.
     """
 
     architecture: Architecture
@@ -45,11 +53,12 @@ class NetworkSpec:
     head: Head
     dropout: Dropout = 1.0
     full_resolution_stem: StrictBool = False
+    colour: Colour = "rgb"
 
     @classmethod
-    def from_params(cls, model: ModelParams, size: int) -> NetworkSpec:
+    def from_params(cls, model: ModelParams, size: int, colour: Colour = "rgb") -> NetworkSpec:
         """Describes the network that the settings of `model` name, for images of `size` pixels a side."""
-        return cls(**model.model_dump(exclude={"pretrained"}), size=size)
+        return cls(**model.model_dump(exclude={"pretrained"}), size=size, colour=colour)
 
 
 _LIMITS: Final = TypeAdapter(NetworkSpec)
@@ -129,6 +138,19 @@ class AffectNetwork(nn.Module):
             return logits, valence_arousal
         return logits, valence_arousal.clamp(-1.0, 1.0)
 
+    @torch.no_grad()
+    def read_luma(self) -> None:
+        """Lets the first layer read luma: each kernel's sum over the channels, spread over them by `LUMA`.
+
+        Answers to grey faces stay what they are, since only the sum matters where the three channels are equal, and so
+        are their means and deviations. Without it, colour excites differences between the channels that grey training
+        faces never touched: a skin-like tint took accuracy from .67 to .51.
+        """
+        for layer in self.backbone.modules():
+            if isinstance(layer, nn.Conv2d) and layer.in_channels == len(LUMA):  # each branch of the first layer
+                shares = layer.weight.new_tensor(LUMA).view(3, 1, 1)
+                layer.weight.copy_(layer.weight.sum(dim=1, keepdim=True) * shares)
+
 
 def count_parameters(module: nn.Module) -> int:
     """Counts numbers that a model file stores: weights, and batch normalisation's means and variances."""
@@ -198,12 +220,15 @@ def save_network(network: AffectNetwork, folder: Path, *, pretrained: Pretrained
     if network.reparameterized:
         raise ValueError("save the trained network; its reparameterised copy is for export alone")
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(network.state_dict().items())}
+    spec = asdict(network.spec)
+    if network.spec.colour == "rgb":
+        del spec["colour"]  # files of colour networks stay what they were before there were others
     with write_atomically(folder / WEIGHTS_FILE) as draft:
         draft.write_bytes(save(state))
     write_json(
         folder / SPEC_FILE,
         {
-            **asdict(network.spec),
+            **spec,
             "parameters": count_parameters(network),
             "macs": count_macs(network, network.spec.size),
             **({} if pretrained is None else {"pretrained": asdict(pretrained)}),

@@ -32,7 +32,7 @@ def ensure_shards(params: Params, pipeline_size: int, root: Path = Path()) -> Pa
         return _find_pipeline_shards(root, size)
     made_from = {
         "manifest": hash_file(root / paths.MANIFEST_TABLE),
-        "preprocess": params.preprocess.model_dump(include={"image_size", "margin", "align", "shard_images"}),
+        "preprocess": params.preprocess.model_dump(include={"image_size", "margin", "align", "shard_images", "colour"}),
         "sources": hash_code(write_shards.__module__),
     }
     target = root / paths.SWEEP / "shards" / f"{size}-{hash_json(made_from)[:12]}"

@@ -83,7 +83,7 @@ def ask_question(params: Params, root: Path = Path()) -> Question:
     space = sweep.pop("space")
     settings = {f"sweep.{key}": value for key, value in sweep.items()}
     settings |= {f"sweep.space.{key}": value for key, value in space.items()}
-    crops = {f"preprocess.{key}": content["preprocess"][key] for key in ("margin", "align", "shard_images")}
+    crops = {f"preprocess.{key}": content["preprocess"][key] for key in ("margin", "align", "shard_images", "colour")}
     fixed = {**crops, **{name: content[name.split(".")[0]][name.split(".")[1]] for name in FURTHER}}
     for section in SECTIONS:
         fixed |= flatten(content[section], f"{section}.")

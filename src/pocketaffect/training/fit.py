@@ -77,6 +77,9 @@ def train_network(
         PocketAffectError: What `prepare_run` refuses, or a loss that is not finite.
     """
     run = prepare_run(shards, model, params)
+    if run.network.spec.colour == "grey" and params.augment.tint:
+        logger.warning("train.augment.tint is left out: training faces are grey, and the network reads luma alone")
+        params = params.model_copy(update={"augment": params.augment.model_copy(update={"tint": 0.0})})
     spec, count = run.network.spec, f"{count_parameters(run.network):,}"
     logger.info(
         "%s x %g at %d px: %s parameters, %d images to train on and %d to choose the epoch by",
@@ -144,7 +147,7 @@ def prepare_run(shards: Path, model: ModelParams, params: TrainParams) -> Run:
     train, validation = open_split(shards, "train"), open_choosing(shards)
     refuse_untrainable(shards, train, validation, model, params)
     torch.manual_seed(params.seed)
-    spec = NetworkSpec.from_params(model, int(summary["size"]))
+    spec = NetworkSpec.from_params(model, int(summary["size"]), summary.get("colour", "rgb"))
     network = AffectNetwork(
         spec,
         mean=summary["pixel_mean"],

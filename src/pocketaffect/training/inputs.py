@@ -113,7 +113,7 @@ def start_from(network: AffectNetwork, folder: Path) -> None:
             f"params.yaml: train.start_from: {folder}: another kind of network",
             found=", ".join(f"{name} {given[name]}" for name in differing),
             allowed=", ".join(f"{name} {wanted[name]}" for name in differing),
-            todo="name a network of the same kind, or change `model` (and preprocess.image_size) in params.yaml",
+            todo="name a network of the same kind, or change `model`, preprocess.image_size or .colour in params.yaml",
         )
     network.load_state_dict(other.state_dict())
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from itertools import chain
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
@@ -60,9 +60,9 @@ class AffectModule(pl.LightningModule):
         self._predicted: list[tuple[torch.Tensor, torch.Tensor, Batch]] = []
 
     @property
-    def shown(self) -> torch.nn.Module:
+    def shown(self) -> AffectNetwork:
         """The network that is validated and kept."""
-        return self.network if self.average is None else self.average.module
+        return self.network if self.average is None else cast(AffectNetwork, self.average.module)
 
     def on_fit_start(self) -> None:
         """Brings the teacher to the device."""
@@ -130,6 +130,11 @@ class AffectModule(pl.LightningModule):
         """Lets the average follow, once for each step of the optimiser."""
         if self.average is not None and self.global_step > self.average.steps:
             self.average.follow(self.network)
+
+    def on_validation_epoch_start(self) -> None:
+        """Lets a network of grey faces read luma before it is measured and kept."""
+        if self.network.spec.colour == "grey":
+            self.shown.read_luma()
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:  # noqa: ARG002
         """Keeps the batch's predictions for the end of the epoch."""

@@ -85,10 +85,11 @@ def write_shards(
     if plan.workers < workers:
         log.warning(describe_lack(settings.memory_mb, plan, workers=workers, largest=largest))
     log.info("workers: %d, each with %d MB for an image", plan.workers, plan.image_bytes // MEGABYTE)
-    decisive = {"size": size, **settings.model_dump(include={"margin", "align", "shard_images"})}
+    decisive = {"size": size, **settings.model_dump(include={"margin", "align", "shard_images", "colour"})}
     place = work / _fingerprint(manifest_file, decisive)
     _remove_others(place)
-    cut = ShardSettings(source, place, size, settings.margin, settings.align, settings.memory_mb, plan)
+    grey = settings.colour == "grey"
+    cut = ShardSettings(source, place, size, settings.margin, settings.align, settings.memory_mb, plan, grey)
     parts: list[ShardSums] = []
     jobs = _plan_jobs(manifest, settings.shard_images)
     spread = map_in_order if executor is None else executor.map_in_order
@@ -98,8 +99,9 @@ def write_shards(
             if progress is not None:
                 progress(part.images)
     counts = write_index(manifest, place / SHARDS / INDEX_FILE, shard_images=settings.shard_images)
-    mean, deviation = _pixel_statistics([part for part in parts if part.name.startswith("train")], size)
-    summary = {
+    learnt = [part for part in parts if part.name.startswith("train")]
+    mean, deviation = _pixel_statistics(learnt, size)
+    summary: dict[str, Any] = {
         "size": size,
         "margin": settings.margin,
         "align": settings.align,
@@ -111,6 +113,9 @@ def write_shards(
     }
     if manifest.has_derived_va:
         summary["va_derived"] = True
+    if settings.colour != "rgb" and all(part.grey for part in learnt):
+        summary["colour"] = "grey"  # not said of others, whose summary stays what it was before there was the setting
+        log.info("training faces are grey: the network will read luma")
     write_json(place / SHARDS / SUMMARY_FILE, summary)
     _move(place / SHARDS, target, {INDEX_FILE, SUMMARY_FILE, *(part.name for part in parts)})
     shutil.rmtree(place, ignore_errors=True)
@@ -166,6 +171,7 @@ def _plan_jobs(manifest: Manifest, shard_images: int) -> Iterator[ShardJob]:
                 list(zip(*(rows[name].to_pylist() for name in PLACE_COLUMNS), strict=True)),
                 join_columns(rows, BOX_COLUMNS),
                 join_columns(rows, EYE_COLUMNS),
+                trains=split != "validation",
             )
 
 

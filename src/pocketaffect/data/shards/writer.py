@@ -52,6 +52,8 @@ class ShardSettings:
     align: Align
     memory_mb: int
     plan: MemoryPlan
+    grey: bool = False
+    """Whether training faces lose their colour."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ class ShardJob:
     """[images, 4], NaN where there is none."""
     eyes: npt.NDArray[np.float64]
     """[images, 4], NaN where there are none."""
+    trains: bool = True
+    """False for faces of the validation split, which stay as a camera gives them."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,8 @@ class ShardSums:
     images: int
     total: tuple[int, int, int]
     squares: tuple[int, int, int]
+    grey: bool
+    """Whether no pixel has a colour."""
 
 
 def write_shard(settings: ShardSettings, job: ShardJob) -> ShardSums:
@@ -90,11 +96,14 @@ def write_shard(settings: ShardSettings, job: ShardJob) -> ShardSums:
     sources = _identify_sources(settings.source, job)
     if (finished := _read_finished(file, note, header, sources)) is not None:
         return finished
-    digest, total, squares = hashlib.sha256(), [0, 0, 0], [0, 0, 0]
+    digest, total, squares, grey = hashlib.sha256(), [0, 0, 0], [0, 0, 0], True
     with write_atomically(file) as draft, draft.open("wb") as stream:
         stream.write(header)
         for place, box, eyes in zip(job.places, job.boxes, job.eyes, strict=True):
             pixels = _cut_face(settings, Place(*place), box, eyes)
+            if settings.grey and job.trains:
+                pixels = cv2.cvtColor(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+            grey = grey and bool((pixels == pixels[:, :, :1]).all())
             stream.write(pixels.data)
             digest.update(pixels.data)
             _add_pixels(pixels, total, squares)
@@ -104,6 +113,7 @@ def write_shard(settings: ShardSettings, job: ShardJob) -> ShardSums:
         len(job.places),
         (total[0], total[1], total[2]),
         (squares[0], squares[1], squares[2]),
+        grey,
     )
     write_json(note, {"sources": sources, "sums": asdict(sums)})
     return sums
