@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pocketaffect.data.release.folder import DataFolder
 from pocketaffect.data.release.layouts import read_annotations
-from pocketaffect.data.release.npy_arrays import decode_landmarks, decode_values
+from pocketaffect.data.release.npy_release import decode_landmarks, decode_values
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.labels import EYE_COLUMNS
 

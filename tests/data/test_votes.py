@@ -59,7 +59,7 @@ ZEROS = ",0" * 9
         ([f"1/a.jpg,3{ZEROS}", f"1/b.jpg,three{ZEROS}"], HEADER, ["line 3: neutral", "'three'"]),
         ([f"1/a.jpg,nan{ZEROS}", f"1/b.jpg,{ZEROS}"], HEADER, ["line 2: neutral", "'nan' (2 such rows)"]),
         ([f"1/a.jpg{ZEROS},inf"], HEADER, ["line 2: NF", "'inf'"]),
-        ([f"1/a.jpg{ZEROS}"], HEADER, ["line 2: not the 11 columns", "1/a.jpg,0"]),
+        ([f"1/a.jpg{ZEROS}"], HEADER, ["line 2: NF is no count of votes", "''"]),
         (
             ["1/a.jpg,1" + ZEROS, "1/b.jpg,1" + ZEROS, "1//a.jpg,2" + ZEROS],
             HEADER,

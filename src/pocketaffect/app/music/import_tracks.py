@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from pocketaffect.app.music.catalogue import Track, normalise_genre, read_text, read_year
 from pocketaffect.app.music.tables import BrokenRow, Problem, Table, read_table
-from pocketaffect.data.release.headers import plain_name
+from pocketaffect.data.release.delimited import plain_name
 from pocketaffect.errors import PocketAffectError
 
 NAMES: Final[dict[str, tuple[str, ...]]] = {

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from pocketaffect.data.release.headers import match_header, plain_name
+from pocketaffect.data.release.delimited import match_header, plain_name
 from pocketaffect.errors import PocketAffectError
 
 MAX_BYTES: Final = 512 << 20

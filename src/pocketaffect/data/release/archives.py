@@ -14,7 +14,6 @@ import pyarrow as pa
 
 from pocketaffect.data.release.members import Members
 from pocketaffect.data.release.places import BLOCK, LOCAL_HEADER, NO_FILE
-from pocketaffect.data.release.zip_directory import ENCRYPTED, SplitZipError, ZipMember, read_directory
 from pocketaffect.errors import PocketAffectError
 
 COMPRESSED: Final = {
@@ -24,6 +23,9 @@ COMPRESSED: Final = {
     b"(\xb5/\xfd": "unzstd",
 }
 """First bytes of compressed files, and the program that takes the compression off."""
+
+ENCRYPTED: Final = 0x1
+"""A zip's flag."""
 
 MAX_HEADER_BYTES: Final = 1 << 20
 """A longer extended header of a tar is no name: it would be read into memory whole."""
@@ -118,43 +120,47 @@ def _add_other(tar: tarfile.TarFile, header: bytes, members: Members) -> bool:
 
 
 def _scan_zip(file: Path, stream: BinaryIO) -> pa.Table:
+    """Lists a zip; zipfile takes about a kilobyte of memory a member meanwhile."""
     members = Members()
     try:
-        for member in read_directory(stream):
-            _check_method(file, member)
-            plain = stat.S_IFMT(member.mode) in (0, stat.S_IFREG)
-            offset = _find_data(stream, member) if plain else NO_FILE
-            members.add(member.name, offset, member.length, deflated=member.method == zipfile.ZIP_DEFLATED)
-    except SplitZipError as error:
-        raise PocketAffectError(
-            f"{file}: one part of a split archive",
-            found=error,
-            allowed="one whole .zip",
-            todo=f"join the parts: `zip -s 0 {file.name} --out whole.zip`",
-        ) from None
-    except zipfile.BadZipFile as error:
+        with zipfile.ZipFile(stream) as archive:
+            for member in archive.infolist():
+                if not member.is_dir():
+                    _refuse_member(file, member)
+                    plain = stat.S_IFMT(member.external_attr >> 16) in (0, stat.S_IFREG)
+                    offset = _find_data(stream, member) if plain else NO_FILE
+                    deflated = member.compress_type == zipfile.ZIP_DEFLATED
+                    members.add(member.orig_filename, offset, member.compress_size, deflated=deflated)
+    except (zipfile.BadZipFile, ValueError) as error:  # ValueError: a name that is not the UTF-8 it claims to be
         raise _broken(file, f"{error} (read as zip)") from None
     return members.finish()
 
 
-def _check_method(file: Path, member: ZipMember) -> None:
-    if member.flags & ENCRYPTED:
+def _refuse_member(file: Path, member: zipfile.ZipInfo) -> None:
+    if member.volume:
         raise PocketAffectError(
-            f"{file}: encrypted", found=repr(member.name), todo="unpack it with its password, without encryption"
+            f"{file}: one part of a split archive",
+            found=f"{member.filename!r} in part {member.volume + 1}",
+            allowed="one whole .zip",
+            todo=f"join the parts: `zip -s 0 {file.name} --out whole.zip`",
         )
-    if member.method not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+    if member.flag_bits & ENCRYPTED:
+        raise PocketAffectError(
+            f"{file}: encrypted", found=repr(member.filename), todo="unpack it with its password, without encryption"
+        )
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise PocketAffectError(
             f"{file}: a compression that is not read here",
-            found=f"{member.name!r} by method {member.method}",
+            found=f"{member.filename!r} by method {member.compress_type}",
             allowed="stored (0), or deflate (8)",
             todo="unpack it and pack its files again with `zip -r`, or leave them unpacked",
         )
 
 
-def _find_data(stream: BinaryIO, member: ZipMember) -> int:
+def _find_data(stream: BinaryIO, member: zipfile.ZipInfo) -> int:
     """Finds where a member's data starts: its own header may be longer than the directory says."""
-    header = os.pread(stream.fileno(), LOCAL_HEADER.size, member.start)
+    header = os.pread(stream.fileno(), LOCAL_HEADER.size, member.header_offset)
     if len(header) < LOCAL_HEADER.size or not header.startswith(b"PK\x03\x04"):
-        raise zipfile.BadZipFile(f"no member at byte {member.start:,}, where {member.name!r} should be")
+        raise zipfile.BadZipFile(f"no member at byte {member.header_offset:,}, where {member.filename!r} should be")
     *_, name, extra = LOCAL_HEADER.unpack(header)
-    return member.start + LOCAL_HEADER.size + int(name) + int(extra)
+    return member.header_offset + LOCAL_HEADER.size + int(name) + int(extra)

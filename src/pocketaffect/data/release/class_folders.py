@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from pocketaffect.data.release.headers import plain_name
+from pocketaffect.data.release.delimited import plain_name
 from pocketaffect.data.release.members import SPLIT_FOLDERS
 from pocketaffect.data.release.rows import ListSummary, RowTable, label_rows
 from pocketaffect.errors import PocketAffectError

@@ -19,6 +19,8 @@ import pyarrow.compute as pc
 from pocketaffect.data.release.delimited import (
     Lines,
     Rows,
+    check_header,
+    match_header,
     parse_numbers,
     read_lines,
     split_cells,
@@ -26,7 +28,6 @@ from pocketaffect.data.release.delimited import (
     tidy_paths,
 )
 from pocketaffect.data.release.folder import DataFolder
-from pocketaffect.data.release.headers import check_header, match_header
 from pocketaffect.data.release.rows import (
     MAX_SHOWN,
     NUMBER_COLUMNS,

@@ -6,7 +6,7 @@ fer2013new.csv has for them: each is read where it lies, like a member of a tar.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
 
@@ -15,9 +15,9 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from pocketaffect.data.release.headers import check_header, match_header
+from pocketaffect.data.release.delimited import check_header, match_header, split_cells
 from pocketaffect.data.release.rows import ListSummary, RowTable, label_rows
-from pocketaffect.data.release.votes import VOTE_COLUMNS, judge_votes
+from pocketaffect.data.release.votes import VOTE_COLUMNS, count_votes, judge_votes, name_columns, read_cells
 from pocketaffect.errors import PocketAffectError
 
 if TYPE_CHECKING:
@@ -71,7 +71,8 @@ def _find_cells(file: Path) -> Iterator[tuple[str, int, int]]:
     """Finds usage, and where the pixels are, of each row; a line that lacks cells has pixels of no length."""
     with file.open("rb") as stream:
         header = stream.readline(MAX_LINE)
-        names = _match_names(header.decode("utf-8-sig", "replace").strip().split(","), PIXEL_COLUMNS, file)
+        names = match_header(split_cells(header.decode("utf-8-sig", "replace")), PIXEL_COLUMNS) or []
+        check_header(names, PIXEL_COLUMNS, f"{file}, line 1")
         pixels, usage = (names.index(name) for name in PIXEL_COLUMNS)
         start = len(header)
         while line := stream.readline(MAX_LINE):
@@ -85,30 +86,11 @@ def _find_cells(file: Path) -> Iterator[tuple[str, int, int]]:
             start += len(line)
 
 
-def _match_names(cells: Sequence[str], wanted: Sequence[str], file: Path) -> list[str]:
-    names = match_header([cell.strip(' "') for cell in cells], wanted) or []
-    check_header(names, wanted, f"{file}, line 1")
-    return names
-
-
 def _read_faces(stream: BinaryIO, file: Path) -> pd.DataFrame:
     """Reads LABEL_COLUMNS, by line from 2 on. A face that nobody saw has no name there: it gets one by its line."""
-    cells = _read_cells(stream, file)
-    names = _match_names(cells.iloc[0].tolist(), LABEL_COLUMNS, file)
-    faces = cells.iloc[1:].set_axis(names, axis="columns")[list(LABEL_COLUMNS)]
+    faces = name_columns(read_cells(stream, file), LABEL_COLUMNS, file)
     unnamed = pd.Series([f"unnamed-{line}.png" for line in faces.index], faces.index, dtype="str")
     return faces.assign(**{"Image name": faces["Image name"].where(faces["Image name"] != "", unnamed)})
-
-
-def _read_cells(stream: BinaryIO, file: Path) -> pd.DataFrame:
-    """Reads a table's cells as texts, by line."""
-    try:
-        cells = pd.read_csv(
-            stream, header=None, dtype="str", keep_default_na=False, skip_blank_lines=False, encoding="utf-8-sig"
-        )
-    except ValueError as error:  # no UTF-8, nothing in it, or lines of more cells than the first
-        raise PocketAffectError(f"{file}: not readable as CSV", found=" ".join(str(error).split())) from None
-    return pd.DataFrame({name: cells[name].str.strip() for name in cells}).set_axis(cells.index + 1)
 
 
 def read_fer(folder: DataFolder, table: RowTable) -> tuple[list[ListSummary], npt.NDArray[np.float32], list[str]]:
@@ -141,7 +123,7 @@ def read_fer_folders(
     for name, split in FER_FOLDERS.items():
         file = folder.root / folder.top / name / FOLDER_LIST
         with folder.open_file(f"{name}/{FOLDER_LIST}") as stream:
-            cells = _read_cells(stream, file)
+            cells = read_cells(stream, file)
         if cells.shape[1] != 2 + len(VOTE_COLUMNS):
             raise PocketAffectError(
                 f"{file}: not FER+'s columns",
@@ -161,14 +143,6 @@ def _add_faces(
     if faces.empty:
         raise PocketAffectError(f"{file}: no rows", found=f"none of {name}", allowed="at least one face")
     lines = faces.index.to_numpy(dtype=np.int64)
-    votes = faces[list(VOTE_COLUMNS)].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=np.float64)
-    if not (sound := ((votes >= 0) & np.isfinite(votes)).all(axis=1)).all():
-        row = int(np.argmin(sound))
-        raise PocketAffectError(
-            f"{file}, line {lines[row]}: no counts of votes ({(~sound).sum()} such rows)",
-            found=", ".join(faces[list(VOTE_COLUMNS)].iloc[row])[:200],
-            allowed=f"{len(VOTE_COLUMNS)} numbers, 0 or more",
-        )
-    expression, soft, affect = judge_votes(votes)
+    expression, soft, affect = judge_votes(count_votes(faces, file))
     table.add(name, split, label_rows(lines, paths, expression, affect))
     return ListSummary(name, header=file.name == LABELS_FILE, rows=len(faces), unsplit=0, identity=""), soft

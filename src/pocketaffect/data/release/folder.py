@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from io import BufferedReader
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,9 +27,9 @@ from pocketaffect.data.release.places import (
     Place,
     check_inside,
     describe_path_problem,
+    open_holder,
     read_place,
 )
-from pocketaffect.data.release.streams import open_place
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.names import find_on_disk, show_name
 
@@ -119,14 +119,18 @@ class DataFolder:
         with self.open_file(name) as stream:
             return stream.read()
 
-    def open_file(self, name: str) -> BufferedReader:
-        """Opens a stream over one file, so that a large list need not be held whole.
+    def open_file(self, name: str) -> io.BytesIO | io.BufferedReader:
+        """Opens a stream over one file; a loose list need not be held whole.
 
         Raises:
-            PocketAffectError: Missing or not readable; reading may find it damaged, or over MAX_LIST_BYTES.
+            PocketAffectError: Missing, not readable, damaged, or over MAX_LIST_BYTES.
         """
+        place = self._find(name)
         try:
-            return open_place(self.root, self._find(name) or Place(name, self.top), MAX_LIST_BYTES)
+            if place is not None:
+                return io.BytesIO(read_place(self.root, place, limit=MAX_LIST_BYTES))
+            open_holder(self.root, Place(name, self.top))  # a plain file, below this folder
+            return check_inside(self.root, self.top + name).open("rb")
         except ImageProblemError as error:
             raise PocketAffectError(f"{self.root / self.top / name}: not readable", found=error) from None
 

@@ -7,16 +7,18 @@ for facial expression recognition with crowd-sourced label distribution".
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pocketaffect.data.release.delimited import Lines, parse_numbers, read_lines, split_cells, split_columns, tidy_paths
-from pocketaffect.data.release.headers import check_header, match_header
+from pocketaffect.data.release.delimited import check_header, match_header, tidy_paths
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.labels import (
     CLASS_MEAN_VA,
@@ -44,7 +46,6 @@ VOTE_COLUMNS: Final = (
     "NF",
 )
 UNCERTAIN_CODE: Final = len(EXPRESSIONS) + OTHER_EXPRESSIONS.index("uncertain")
-_HEADER: Final = f"a header with {', '.join((PATH_COLUMN, *VOTE_COLUMNS))}"
 
 
 @dataclass(frozen=True)
@@ -77,35 +78,90 @@ def read_votes(folder: DataFolder, path: str = VOTES_FILE) -> Votes:
         PocketAffectError: Columns missing, unknown or given twice, a line without them, a vote that is no number from
             0 up, a path given twice; each with its line.
     """
-    name = f"{folder.root / path}"
-    names: list[str] | None = None
-    paths: list[pa.Array] = []
-    numbers: list[npt.NDArray[np.int64]] = []
-    votes: list[npt.NDArray[np.float64]] = []
+    file = folder.root / path
     with folder.open_file(path) as stream:
-        for lines in read_lines(stream, name):
-            if names is None:
-                names = _read_names(lines, name)
-                lines = Lines(lines.numbers[1:], lines.text[1:])
-            rows = split_columns(lines, names, names)
-            if len(rows.unsplit.numbers):
-                raise PocketAffectError(
-                    f"{name}, line {rows.unsplit.numbers[0]}: not the {len(names)} columns",
-                    found=repr(rows.unsplit.text[0].as_py()[:80]),
-                    allowed=", ".join(names),
-                )
-            votes.append(
-                np.stack([_read_column(rows.columns[vote], vote, rows.numbers, name) for vote in VOTE_COLUMNS], 1)
-            )
-            paths.append(tidy_paths(rows.columns[PATH_COLUMN]))
-            numbers.append(rows.numbers)
-    if names is None or not sum(map(len, paths)):
+        faces = name_columns(read_cells(stream, file), (PATH_COLUMN, *VOTE_COLUMNS), file, others=False)
+    if faces.empty:
+        raise PocketAffectError(f"{file}: no rows", found="a header line alone", allowed="a row for each image")
+    paths = tidy_paths(pa.array(faces[PATH_COLUMN], pa.string()))
+    again = pd.Series(paths.to_pylist(), faces.index).duplicated(keep=False)
+    if again.any():
+        first = faces.index[again][0]
+        same = faces.index[pc.equal(paths, paths[faces.index.get_loc(first)]).to_numpy(zero_copy_only=False)]
         raise PocketAffectError(
-            f"{name}: no rows", found="an empty file" if names is None else "a header line alone", allowed=_HEADER
+            f"{file}, line {same[1]}: path given twice",
+            found=f"{faces.loc[first, PATH_COLUMN][:200]!r}, also in line {first}",
+            allowed="each path once",
         )
-    joined = pa.chunked_array(paths).combine_chunks()
-    _refuse_repeated(joined, np.concatenate(numbers), name)
-    return Votes(joined, _share(np.concatenate(votes)))
+    return Votes(paths, _share(count_votes(faces, file)))
+
+
+def read_cells(stream: BinaryIO, file: Path) -> pd.DataFrame:
+    """Reads a table's cells as texts, by line; lines of nothing but separators are left out, short ones filled up.
+
+    Raises:
+        PocketAffectError: It is empty or no CSV, or a line has more cells than the first.
+    """
+    try:
+        cells = pd.read_csv(
+            stream,
+            header=None,
+            dtype="str",
+            keep_default_na=False,
+            skip_blank_lines=False,
+            encoding="utf-8-sig",
+            encoding_errors="backslashreplace",
+        )
+    except pd.errors.EmptyDataError:
+        cells = pd.DataFrame()
+    except ValueError as error:
+        raise PocketAffectError(f"{file}: not readable as CSV", found=" ".join(str(error).split())) from None
+    cells = pd.DataFrame({name: cells[name].str.strip() for name in cells}).set_axis(cells.index + 1)
+    cells = cells[(cells != "").any(axis=1)]
+    if cells.empty:
+        raise PocketAffectError(f"{file}: no rows", found="an empty file", allowed="a row for each image")
+    return cells
+
+
+def name_columns(cells: pd.DataFrame, wanted: Sequence[str], file: Path, *, others: bool = True) -> pd.DataFrame:
+    """Takes the first line as the header, and gives the columns that are `wanted`.
+
+    Args:
+        cells: The result of `read_cells`.
+        wanted: Columns that must be there.
+        file: The file, for errors.
+        others: Whether others may be there.
+
+    Raises:
+        PocketAffectError: No header line, or none with these columns.
+    """
+    first = [cell.strip('"') for cell in cells.iloc[0]]
+    where = f"{file}, line {cells.index[0]}"
+    names = match_header(first, wanted)
+    if names is None:
+        raise PocketAffectError(
+            f"{where}: no header line", found=repr(",".join(first)[:80]), allowed=f"a header with {', '.join(wanted)}"
+        )
+    check_header(names, wanted, where, others=others)
+    return cells.iloc[1:].set_axis(names, axis="columns")[list(wanted)]
+
+
+def count_votes(faces: pd.DataFrame, file: Path) -> npt.NDArray[np.float64]:
+    """Reads the columns VOTE_COLUMNS as numbers: float64 [n, 10].
+
+    Raises:
+        PocketAffectError: One is no number from 0 up.
+    """
+    votes = np.stack([pd.to_numeric(faces[vote], errors="coerce").to_numpy(np.float64) for vote in VOTE_COLUMNS], 1)
+    if not (sound := (votes >= 0) & np.isfinite(votes)).all():
+        row, column = np.argwhere(~sound)[0].tolist()
+        more = int((~sound).any(axis=1).sum())
+        raise PocketAffectError(
+            f"{file}, line {faces.index[row]}: {VOTE_COLUMNS[column]} is no count of votes",
+            found=repr(faces[VOTE_COLUMNS[column]].iloc[row][:80]) + (f" ({more} such rows)" if more > 1 else ""),
+            allowed="a number, 0 or more",
+        )
+    return votes
 
 
 def find_soft_labels(
@@ -156,44 +212,6 @@ def judge_votes(
     means = soft[:, :, None].astype(np.float64) * np.array(CLASS_MEAN_VA)
     affect = np.where(clear, means.sum(axis=1), NO_VA_CODE)
     return expression, soft, affect
-
-
-def _read_names(lines: Lines, name: str) -> list[str]:
-    first = lines.text[0].as_py()
-    known = (PATH_COLUMN, *VOTE_COLUMNS)
-    names = match_header(split_cells(first), known)
-    if names is None:
-        raise PocketAffectError(
-            f"{name}, line {lines.numbers[0]}: no header line", found=repr(first[:80]), allowed=_HEADER
-        )
-    check_header(names, known, f"{name}, line {lines.numbers[0]}", others=False)
-    return names
-
-
-def _read_column(text: pa.StringArray, column: str, lines: npt.NDArray[np.int64], name: str) -> npt.NDArray[np.float64]:
-    values = parse_numbers(text)
-    wrong = np.flatnonzero(~(values >= 0))
-    if len(wrong):
-        raise PocketAffectError(
-            f"{name}, line {lines[wrong[0]]}: {column} is no count of votes",
-            found=repr(text[int(wrong[0])].as_py()[:80]) + (f" ({len(wrong)} such rows)" if len(wrong) > 1 else ""),
-            allowed="a number, 0 or more",
-        )
-    return values
-
-
-def _refuse_repeated(paths: pa.StringArray, lines: npt.NDArray[np.int64], name: str) -> None:
-    first = np.asarray(pc.index_in(paths, value_set=pc.unique(paths)).to_numpy(), dtype=np.int64)
-    _, starts, counts = np.unique(first, return_index=True, return_counts=True)
-    if (counts > 1).any():
-        start = int(starts[counts > 1].min())
-        same = lines[first == first[start]]
-        raise PocketAffectError(
-            f"{name}, line {same[1]}: path given twice",
-            found=f"{paths[start].as_py()[:200]!r}, also in line {same[0]}"
-            + (f" ({int((counts > 1).sum())} such paths)" if (counts > 1).sum() > 1 else ""),
-            allowed="each path once",
-        )
 
 
 def _share(votes: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
