@@ -12,7 +12,7 @@ UV := $(shell sed -n 's/^uv==\([^ ;]*\).*/\1/p' requirements.lock)
 FOREIGN := $(shell test -x $(BIN)/python && grep -qsF -- " $$(pwd -P)/.venv" .venv/pyvenv.cfg || echo foreign)
 
 .DEFAULT_GOAL := help
-.PHONY: foreign help setup repro summary web app test test-all lint format types doctor lock deps clean
+.PHONY: foreign help setup repro summary web app shipped test test-all lint format types doctor lock deps clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ web: setup ## fetch from npm what the page runs on (once; it then works without 
 
 app: web ## serve the music interface on this machine
 	@$(BIN)/pocketaffect serve
+
+shipped: setup ## make the network that comes with pocketaffect again: make shipped DATA=your FER2013 and FER+
+	$(BIN)/python -m pocketaffect.shipped.make "$(DATA)"
 
 test: setup ## the fast tests
 	$(BIN)/pytest

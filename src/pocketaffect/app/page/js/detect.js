@@ -4,14 +4,43 @@ export const DETECTOR_SIZE = 128;
 const LEAST_SCORE = 0.5;
 const LEAST_OVERLAP = 0.3;
 
-/** Where an image of this shape lies in the detector's square, centred with bars beside it: factor and offsets. */
-export function letterbox(width, height) {
-  const factor = DETECTOR_SIZE / Math.max(width, height);
+/** Shares of its sides by which a picture is widened at each end, one after the other until a face is found. */
+export const BORDERS = [0, 0.25];
+
+/**
+ * Where an image of this shape lies in the detector's square, centred with bars beside it: factor and offsets. With a
+ * border, it lies smaller, so that it can go on around itself by that share of its sides.
+ */
+export function letterbox(width, height, border = 0) {
+  const factor = DETECTOR_SIZE / (Math.max(width, height) * (1 + 2 * border));
   return {
     factor,
     left: (DETECTOR_SIZE - width * factor) / 2,
     top: (DETECTOR_SIZE - height * factor) / 2,
   };
+}
+
+/**
+ * The parts of an image to draw in the detector's square, as arguments of drawImage: the image itself, and around it its
+ * edges, stretched over the border.
+ */
+export function spread(width, height, frame, border) {
+  if (!border) return [[0, 0, width, height, frame.left, frame.top, width * frame.factor, height * frame.factor]];
+  const [across, down] = [
+    [width, frame.left],
+    [height, frame.top],
+  ].map(([side, start]) => {
+    const long = side * frame.factor;
+    const beside = long * border;
+    return [
+      [0, 1, start - beside, beside],
+      [0, side, start, long],
+      [side - 1, 1, start + long, beside],
+    ];
+  });
+  return down.flatMap(([y, high, top, tall]) =>
+    across.map(([x, wide, left, broad]) => [x, y, wide, high, left, top, broad, tall]),
+  );
 }
 
 /** Float32 [1, 3, 128, 128] from RGBA bytes of 128 x 128. */

@@ -2,7 +2,7 @@
 
 import * as ort from "/web/ort.wasm.bundle.min.mjs";
 import { cutSquare, placeSquare } from "./crop.js";
-import { DETECTOR_SIZE, decodeFaces, letterbox, toPlanes } from "./detect.js";
+import { BORDERS, DETECTOR_SIZE, decodeFaces, letterbox, spread, toPlanes } from "./detect.js";
 
 const RUNTIME = "/web/ort-wasm-simd-threaded.wasm";
 ort.env.wasm.initTimeout = 60_000; // milliseconds; a runtime that cannot start would keep us waiting for ever
@@ -43,13 +43,11 @@ async function read(url) {
 async function look(picture) {
   const start = performance.now();
   const { width, height } = picture;
-  const frame = letterbox(width, height);
-  small.fillStyle = "black";
-  small.fillRect(0, 0, DETECTOR_SIZE, DETECTOR_SIZE);
-  small.drawImage(picture, frame.left, frame.top, width * frame.factor, height * frame.factor);
-  const planes = toPlanes(small.getImageData(0, 0, DETECTOR_SIZE, DETECTOR_SIZE).data);
-  const found = await detector.run({ image: new ort.Tensor("float32", planes, [1, 3, DETECTOR_SIZE, DETECTOR_SIZE]) });
-  const faces = decodeFaces(found.scores.data, found.boxes.data, frame);
+  let faces = [];
+  for (const border of BORDERS) {
+    faces = await findFaces(picture, border);
+    if (faces.length) break; // else it looks again in a wider copy: a face that fills the picture is missed otherwise
+  }
   const detected = performance.now();
   if (!faces.length) {
     picture.close();
@@ -68,6 +66,20 @@ async function look(picture) {
     ...answer,
     times: { detect: detected - start, crop: cropped - detected, infer: performance.now() - cropped },
   };
+}
+
+async function findFaces(picture, border) {
+  const { width, height } = picture;
+  const frame = letterbox(width, height, border);
+  small.fillStyle = "black";
+  small.fillRect(0, 0, DETECTOR_SIZE, DETECTOR_SIZE);
+  for (const part of spread(width, height, frame, border)) small.drawImage(picture, ...part);
+  const planes = toPlanes(small.getImageData(0, 0, DETECTOR_SIZE, DETECTOR_SIZE).data);
+  const found = await detector.run({ image: new ort.Tensor("float32", planes, [1, 3, DETECTOR_SIZE, DETECTOR_SIZE]) });
+  return decodeFaces(found.scores.data, found.boxes.data, frame).filter(
+    ({ x, y, width: wide, height: high }) =>
+      0 <= x + wide / 2 && x + wide / 2 <= width && 0 <= y + high / 2 && y + high / 2 <= height,
+  );
 }
 
 function cut(picture, square) {
