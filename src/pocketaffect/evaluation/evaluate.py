@@ -83,7 +83,6 @@ def evaluate_predictions(
     Raises:
         PocketAffectError: Lengths differ.
     """
-
     check_same_rows(predictions, labels)
     metrics = FaceMetrics()
     columns = (predictions.probabilities, predictions.valence_arousal, labels.expression, labels.valence_arousal)
