@@ -173,7 +173,7 @@ def _beyond(metric: MetricDifference, tolerances: AuditParams) -> str:
 
 
 def _read_numbers(evaluation: Path, verification: Path) -> dict[str, float]:
-    """The numbers of an evaluation's metrics.json, and the package's size."""
+    """Reads the numbers of an evaluation's metrics.json, and the package's size."""
     found: dict[str, Any] = {}
     for file, only in ((evaluation / METRICS_FILE, None), (verification, PACKAGE_BYTES)):
         content = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}

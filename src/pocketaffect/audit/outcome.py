@@ -58,12 +58,8 @@ class FileDifference:
 class StageComparison:
     """One stage as it was recorded beside the same stage now.
 
-    Attributes:
-        stage: Its name in dvc.yaml; `data` for what the first stages read.
-        outputs: Path, recorded hash, hash now ("" for none).
-        inputs: Settings, sources and commands that were recorded differently, in words.
-        files: Every file that differs, in the order of their names.
-        seconds: Its duration here; None for what was not run.
+    `stage` is its name in dvc.yaml, or `data` for what the first stages read; `outputs` are path, recorded hash and
+    hash now ("" for none), `inputs` what was recorded differently, in words. What was not run has no seconds.
     """
 
     stage: str
@@ -105,22 +101,9 @@ class Check:
 class Audit:
     """The outcome of one audit.
 
-    Attributes:
-        kind: `full` (the pipeline ran again) or `quick` (hashes, lineage, the package's answers).
-        model_name: The registered model.
-        version: Its number.
-        digest: SHA-256 of the version's package.
-        commit: The commit that was checked out.
-        verdict: The audit's verdict.
-        reason: Why, in a sentence.
-        date: When it ended, UTC, ISO 8601.
-        seconds: The audit's duration.
-        todo: The next thing for the user to do; "" for nothing.
-        machine: Name, recorded, here.
-        notes: Notes that are worth knowing and decide nothing.
-        stages: A full audit's, in the pipeline's order.
-        metrics: A full audit's: the version's metrics, the largest difference first.
-        checks: A quick audit's.
+    `kind` is `full` (the pipeline ran again) or `quick` (hashes, lineage, the package's answers), `digest` the SHA-256
+    of the package, `date` UTC in ISO 8601. `machine` lists name, recorded, here; notes decide nothing; metrics begin
+    with the largest difference.
     """
 
     kind: str

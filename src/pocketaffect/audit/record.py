@@ -167,7 +167,7 @@ def read_record(store: Store, version: RegisteredVersion, cache: Cache, folder: 
 
 
 def read_stages(lock_file: Path) -> dict[str, LockedStage]:
-    """The stages of a dvc.lock by name, without `register`, which writes to the user's store and is not run again."""
+    """Reads the stages of a dvc.lock by name; not `register`, which writes to the user's store and is not run again."""
     stages: Mapping[str, Mapping[str, Any]] = read_yaml(lock_file).get("stages") or {}
     return {
         name: LockedStage(

@@ -12,6 +12,7 @@ import click
 
 if TYPE_CHECKING:
     from pocketaffect.registry.promotion.promote import Decision
+    from pocketaffect.registry.store.store import Store
 
 
 @click.command()
@@ -57,11 +58,9 @@ def promote(version: str, dry_run: bool, override: str | None) -> None:
 @click.option("--why", default="", metavar="REASON", help="What the promotion log says of it.")
 def rollback(version: str | None, why: str) -> None:
     """Make an earlier champion champion again."""
-    from pocketaffect.config import load_params
     from pocketaffect.registry.promotion.promote import roll_back
-    from pocketaffect.registry.store.store import require_store
 
-    _report(roll_back(require_store(to_write=True), load_params().register_.model_name, version, why=why))
+    _report(roll_back(*_open_store(to_write=True), version, why=why))
 
 
 @click.group(invoke_without_command=True)
@@ -70,11 +69,9 @@ def registry(context: click.Context) -> None:
     """List versions, aliases, sizes, scores and the champions so far; or one of the commands below."""
     if context.invoked_subcommand is not None:
         return
-    from pocketaffect.config import load_params
     from pocketaffect.registry.promotion.overview import survey
-    from pocketaffect.registry.store.store import require_store
 
-    click.echo(survey(require_store(), load_params().register_.model_name).to_text())
+    click.echo(survey(*_open_store()).to_text())
 
 
 @click.command()
@@ -174,9 +171,8 @@ def verify() -> None:
     """Hash every stored file of every version again; exit with 1 if one is missing or was changed."""
     from pocketaffect.audit.upkeep import verify_registry
     from pocketaffect.registry.promotion.log import read_log
-    from pocketaffect.registry.store.store import require_store
 
-    store, name = require_store(), _model_name()
+    store, name = _open_store()
     damaged = 0
     for state in verify_registry(store, name):
         title = f"version {state.version.version}"
@@ -204,9 +200,8 @@ def verify() -> None:
 def archive(version: str, undo: bool) -> None:
     """Mark VERSION as no longer needed, so that `gc` may remove its files."""
     from pocketaffect.audit.upkeep import archive_version
-    from pocketaffect.registry.store.store import require_store
 
-    marked = archive_version(require_store(to_write=True), _model_name(), version, undo=undo)
+    marked = archive_version(*_open_store(to_write=True), version, undo=undo)
     click.echo(f"version {marked.version} is {'no longer ' if undo else ''}archived")
 
 
@@ -218,10 +213,8 @@ def gc(dry_run: bool) -> None:
     Never those of a version that an alias or an entry of the promotion log points to.
     """
     from pocketaffect.audit.upkeep import collect_garbage, plan_removals
-    from pocketaffect.registry.store.store import require_store
 
-    name = _model_name()
-    removals = plan_removals(require_store(), name) if dry_run else collect_garbage(require_store(to_write=True), name)
+    removals = plan_removals(*_open_store()) if dry_run else collect_garbage(*_open_store(to_write=True))
     for removal in removals:
         click.echo(f"{removal.size:>14,} bytes  {removal.folder.name}  {removal.why}")
     total = sum(removal.size for removal in removals)
@@ -248,10 +241,12 @@ def restore(source: Path) -> None:
     click.echo("mlruns/ restored; next: pocketaffect registry verify")
 
 
-def _model_name() -> str:
+def _open_store(*, to_write: bool = False) -> tuple[Store, str]:
+    """Opens the store; with the name of the model that params.yaml registers."""
     from pocketaffect.config import load_params
+    from pocketaffect.registry.store.store import require_store
 
-    return load_params().register_.model_name
+    return require_store(to_write=to_write), load_params().register_.model_name
 
 
 def _new_folder(folder: Path) -> Path:

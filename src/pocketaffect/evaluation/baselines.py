@@ -47,10 +47,7 @@ def floor_rows(
 ) -> dict[str, dict[str, float]]:
     """Measures three predictors that look at no face, on the rows that the model is judged by.
 
-    Args:
-        predicted_expression: The model's class of each row of `labels`, int64 [n].
-        training: The labels that means and majority are taken from.
-        labels: The labels to compare with, n rows.
+    Means and majority are those of the labels of `training`; `predicted_expression` is int64 [n], `labels` have n rows.
 
     Returns:
         constant: training's commonest class (with certainty) and mean affect; all metrics.

@@ -30,9 +30,7 @@ _SPLITS: Final = {"train": ("training", OTHER), "validation": ("validation", MOD
 def draw_training_curves(history: Sequence[Mapping[str, float]], best_epoch: int | None = None) -> Figure:
     """Draws one panel per quantity, training and validation in the same one.
 
-    Args:
-        history: One mapping for each epoch: `epoch`, and `train_<name>`, `validation_<name>` or a plain name.
-        best_epoch: Marked by a line where given.
+    Each row holds `epoch`, and `train_<name>`, `validation_<name>` or a plain name; a line marks the best epoch.
     """
     panels: dict[str, list[str]] = {}
     for key in history[0]:

@@ -34,15 +34,8 @@ Groups = Mapping[str, Mapping[str, npt.NDArray[np.bool_]]]
 class ClassRow:
     """One expression's row of the per-class table.
 
-    Args:
-        name: The expression.
-        support: Rows whose label it is.
-        precision: Share of the rows predicted as it that are it; 0 where none is predicted. None, as the next two,
-            where it has no row.
-        recall: Share of its rows predicted as it.
-        f1: Their harmonic mean; 0 where both are 0.
-        error_valence: Mean absolute error of valence over its rows that have one; None without any.
-        error_arousal: The same of arousal.
+    Precision, recall and F1 are None for an expression without a row; precision is 0 where no row is predicted as it.
+    The errors are mean absolute ones over its rows that have valence and arousal; None without any.
     """
 
     name: str
@@ -58,20 +51,9 @@ class ClassRow:
 class Slice:
     """One part of the faces.
 
-    Args:
-        kind: The property that it is a slice by.
-        name: The part's name.
-        faces: Number of faces.
-        expression_rows: Number of them with an expression.
-        accuracy: Over these; None without any.
-        low: Wilson's 95 % bound of the accuracy.
-        high: The upper one.
-        from_class_mix: The accuracy that the model's recall of each expression over all faces, and this slice's
-            shares of the expressions, would give: what differs from it is not a matter of easy or hard classes.
-        rmse_valence: RMSE of valence; None, as the next three, where no face of it has valence and arousal.
-        rmse_arousal: RMSE of arousal.
-        ccc_valence: CCC of valence.
-        ccc_arousal: CCC of arousal.
+    `low` and `high` are Wilson's 95 % bounds of the accuracy over `expression_rows`. `from_class_mix` is the accuracy
+    that the model's recall of each expression over all faces, and this slice's shares of the expressions, would give:
+    what differs from it is not a matter of easy or hard classes. What no face of it has a label for is None.
     """
 
     kind: str

@@ -21,10 +21,6 @@ FILES: Final = (paths.PIPELINE_FILE, paths.PIPELINES / "sweep" / "dvc.yaml")
 def renew_deps(text: str, root: Path) -> str:
     """Gives a dvc.yaml with the code that each stage's script can run, and all else as it was.
 
-    Args:
-        text: The file's content; each stage has a block of `deps`.
-        root: The repository.
-
     Raises:
         PocketAffectError: A stage has no such block; what is written otherwise would be torn apart.
     """
@@ -57,9 +53,7 @@ def renew_deps(text: str, root: Path) -> str:
 def list_deps(script: Path, *, reads_package: bool) -> list[str]:
     """Names the code that a stage's script can run, as DVC's dependencies.
 
-    Args:
-        script: The stage's.
-        reads_package: Whether the stage depends on a package that says its origin already.
+    `reads_package` tells whether the stage depends on a package that says its origin already.
     """
     found = set(find_code(script))
     if f"{NAME}/provenance/origin.py" in found and not reads_package:  # it hashes what these scripts can run

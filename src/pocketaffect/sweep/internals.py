@@ -45,7 +45,7 @@ def fail(study: Study, trial: FrozenTrial) -> bool:
 
 
 def has_heartbeats(study: Study) -> bool:
-    """Whether the storage notices workers that fall silent."""
+    """Tells whether the storage notices workers that fall silent."""
     return is_heartbeat_enabled(study._storage)
 
 

@@ -49,12 +49,8 @@ MODEL_FOLDER: Final = "model"
 class Plan:
     """What every worker of a sweep must know; it is pickled to them.
 
-    Attributes:
-        params: Settings as they were when the sweep began.
-        space: The search space.
-        study_name: Name of the study.
-        root: The repository, an absolute path.
-        train: The function that trains; another one for a look at the machinery alone.
+    The settings are those when the sweep began, and `root` is absolute; `train` is another function for a look at the
+    machinery alone.
     """
 
     params: Params

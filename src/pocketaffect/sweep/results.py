@@ -77,9 +77,7 @@ def find_repeated(trials: Iterable[FrozenTrial]) -> set[int]:
 def best_first(rows: Sequence[TrialRow], unfit: Collection[int] = ()) -> list[TrialRow]:
     """Sorts the finished trials within the budget: highest score, among equals fewest bytes, then the first.
 
-    Args:
-        rows: All trials.
-        unfit: Numbers of trials to leave out, and with them those that repeat their scores.
+    Unfit trials are left out, and with them those that repeat their scores.
     """
     aside = {row.first for row in rows if row.number in unfit}
     done = [row for row in rows if row.outcome == "done" and row.first not in aside]
@@ -96,7 +94,7 @@ def find_front(rows: Sequence[TrialRow]) -> list[TrialRow]:
 
 
 def count_epochs(rows: Sequence[TrialRow]) -> int:
-    """Epochs that were trained in all; a repeated score cost none."""
+    """Counts the epochs that were trained in all; a repeated score cost none."""
     return sum(row.epochs for row in rows)
 
 

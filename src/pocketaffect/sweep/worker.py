@@ -129,7 +129,7 @@ def quieten() -> None:
 
 @contextlib.contextmanager
 def _unless_taken_over() -> Iterator[None]:
-    """A database's worker that was silent for too long finds its trial ended by another: that one's word holds."""
+    """Lets the word of another hold, who ended the trial while this worker of a database was silent for too long."""
     try:
         yield
     except UpdateFinishedTrialError:

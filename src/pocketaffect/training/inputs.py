@@ -57,7 +57,7 @@ class FaceData(pl.LightningDataModule):
         return self._hasten(ordered_batches(self.validation, size, process=process, processes=processes))
 
     def _hasten(self, batches: DataLoader[Batch]) -> Iterable[Batch]:
-        """On a GPU, which would wait meanwhile, batches are made ahead; on the CPU `train.threads` is kept to."""
+        """Makes batches ahead for a GPU, which would wait meanwhile; on the CPU `train.threads` is kept to."""
         device = "cpu" if self.trainer is None else self.trainer.strategy.root_device.type
         return batches if device == "cpu" else BatchesAhead(batches, pinned=device == "cuda")
 
