@@ -21,10 +21,11 @@ from pocketaffect.data.sample.canvas import (
     smooth_open,
 )
 from pocketaffect.data.sample.draws import Draws
+from pocketaffect.data.sample.features import paint_person
 from pocketaffect.data.sample.generate import encode_bitmap
 from pocketaffect.data.sample.geometry import landmarks, shape_face
 from pocketaffect.data.sample.identity import sample_identity
-from pocketaffect.data.sample.portrait import draw_portrait, draw_scene, paint_person, take_picture, value_noise
+from pocketaffect.data.sample.portrait import draw_portrait, draw_scene, take_picture, value_noise
 
 
 @settings(max_examples=25)

@@ -22,10 +22,11 @@ SCRUB_SECONDS: Final = 2.0
 class Database:
     """One connection for all threads of a process; several processes may have the file open.
 
-    Write-ahead log, synced at each commit; deleted rows are overwritten with zeros.
+    Write-ahead log, synced at each commit; deleted rows are overwritten with zeros. A file is made where missing,
+    readable by its owner only, in a folder that git ignores.
 
     Args:
-        file: Made where missing, readable by its owner only, in a folder that git ignores.
+        file: The database.
         schema: SQL statements that make missing tables.
         purpose: A name whose checksum is kept in the file: any other database is refused, and left as it is.
 

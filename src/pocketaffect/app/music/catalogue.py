@@ -115,9 +115,8 @@ class Track:
 
     Attributes:
         id: Unique in its catalogue.
-        title: Plain text: whoever shows it in a page escapes it.
-        artist: Plain text.
-        genres: Names from `genres.PAPER_GENRES` and `genres.OTHER_GENRES`, sorted; empty where the source has none.
+        title: Plain text, as the artist is: whoever shows it in a page escapes it.
+        genres: Names from PAPER_GENRES and OTHER_GENRES, sorted; empty where the source has none.
         valence: 0 sad to 1 cheerful.
         energy: 0 calm to 1 intense, centred: the catalogue's median is about .5.
         mode: 1 major, 0 minor, None unknown.
@@ -137,12 +136,7 @@ class Track:
 
 
 class Catalogue:
-    """Tracks in their file's order, with the rows that were skipped.
-
-    Args:
-        tracks: At least one, with ids that occur once.
-        problems: Rows of the file that are not among them.
-        source: The catalogue's name in messages.
+    """Tracks in their file's order, with the file's rows that were skipped, and its name in messages.
 
     Raises:
         PocketAffectError: There is no track, or an id occurs twice.
@@ -173,13 +167,9 @@ class Catalogue:
 
     @staticmethod
     def load(file: Path | None = None) -> Catalogue:
-        """Reads a catalogue.
+        """Reads a file that `pocketaffect music import` wrote, or the curated catalogue of the package.
 
-        Args:
-            file: File that `pocketaffect music import` wrote; None for the curated catalogue of the package.
-
-        Returns:
-            The tracks; broken rows and second occurrences of an id are skipped and listed in `problems`.
+        Broken rows and second occurrences of an id are skipped and listed in `problems`.
 
         Raises:
             PocketAffectError: The file is no catalogue, cannot be read, or holds no sound row.
@@ -233,9 +223,7 @@ def read_text(column: str, value: str) -> str:
     Raises:
         BrokenRow: It is empty, or longer than MAX_TEXT.
     """
-    if not value.isprintable():
-        value = "".join(character if character.isprintable() else " " for character in value)
-    text = " ".join(value.split())
+    text = " ".join("".join(character if character.isprintable() else " " for character in value).split())
     if not text:
         raise BrokenRow(f"{column}: empty")
     if len(text) > MAX_TEXT:
@@ -273,13 +261,9 @@ def write_catalogue(tracks: Iterable[Track], target: Path) -> None:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     for track in tracks:
-        writer.writerow(
-            (
-                *(track.id, track.title, track.artist, track.year if track.year is not None else ""),
-                *(GENRE_SEPARATOR.join(track.genres), f"{track.valence:.4g}", f"{track.energy:.4g}"),
-                *(track.mode if track.mode is not None else "", int(track.estimated)),
-            )
-        )
+        genres, estimated = GENRE_SEPARATOR.join(track.genres), int(track.estimated)
+        numbers = (f"{track.valence:.4g}", f"{track.energy:.4g}", track.mode, estimated)  # None is written as nothing
+        writer.writerow((track.id, track.title, track.artist, track.year, genres, *numbers))
     with write_atomically(target) as draft:
         draft.write_text(text.getvalue(), encoding="utf-8")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import re
 import statistics
 import unicodedata
@@ -15,6 +14,7 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import ndtr
 
 from pocketaffect.app.music.catalogue import Track, normalise_genre, read_text, read_year
 from pocketaffect.app.music.tables import BrokenRow, Problem, Table, read_table
@@ -45,14 +45,7 @@ DEEZER_MARKS: Final = frozenset(("dzrsngid", "deezerid", "sngid", "arousal"))
 
 @dataclass(frozen=True)
 class Scale:
-    """A range of numbers, and the map from it to 0..1.
-
-    Attributes:
-        name: The name that `--scale` takes.
-        low: Smallest number.
-        high: Largest number.
-        to_unit: Maps numbers of the scale to 0..1.
-    """
+    """A range of numbers, by the name that `--scale` takes, and the map from it to 0..1."""
 
     name: str
     low: float
@@ -60,15 +53,10 @@ class Scale:
     to_unit: Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]
 
 
-def _place_by_normal(scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Computes the share of a normal distribution that lies below each z-score."""
-    return np.array([0.5 * (1 + math.erf(score / math.sqrt(2))) for score in scores])
-
-
 SCALES: Final = (
     Scale("0-1", 0, 1, lambda numbers: numbers),
     Scale("-1-1", -1, 1, lambda numbers: (numbers + 1) / 2),
-    Scale("z", -5, 5, _place_by_normal),
+    Scale("z", -5, 5, ndtr),  # the share of a normal distribution below each z-score
     Scale("0-100", 0, 100, lambda numbers: numbers / 100),
 )
 """Scales in the order in which they are tried; z: standard deviations from the mean."""
@@ -113,20 +101,14 @@ def find_scale(name: str) -> Scale:
     Raises:
         PocketAffectError: There is none of that name.
     """
-    for scale in SCALES:
-        if scale.name == name:
-            return scale
-    raise PocketAffectError("--scale: unknown", found=name, allowed=", ".join(scale.name for scale in SCALES))
+    named = {scale.name: scale for scale in SCALES}
+    if name not in named:
+        raise PocketAffectError("--scale: unknown", found=name, allowed=", ".join(named))
+    return named[name]
 
 
 def choose_scale(numbers: npt.NDArray[np.float64], meaning: str, column: str, path: Path) -> Scale:
     """Finds the narrowest scale that nearly all numbers of a column lie on.
-
-    Args:
-        numbers: The column's numbers.
-        meaning: "valence" or "energy", as `--scale` takes it.
-        column: The column's name in the list.
-        path: The list, for messages.
 
     Raises:
         PocketAffectError: They lie on none.
@@ -166,29 +148,23 @@ _MODES: Final = {"1": 1, "1.0": 1, "major": 1, "0": 0, "0.0": 0, "minor": 0, "":
 
 @dataclass
 class Imported:
-    """A list of tracks as a catalogue.
-
-    Attributes:
-        tracks: Tracks in the list's order.
-        problems: Rows that were skipped.
-        rows: Number of rows in the list.
-        merged: Number of rows that were merged into an earlier one of the same song.
-        declarations: One line for each column that was recognised, each scale, and each change.
-    """
+    """A list of tracks as a catalogue."""
 
     tracks: list[Track]
     problems: list[Problem]
     rows: int
     merged: int
+    """Rows that were merged into an earlier one of the same song."""
     declarations: list[str]
+    """One line for each column that was recognised, each scale, and each change."""
 
 
 def import_tracks(file: Path, scales: Mapping[str, str] | None = None) -> Imported:
-    """Reads a list of tracks of any style in `export_columns.NAMES`.
+    """Reads a list of tracks, CSV with a header line of any style in NAMES.
 
     Args:
-        file: CSV with a header line.
-        scales: Names of scales in `export_columns.SCALES` for "valence" and "energy", in place of found ones.
+        file: The list.
+        scales: Names of SCALES for "valence" and "energy", in place of found ones.
 
     Raises:
         PocketAffectError: The file is not readable, a column is missing, a scale is unknown, or no row is sound.

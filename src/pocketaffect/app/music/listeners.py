@@ -52,26 +52,15 @@ class Rating:
 
 
 class Listeners(Database):
-    """Ratings by listener. Safe to share between threads, and the file between processes.
-
-    Args:
-        file: SQLite database, made with its folder where missing.
-
-    Raises:
-        PocketAffectError: The file cannot be opened, or is no database of ours.
-    """
+    """Ratings by listener. Safe to share between threads, and the file between processes."""
 
     def __init__(self, file: Path) -> None:
         super().__init__(file, _SCHEMA, purpose="listeners")
 
     def rate(self, listener: str, affect: Affect, track: str, stars: int) -> None:
-        """Keeps a rating; on return it is on disk. The listener's oldest ratings beyond MAX_RATINGS are dropped.
+        """Keeps a rating of 1 to 5 stars; on return it is on disk. The oldest ratings beyond MAX_RATINGS are dropped.
 
-        Args:
-            listener: Any name of 1 to MAX_NAME printable characters; the app makes up a random one.
-            affect: The affect that the track was suggested for.
-            track: Id of the rated track.
-            stars: 1 to 5.
+        A listener is any name of 1 to MAX_NAME printable characters; the app makes up a random one.
         """
         numbers = (*affect.probabilities, affect.valence, affect.arousal)
         stars = Rating(affect, track, stars).stars

@@ -51,19 +51,9 @@ NOISE: Final = 0.25
 EXPLORATION: Final = 0.3
 """Standard deviations of the posterior that a sample strays, times this: ratings are few, songs many."""
 
-_FIT_SCALES: Final = {
-    "bias": 0.5,
-    "genre": 0.3,
-    "closeness": 0.5,
-    "mode": 0.1,
-    "brighter": 0.4,
-    "livelier": 0.4,
-    "valence": 0.4,
-    "energy": 0.4,
-}
-_GENRE_SCALE: Final = 0.3
 _PRIOR_MEAN: Final = np.array([MAPPING.get(name, 0.0) for name in NAMES])
-_PRIOR_SCALE: Final = np.array([_FIT_SCALES.get(name, _GENRE_SCALE) for name in NAMES])
+_PRIOR_SCALE: Final = np.array([0.5, 0.3, 0.5, 0.1, 0.4, 0.4, 0.4, 0.4, *[0.3] * len(ALL_GENRES)])
+"""Standard deviations of the weights before any rating, in the order of NAMES."""
 
 
 class Features:
@@ -106,11 +96,7 @@ class Features:
 
 
 class Context:
-    """A catalogue's tracks beside one affect.
-
-    Attributes:
-        mapped: The paper's mapping, float32 [n], 0 to 1; higher fits better.
-    """
+    """A catalogue's tracks beside one affect; `mapped` is the paper's mapping, float32 [n] from 0 to 1, higher fits."""
 
     def __init__(self, features: Features, affect: Affect) -> None:
         self._features = features
@@ -211,9 +197,7 @@ class Suggestion:
 class Recommender:
     """Ranks a catalogue for an affect and a listener. Safe to share between threads.
 
-    Args:
-        catalogue: The tracks.
-        listeners: The store of ratings; None adapts to nobody but who sends their ratings along.
+    Without a store of ratings it adapts to nobody but who sends their ratings along.
     """
 
     def __init__(self, catalogue: Catalogue, listeners: Listeners | None = None) -> None:
@@ -234,7 +218,7 @@ class Recommender:
         count: int = COUNT,
         seed: int = 0,
     ) -> list[Suggestion]:
-        """Suggests songs for an affect, best first, one for each artist.
+        """Suggests `count` songs for an affect, best first, one for each artist; fewer where there are fewer tracks.
 
         Args:
             affect: The face's affect.
@@ -243,9 +227,6 @@ class Recommender:
             recent: Ids of tracks not to suggest again; they come back only where nothing else is left.
             count: Number of songs.
             seed: Seed of the chance: equal arguments give equal songs.
-
-        Returns:
-            `count` suggestions, fewer where the catalogue holds fewer tracks.
         """
         random = np.random.default_rng(seed)
         taste = self._taste(listener, ratings)

@@ -39,12 +39,7 @@ MAX_SEEDS: Final = 5
 class SpotifyRecommender:
     """Asks Spotify for songs with the paper's seeds and targets. Safe to share between threads.
 
-    Args:
-        client_id: Id of an application that may use the service.
-        client_secret: The application's secret.
-        api: Address of the service.
-        accounts: Address of the server that gives tokens.
-        timeout: Seconds to wait for an answer.
+    `api` is the address of the service, `accounts` of the server that gives tokens; an answer may take `timeout` s.
     """
 
     def __init__(

@@ -31,13 +31,7 @@ class Problem(NamedTuple):
 
 @dataclass(frozen=True)
 class Table:
-    """A CSV file.
-
-    Attributes:
-        header: Column names, stripped.
-        separator: The character between values.
-        lines: The file's lines, the header's first.
-    """
+    """A CSV file: stripped column names, the character between values, and its lines, the header's first."""
 
     header: tuple[str, ...]
     separator: str
@@ -71,8 +65,7 @@ def read_table(path: Path, known: Sequence[str] = ()) -> Table:
     Raises:
         PocketAffectError: There is no such file, it is too large, in another encoding, or has no header line.
     """
-    text = _read_text(path)
-    text = text.replace("\r\n", "\n")
+    text = _read_text(path).replace("\r\n", "\n")
     lines = text.split("\n" if "\n" in text else "\r")
     separator = max(SEPARATORS, key=lines[0].count)
     try:

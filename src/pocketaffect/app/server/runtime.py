@@ -35,9 +35,6 @@ for (const file of process.argv.slice(1)) {
 """
 """Python has no brotli, Node has. Quality 11 would save another 0.4 MB, and take 45 seconds in place of 3."""
 
-_NOTICE: Final = "NOTICE.txt"
-_LOCK_COPY: Final = "package-lock.json"
-
 
 def install_runtime(target: Path) -> None:
     """Fetches the pinned packages with npm, and makes folder `target` from what the page needs of them.
@@ -47,7 +44,7 @@ def install_runtime(target: Path) -> None:
     """
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        for name in ("package.json", "package-lock.json"):
+        for name in ("package.json", LOCK_FILE.name):
             shutil.copy(LOCK_FILE.with_name(name), folder / name)
         arguments = ["ci", "--ignore-scripts", "--omit=dev", "--no-audit", "--no-fund", "--loglevel=error"]
         _run("npm", arguments, folder, "check the network, or npm's registry (`npm config get registry`)")
@@ -60,23 +57,19 @@ def install_runtime(target: Path) -> None:
                 shutil.copy(modules / "onnxruntime-web/dist" / name, draft / name)
             (draft / DETECTOR).write_bytes(model.SerializeToString(deterministic=True))
             _compress(sorted(draft.iterdir()))
-            (draft / _NOTICE).write_text(_notice(), encoding="utf-8")
-            shutil.copy(LOCK_FILE, draft / _LOCK_COPY)
+            (draft / "NOTICE.txt").write_text(_notice(), encoding="utf-8")
+            shutil.copy(LOCK_FILE, draft / LOCK_FILE.name)
 
 
 def is_installed(folder: Path) -> bool:
     """Tells whether `install_runtime` made the folder from the present lock file."""
-    lock = folder / _LOCK_COPY
+    lock = folder / LOCK_FILE.name
     present = all((folder / f"{name}{end}").is_file() for name in (*RUNTIME, DETECTOR) for end in ENCODINGS.values())
     return present and lock.is_file() and lock.read_bytes() == LOCK_FILE.read_bytes()
 
 
 def require_runtime(folder: Path) -> Path:
-    """Returns the folder that `install_runtime` made.
-
-    Raises:
-        PocketAffectError: The folder is missing, or holds other versions.
-    """
+    """Returns the folder that `install_runtime` made; a PocketAffectError where it is missing or of other versions."""
     if not is_installed(folder):
         raise PocketAffectError(
             f"{folder}: the page's runtime is not there, or of other versions",

@@ -6,15 +6,18 @@ import time
 from collections import OrderedDict
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
 
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MAX_BODY: Final = 64 * 1024
 """Bytes of a request's body. The longest honest one, a wish for songs with 200 ratings kept on the device, has 50,000;
 a picture hardly fits."""
+
+_TOO_LONG: Final = (413, "body too long", f"at most {MAX_BODY} bytes")
 
 CONTENT_POLICY: Final = "; ".join(
     (
@@ -47,12 +50,7 @@ class Guard:
     """ASGI middleware: refuses foreign hosts and origins, long bodies and floods; sets the headers.
 
     The host check is what keeps another site from reaching a local server by a name that it points at 127.0.0.1.
-
-    Args:
-        app: The guarded application.
-        hosts: Names that the Host header may have, without port.
-        rate: Requests to /api that one client may make in a second, in the mean.
-        burst: Requests at once.
+    To /api a client may make `rate` requests a second in the mean, `burst` at once.
     """
 
     def __init__(self, app: ASGIApp, *, hosts: Collection[str], rate: float, burst: int) -> None:
@@ -69,24 +67,20 @@ class Guard:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                present = {name for name, _ in message["headers"]}
-                extra = HEADERS | ({"cache-control": "no-store"} if scope["path"].startswith("/api") else {})
-                message["headers"] = [
-                    *message["headers"],
-                    *((key.encode(), value.encode()) for key, value in extra.items() if key.encode() not in present),
-                ]
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+                if scope["path"].startswith("/api"):
+                    headers.setdefault("cache-control", "no-store")
             await send(message)
 
-        if refusal is not None:
-            await refusal(scope, receive, send_with_headers)
-            return
         try:
-            await self._app(scope, _limited(receive), send_with_headers)
+            await (refusal or self._app)(scope, _limited(receive), send_with_headers)
         except _BodyTooLongError:
-            await _problem(413, "body too long", f"at most {MAX_BODY} bytes")(scope, receive, send_with_headers)
+            await _problem(*_TOO_LONG)(scope, receive, send_with_headers)
 
     def _refuse(self, scope: Scope) -> JSONResponse | None:
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        headers = Headers(scope=scope)
         if _host_name(f"//{headers.get('host', '')}") not in self._hosts:
             return _problem(421, "unknown host", "start the server with --allow-host NAME to serve this name")
         origin = headers.get("origin")
@@ -95,13 +89,11 @@ class Guard:
             return _problem(403, "request from another site", "open the page itself")
         length = headers.get("content-length", "0")
         if not length.isdecimal() or int(length) > MAX_BODY:
-            return _problem(413, "body too long", f"at most {MAX_BODY} bytes")
+            return _problem(*_TOO_LONG)
         if scope["path"].startswith("/api"):
             wait = self._buckets.take((scope.get("client") or ("",))[0], time.monotonic())
             if wait > 0:
-                answer = _problem(429, "too many requests", "wait a moment")
-                answer.headers["retry-after"] = str(int(wait) + 1)
-                return answer
+                return _problem(429, "too many requests", "wait a moment", {"retry-after": str(int(wait) + 1)})
         return None
 
 
@@ -135,7 +127,7 @@ def _limited(receive: Receive) -> Receive:
 
     async def receive_limited() -> Message:
         nonlocal total
-        message: dict[str, Any] = dict(await receive())
+        message = await receive()
         total += len(message.get("body", b""))
         if total > MAX_BODY:
             raise _BodyTooLongError
@@ -151,5 +143,5 @@ def _host_name(address: str) -> str | None:
         return None
 
 
-def _problem(status: int, problem: str, todo: str) -> JSONResponse:
-    return JSONResponse({"problem": problem, "todo": todo}, status_code=status)
+def _problem(status: int, problem: str, todo: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    return JSONResponse({"problem": problem, "todo": todo}, status, headers)

@@ -11,7 +11,6 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Final
 
 from fastapi import FastAPI, Request
@@ -50,15 +49,7 @@ MAX_PROBLEMS: Final = 10
 def create_app(
     services: Services, runtime: Path, *, hosts: Collection[str] = LOCAL_HOSTS, rate: float = RATE, burst: int = BURST
 ) -> FastAPI:
-    """Makes the application.
-
-    Args:
-        services: The model, stores and songs that the API works with.
-        runtime: The folder that `require_runtime` returns.
-        hosts: Host names under which it may be asked.
-        rate: Requests to /api that one client may make in a second, in the mean.
-        burst: Requests that one client may make at once.
-    """
+    """Makes the application, which answers under the names `hosts`; `rate` and `burst` are those of `Guard`."""
     app = FastAPI(
         title="pocketaffect",
         version=__version__,
@@ -103,12 +94,11 @@ def _add_assets(app: FastAPI, assets: Mapping[str, Asset]) -> None:
         if request.headers.get("if-none-match") == asset.etag:
             return Response(status_code=304, headers=headers)
         accepted = {each.partition(";")[0].strip() for each in request.headers.get("accept-encoding", "").split(",")}
-        encoding = next((each for each in asset.encoded if each in accepted), None)
-        if encoding is None:
-            return Response(asset.content, media_type=asset.media_type, headers=headers)
-        return Response(
-            asset.encoded[encoding], media_type=asset.media_type, headers=headers | {"content-encoding": encoding}
-        )
+        for encoding, content in asset.encoded.items():
+            if encoding in accepted:
+                headers["content-encoding"] = encoding
+                return Response(content, media_type=asset.media_type, headers=headers)
+        return Response(asset.content, media_type=asset.media_type, headers=headers)
 
 
 @dataclass(frozen=True)
@@ -130,12 +120,7 @@ class Asset:
 
 
 def load_assets(model: ServedModel, runtime: Path) -> dict[str, Asset]:
-    """Maps each path of a URL to what lies there: the page, its templates filled in, the runtime and the model.
-
-    Args:
-        model: The model to serve.
-        runtime: The folder that `require_runtime` returns.
-    """
+    """Maps each path of a URL to what lies there: the page, its templates filled in, the runtime and the model."""
     texts = json.loads(TEXTS.read_text(encoding="utf-8"))
     own = [file for file in sorted(PAGE.rglob("*")) if file.is_file() and file.suffix != ".jinja"]
     assets = {f"/{file.relative_to(PAGE).as_posix()}": _read(file) for file in own}
@@ -151,9 +136,9 @@ def load_assets(model: ServedModel, runtime: Path) -> dict[str, Asset]:
     return assets
 
 
-def _read(file: Path, encoded: Mapping[str, bytes] = MappingProxyType({})) -> Asset:
+def _read(file: Path, encoded: Mapping[str, bytes] | None = None) -> Asset:
     media_type = _TYPES.get(file.suffix) or mimetypes.guess_type(file.name)[0] or _TYPES[".onnx"]
-    return Asset(file.read_bytes(), media_type, encoded)
+    return Asset(file.read_bytes(), media_type, encoded or {})
 
 
 def _render(name: str, media_type: str, **values: object) -> Asset:

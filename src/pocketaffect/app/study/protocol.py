@@ -36,11 +36,7 @@ CONSENT_VERSION: Final = hashlib.sha256("\n".join(STATEMENTS.values()).encode())
 
 @dataclass(frozen=True, slots=True)
 class Consent:
-    """What somebody agreed to.
-
-    Args:
-        version: Version of the texts that were shown, CONSENT_VERSION.
-        retention_days: The days that the texts named, 1 to MAX_RETENTION_DAYS.
+    """What somebody agreed to: the version of the texts that were shown, and the days that these named.
 
     Raises:
         PocketAffectError: Other texts than the present ones were shown, or the days are impossible.

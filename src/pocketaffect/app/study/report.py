@@ -57,13 +57,10 @@ PAPER_STUDY: Final[dict[str, float]] = {
 
 @dataclass(frozen=True)
 class Figure(Interval):
-    """A number with its 95 % interval; without bounds for fewer than two runs, which tell nothing of other people.
-
-    Attributes:
-        rows: Number of rows behind it.
-    """
+    """A number with its 95 % interval; without bounds for fewer than two runs, which tell nothing of other people."""
 
     rows: int
+    """Number of rows behind it."""
 
 
 @dataclass(frozen=True)
@@ -90,11 +87,7 @@ class StudyAnalysis:
 
 
 def analyse(rows: Sequence[Sequence[str | int | float]], *, seed: int = SEED) -> StudyAnalysis:
-    """Computes all figures of some rows.
-
-    Args:
-        rows: Rows as `StudyStore.rows` gives them, in the order of `store.EXPORT_COLUMNS`.
-        seed: Seed of the draws of runs.
+    """Computes all figures of rows as `StudyStore.rows` gives them; `seed` draws the runs.
 
     Raises:
         PocketAffectError: There is no row, or none of a prompt that enters the expression metrics.
@@ -182,11 +175,7 @@ RATINGS: Final = {
 
 
 def write_study_report(rows: Sequence[Sequence[str | int | float]], target: Path) -> None:
-    """Writes the page.
-
-    Args:
-        rows: The rows that `StudyStore.rows` gives.
-        target: The HTML file.
+    """Writes the page about rows as `StudyStore.rows` gives them.
 
     Raises:
         PocketAffectError: There are no rows, or the file cannot be written.
@@ -228,11 +217,9 @@ def _draw_ratings(ratings: Mapping[str, Figure]) -> Drawing:
         axis.plot([rating.value], [place], marker="o", color=BLUE)
     axis.axvline(ratings["all"].value, color=ORANGE, linewidth=1, linestyle="--")
     axis.set_yticks(range(len(names)), [f"{name} ({ratings[name].rows})" for name in names])
-    axis.set_ylim(len(names) - 0.5, -0.5)
-    axis.set_xlim(0.9, 5.1)
-    axis.set_xlabel("stars (dashed: mean of all rows)")
-    axis.grid(visible=True, axis="x")
+    axis.set(xlim=(0.9, 5.1), ylim=(len(names) - 0.5, -0.5), xlabel="stars (dashed: mean of all rows)")
     axis.set_title("Mean rating of the songs by prompt (rows), with 95 % interval")
+    axis.grid(visible=True, axis="x")
     return figure
 
 
@@ -240,17 +227,11 @@ def _draw_ratings(ratings: Mapping[str, Figure]) -> Drawing:
 def _draw_affect(rows: Sequence[Sequence[str | int | float]]) -> Drawing:
     """Draws annotated against predicted affect, a panel for each dimension."""
     figure, axes = make_axes(1, 2, (7.2, 3.6))
-    columns = dict(zip(EXPORT_COLUMNS, zip(*rows, strict=True), strict=True))
+    table = pd.DataFrame(rows, columns=list(EXPORT_COLUMNS))
     for axis, dimension in zip(axes, VALENCE_AROUSAL, strict=True):
-        annotated = np.array(columns[f"annotated_{dimension}"], np.float64)
-        predicted = np.array(columns[dimension], np.float64)
         axis.plot([-1, 1], [-1, 1], color=GREY, linewidth=1)
-        axis.scatter(annotated, predicted, s=14, color=BLUE, alpha=0.5, linewidths=0)
-        axis.set_xlim(-1.05, 1.05)
-        axis.set_ylim(-1.05, 1.05)
-        axis.set_aspect("equal")
+        axis.scatter(table[f"annotated_{dimension}"], table[dimension], s=14, color=BLUE, alpha=0.5, linewidths=0)
+        axis.set(xlim=(-1.05, 1.05), ylim=(-1.05, 1.05), aspect="equal")
+        axis.set(xlabel=f"{dimension}, the participant's own", ylabel="predicted", title=dimension.capitalize())
         axis.grid(visible=True)
-        axis.set_xlabel(f"{dimension}, the participant's own")
-        axis.set_ylabel("predicted")
-        axis.set_title(dimension.capitalize())
     return figure

@@ -70,13 +70,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run is.
-
-    Attributes:
-        done: Numbers of the prompts that have a row.
-        next: The first prompt without one, None when all have.
-        expires: The day on which the rows are deleted.
-    """
+    """How far a run is: the prompts with a row, the first without one, and the day on which the rows are deleted."""
 
     done: tuple[int, ...]
     next: int | None
@@ -84,14 +78,9 @@ class Progress:
 
 
 class StudyStore(Database):
-    """The study's database. Safe to share between threads, and the file between processes.
+    """The study's database; expired runs are deleted on opening. Safe to share between threads, the file by processes.
 
-    Args:
-        file: Made with its folder where missing. Expired runs are deleted on opening.
-        today: Gives the present day in UTC; tests set another.
-
-    Raises:
-        PocketAffectError: The file cannot be opened, or is no store of a study.
+    `today` gives the present day in UTC.
     """
 
     def __init__(self, file: Path, *, today: Callable[[], date] = lambda: datetime.now(UTC).date()) -> None:
@@ -139,10 +128,7 @@ class StudyStore(Database):
         return Progress(done, next((each.number for each in PROMPTS if each.number not in done), None), expires)
 
     def withdraw(self, token: str) -> int:
-        """Deletes a run and all its rows, from the write-ahead log too; its token is of no use any more.
-
-        Returns:
-            How many rows there were.
+        """Deletes a run with all its rows, from the write-ahead log too, and returns how many there were.
 
         Raises:
             UnknownRunError: No run has this token.

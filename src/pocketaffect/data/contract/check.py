@@ -132,14 +132,7 @@ class ContractResult:
 def check_contract(
     annotations: Annotations, probes: Probes, settings: ValidateParams, profile: Profile | None
 ) -> ContractResult:
-    """Holds every row to every rule.
-
-    Args:
-        annotations: The result of `layouts.read_annotations`; left as it is.
-        probes: One for each of its rows, in their order.
-        settings: The stage's section.
-        profile: What drift is measured from, as `profile.choose_profile` finds it; None measures none.
-    """
+    """Holds every row to every rule; `probes` are the rows', in their order, and drift is measured from `profile`."""
     rows, unsplit = annotations.rows, annotations.unsplit
     evidence = Evidence(rows, probes, has_votes=annotations.has_votes)
     ledger, table = Ledger(len(rows)), evidence.table
@@ -161,7 +154,6 @@ def check_contract(
             max_distance=settings.near_duplicate_distance,
             preferred=evidence.is_validation[faces],
         )
-    if look:
         evidence.enter_leak(faces, pairs, distances)
         ledger.apply("leak", table)
     pairs, distances, leaked = sort_pairs(faces[pairs], distances, evidence.is_validation, ledger.alive)
@@ -293,7 +285,7 @@ def _refuse_one_sided_labels(kept: pd.DataFrame, least: int) -> None:
 
 
 def _count_labels(kept: pd.DataFrame, split: str) -> dict[str, int]:
-    """Rows of a split by expression, and those with valence and arousal. In training, votes for one count as it."""
+    """Counts a split's rows by expression, in training by votes too, and those with valence and arousal."""
     rows = kept[(kept["split"] == split).to_numpy()]
     expression = rows["expression"].to_numpy()
     if split == SPLITS[0]:

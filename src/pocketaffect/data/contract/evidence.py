@@ -32,11 +32,6 @@ class Evidence:
         table: The columns that the suite looks at, all rows long; missing where a rule does not ask about the row.
         other: The row that a row repeats, and so the reason why it leaves; -1 for none.
         distance: Number of bits in which the two rows' hashes differ.
-
-    Args:
-        rows: The rows of `layouts.read_annotations`.
-        probes: One entry for each of `rows`.
-        has_votes: Whether any row has a soft label.
     """
 
     def __init__(self, rows: pd.DataFrame, probes: Probes, *, has_votes: bool) -> None:
@@ -137,13 +132,7 @@ class Evidence:
         self.enter("identity", alive, identity_in_validation=shared)
 
     def enter_leak(self, alive: Positions, pairs: Positions, distances: Positions) -> None:
-        """Finds the training rows that show a face that validation holds.
-
-        Args:
-            alive: Positions of the rows that are left.
-            pairs: [m, 2] near-duplicates, as places in `alive`.
-            distances: [m] bits in which the two differ.
-        """
+        """Finds the training rows that show a face that validation holds; `pairs` [m, 2] are places in `alive`."""
         is_validation = self.is_validation[alive]
         across = is_validation[pairs[:, 0]] != is_validation[pairs[:, 1]]
         pairs, distances = pairs[across], distances[across]
@@ -199,7 +188,6 @@ class Evidence:
         return _join(f"{name} ", self.rows[name].iloc[positions])
 
     def _landmarks(self, positions: Positions) -> pa.Array:
-
         counts = pa.array(self.rows["landmark_count"].to_numpy()[positions])
         text = _join(counts, " numbers")
         return pc.if_else(pc.less(counts, 0), "a value that is no finite number", text)

@@ -58,15 +58,10 @@ class Suite:
         self._results: list[Any] = []
 
     def run(self, step: Step, table: pd.DataFrame) -> dict[str, npt.NDArray[np.int64]]:
-        """Holds the rows that came to a step to its rules.
+        """Holds the rows that came to a step to its rules; finds for each rule the places of those that break it.
 
-        Args:
-            step: The rules' step.
-            table: The columns that the rules look at; a missing value is what a rule does not ask about. In ranges
-                Great Expectations is quick with float64 and int64, others take it half a microsecond a row in Python.
-
-        Returns:
-            For each rule the places of the rows that break it, in order.
+        A missing value in `table` is what a rule does not ask about. In ranges Great Expectations is quick with
+        float64 and int64, others take it half a microsecond a row in Python.
         """
         rules = [rule for rule in RULES if rule.step == step]
         expectations = [expect(self._expectations) for rule in rules for expect in rule.expect]
@@ -187,7 +182,6 @@ class Ledger:
 
 
 def _mask(*severities: Severity) -> np.uint32:
-
     return np.uint32(sum(1 << place for place, rule in enumerate(RULES) if rule.severity in severities))
 
 
@@ -204,10 +198,7 @@ def _name_rules(bits: npt.NDArray[np.uint32], severity: Severity, separator: str
 def make_kept(evidence: Evidence, ledger: Ledger, groups: Positions) -> pd.DataFrame:
     """Makes the table of the rows that are left: KEPT_COLUMNS, training first, each split in the lists' order.
 
-    Args:
-        evidence: The evidence of all rows.
-        ledger: The ledger after its last step.
-        groups: int [n], the group of near-duplicates of each row that is left; -1 for none.
+    `groups` has the group of near-duplicates of each of them, -1 for none.
     """
     rows = evidence.rows
     order = np.argsort(evidence.is_validation[ledger.alive], kind="stable")
@@ -258,19 +249,11 @@ def make_sent_away(evidence: Evidence, ledger: Ledger, severity: Severity) -> pd
         [np.full(len(first), 1 << RULES.index(rule), dtype=np.uint32) for rule, first in found]
     )
     names = np.array([rule.name for rule, _ in found])
-    table = pd.DataFrame(
-        {
-            "list": rows["list"].take(positions).astype("str").reset_index(drop=True),
-            "line": rows["line"].take(positions).reset_index(drop=True),
-            "split": rows["split"].take(positions).astype("str").reset_index(drop=True),
-            "path": rows["path"].take(positions).reset_index(drop=True),
-            "expression": rows["expression"].take(positions).reset_index(drop=True),
-            "rule": pd.Series(np.repeat(names, [len(first) for _, first in found]), dtype="str"),
-            "value": pd.Series(values.to_pandas(), dtype="str"),
-            "also_broken": _name_rules(others, severity, ", "),
-            **{name: rows[name].take(positions).reset_index(drop=True) for name in PLACE_COLUMNS[1:]},
-        }
-    )
+    own = ["list", "line", "split", "path", "expression", *PLACE_COLUMNS[1:]]
+    table = rows[own].take(positions).astype({"list": "str", "split": "str"}).reset_index(drop=True)
+    table["rule"] = pd.Series(np.repeat(names, [len(first) for _, first in found]), dtype="str")
+    table["value"] = pd.Series(values.to_pandas(), dtype="str")
+    table["also_broken"] = _name_rules(others, severity, ", ")
     return table.sort_values(["list", "line"], kind="stable", ignore_index=True)
 
 

@@ -12,17 +12,17 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Self, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from pocketaffect import paths
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.files import write_json
+from pocketaffect.files import to_plain, write_json
 from pocketaffect.labels import EXPRESSIONS, SPLITS, VALENCE_AROUSAL
 
 PROFILES: Final = Path(__file__).parent / "profiles"
-DECIMALS: Final = 6
 
 
 def _only(known: tuple[str, ...]) -> AfterValidator:
@@ -124,15 +124,10 @@ def profile_of(kept: pd.DataFrame, source: str = "") -> Profile:
     return Profile(splits, source)
 
 
-def _mean(affect: Any) -> dict[str, float]:
+def _mean(affect: npt.NDArray[np.float64]) -> dict[str, float]:
     given = affect[np.isfinite(affect).all(axis=1)]
-    if not len(given):
-        return {}
-    # 0.0 is added since the mean of a hair below zero would be written as -0.0.
-    return {
-        name: round(float(value), DECIMALS) + 0.0
-        for name, value in zip(VALENCE_AROUSAL, given.mean(axis=0), strict=True)
-    }
+    means = given.mean(axis=0).tolist() if len(given) else ()
+    return {name: to_plain(mean) for name, mean in zip(VALENCE_AROUSAL, means, strict=False)}
 
 
 def compare_profiles(stored: Profile, found: Profile, *, max_drift: float) -> tuple[Drift, ...]:
@@ -144,7 +139,7 @@ def compare_profiles(stored: Profile, found: Profile, *, max_drift: float) -> tu
         theirs, ours = dict(_figures(stored.splits[name])), dict(_figures(found.splits[name]))
         for what in [what for what in theirs if what in ours]:
             # Rounded: what 0.35 - 0.30 leaves over 0.05 is no drift.
-            difference = round(ours[what] - theirs[what], DECIMALS)
+            difference = to_plain(ours[what] - theirs[what])
             findings.append(Drift(f"{name} {what}", theirs[what], ours[what], difference, abs(difference) > max_drift))
     return tuple(findings)
 

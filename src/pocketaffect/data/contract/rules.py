@@ -8,7 +8,7 @@ ones, so that a broken row is nobody's duplicate and a picture without a face le
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -110,127 +110,98 @@ def _plausible() -> Iterator[Expect]:
             yield _between(column, low, high, strict_min=above, **_of_rows("doubt", f"expression in {codes}"))
 
 
+def _rules(step: Step, severity: Severity, **rules: tuple[str, Sequence[Expect]]) -> Iterator[Rule]:
+    """Makes the rules of a step and a severity from what each demands and expects, by its name."""
+    for name, (demand, expect) in rules.items():
+        yield Rule(name, severity, step, demand, tuple(expect))
+
+
 RULES: Final = (
-    Rule("columns_complete", "error", "reading", "the line has all columns", ()),
-    Rule(
-        "path_inside_folder",
-        "error",
+    *_rules("reading", "error", columns_complete=("the line has all columns", ())),
+    *_rules(
         "row",
-        "the path is relative, names a file and stays below the data folder",
-        (
-            lambda gxe: gxe.ExpectColumnValuesToNotMatchRegex(
-                column="listed_path", regex="|".join(PATH_PROBLEMS.values())
-            ),
+        "error",
+        path_inside_folder=(
+            "the path is relative, names a file and stays below the data folder",
+            [
+                lambda gxe: gxe.ExpectColumnValuesToNotMatchRegex(
+                    column="listed_path", regex="|".join(PATH_PROBLEMS.values())
+                )
+            ],
+        ),
+        image_readable=(
+            "the file exists and decodes",
+            [lambda gxe: gxe.ExpectColumnValuesToBeNull(column="image_problem")],
+        ),
+        image_large_enough=(
+            f"the image has at least {MIN_IMAGE_SIDE} pixels a side",
+            [_between(f"image_{side}", MIN_IMAGE_SIDE, None) for side in ("width", "height")],
+        ),
+        box_on_image=(
+            f"the face box is absent, or positive and at least {MIN_BOX_OVERLAP:.0%} of it lies on the image",
+            [_between("box_overlap", MIN_BOX_OVERLAP, None)],
+        ),
+        landmarks_complete=(
+            f"the landmarks are {LANDMARK_NUMBERS} finite numbers, or absent",
+            [_one_of("landmark_count", 0, LANDMARK_NUMBERS)],
+        ),
+        expression_known=(
+            f"the expression is a whole number 0..{MAX_EXPRESSION_CODE}",
+            [_present("expression"), _one_of("expression", *range(MAX_EXPRESSION_CODE + 1))],
+        ),
+        valence_in_range=("valence lies in [-1, 1]; or both are -2, for no label", [_between("valence", -1, 1)]),
+        arousal_in_range=("arousal lies in [-1, 1]; or both are -2, for no label", [_between("arousal", -1, 1)]),
+    ),
+    *_rules(
+        "path",
+        "error",
+        path_in_one_split=(
+            "a training path is not listed for validation too (validation's copy is kept)",
+            [_one_of("held_by_validation", 0)],
+        ),
+        path_unique=("a path is listed once in its split (the first copy is kept)", [_one_of("repeated", 0)]),
+    ),
+    *_rules(
+        "label",
+        "drop",
+        non_face=(
+            f"the image shows a face (expression {NON_FACE_CODE}: it does not)",
+            [
+                lambda gxe: gxe.ExpectColumnValuesToNotBeInSet(
+                    column="expression", value_set=[NON_FACE_CODE], **_of_rows("label", NO_CLASS)
+                )
+            ],
+        ),
+        no_label=(
+            "the row has one of the eight expressions, or valence and arousal, or a soft label",
+            [_present("valence", **_of_rows("label", f"{NO_CLASS} and votes.isnull()"))],
         ),
     ),
-    Rule(
-        "image_readable",
-        "error",
-        "row",
-        "the file exists and decodes",
-        (lambda gxe: gxe.ExpectColumnValuesToBeNull(column="image_problem"),),
-    ),
-    Rule(
-        "image_large_enough",
-        "error",
-        "row",
-        f"the image has at least {MIN_IMAGE_SIDE} pixels a side",
-        (_between("image_width", MIN_IMAGE_SIDE, None), _between("image_height", MIN_IMAGE_SIDE, None)),
-    ),
-    Rule(
-        "box_on_image",
-        "error",
-        "row",
-        f"the face box is absent, or positive and at least {MIN_BOX_OVERLAP:.0%} of it lies on the image",
-        (_between("box_overlap", MIN_BOX_OVERLAP, None),),
-    ),
-    Rule(
-        "landmarks_complete",
-        "error",
-        "row",
-        f"the landmarks are {LANDMARK_NUMBERS} finite numbers, or absent",
-        (_one_of("landmark_count", 0, LANDMARK_NUMBERS),),
-    ),
-    Rule(
-        "expression_known",
-        "error",
-        "row",
-        f"the expression is a whole number 0..{MAX_EXPRESSION_CODE}",
-        (_present("expression"), _one_of("expression", *range(MAX_EXPRESSION_CODE + 1))),
-    ),
-    Rule(
-        "valence_in_range",
-        "error",
-        "row",
-        "valence lies in [-1, 1]; or both are -2, for no label",
-        (_between("valence", -1, 1),),
-    ),
-    Rule(
-        "arousal_in_range",
-        "error",
-        "row",
-        "arousal lies in [-1, 1]; or both are -2, for no label",
-        (_between("arousal", -1, 1),),
-    ),
-    Rule(
-        "path_in_one_split",
-        "error",
-        "path",
-        "a training path is not listed for validation too (validation's copy is kept)",
-        (_one_of("held_by_validation", 0),),
-    ),
-    Rule(
-        "path_unique",
-        "error",
-        "path",
-        "a path is listed once in its split (the first copy is kept)",
-        (_one_of("repeated", 0),),
-    ),
-    Rule(
-        "non_face",
-        "drop",
-        "label",
-        f"the image shows a face (expression {NON_FACE_CODE}: it does not)",
-        (
-            lambda gxe: gxe.ExpectColumnValuesToNotBeInSet(
-                column="expression", value_set=[NON_FACE_CODE], **_of_rows("label", NO_CLASS)
-            ),
-        ),
-    ),
-    Rule(
-        "no_label",
-        "drop",
-        "label",
-        "the row has one of the eight expressions, or valence and arousal, or a soft label",
-        (_present("valence", **_of_rows("label", f"{NO_CLASS} and votes.isnull()")),),
-    ),
-    Rule(
-        "identity_in_validation",
-        "drop",
+    *_rules(
         "identity",
-        "a training face is of nobody whom validation holds (where identities are given)",
-        (_one_of("identity_in_validation", 0),),
-    ),
-    Rule(
-        "near_duplicate_of_validation",
         "drop",
+        identity_in_validation=(
+            "a training face is of nobody whom validation holds (where identities are given)",
+            [_one_of("identity_in_validation", 0)],
+        ),
+    ),
+    *_rules(
         "leak",
-        "a training face is no near-duplicate of a validation face",
-        (_one_of("validation_twin", 0),),
+        "drop",
+        near_duplicate_of_validation=(
+            "a training face is no near-duplicate of a validation face",
+            [_one_of("validation_twin", 0)],
+        ),
     ),
-    Rule(
-        "va_plausible",
-        "warning",
+    *_rules(
         "doubt",
-        "valence and arousal lie in the region of their expression",
-        tuple(_plausible()),
-    ),
-    Rule(
-        "near_duplicate_in_split",
         "warning",
+        va_plausible=("valence and arousal lie in the region of their expression", [*_plausible()]),
+    ),
+    *_rules(
         "twin",
-        "a face has no near-duplicate in its split",
-        (_one_of("has_twin", 0),),
+        "warning",
+        near_duplicate_in_split=("a face has no near-duplicate in its split", [_one_of("has_twin", 0)]),
     ),
 )
 

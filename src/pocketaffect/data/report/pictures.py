@@ -33,14 +33,10 @@ PANEL: Final = (2.35, 2.55)
 
 @styled
 def draw_class_balance(kept: pd.DataFrame, *left_out: pd.DataFrame) -> Figure:
-    """Draws rows of each class that are kept and that are left out, a panel for each split.
+    """Draws rows of each class that are kept and that are left out (quarantined, dropped), a panel for each split.
 
     The scale is logarithmic from one row on, so that a class of ten shows beside one of a hundred thousand; the
     counts stand beside the bars.
-
-    Args:
-        kept: `split`, `expression` (0..7, -1 for none).
-        left_out: Tables of quarantined and of dropped rows: `split`, `expression` (NaN where it is not known).
     """
     from matplotlib.patches import Patch
 
@@ -61,17 +57,14 @@ def draw_class_balance(kept: pd.DataFrame, *left_out: pd.DataFrame) -> Figure:
     places = np.arange(len(shown))
     for axis, (split, title) in zip(axes, SPLITS.items(), strict=True):
         kept_rows, lost_rows = (part[shown] for part in counts[split])
-        for values, offset, height, colour, label in (
-            (kept_rows, -0.13, 0.46, SPLIT_COLOURS[split], "kept"),
-            (lost_rows, 0.27, 0.26, GREY, "quarantined or dropped"),
+        for values, offset, height, colour, letters, empty in (
+            (kept_rows, -0.13, 0.46, SPLIT_COLOURS[split], 8, "0"),
+            (lost_rows, 0.27, 0.26, GREY, 6.5, ""),
         ):
-            axis.barh(places + offset, values, height=height, color=colour, label=label)
+            axis.barh(places + offset, values, height=height, color=colour)
             for place, value in zip(places, values, strict=True):
-                if not value and label != "kept":
-                    continue
-                letters = 8 if label == "kept" else 6.5
                 axis.annotate(
-                    f"{value:,}",
+                    f"{value:,}" if value else empty,
                     (value, place + offset),
                     (3, 0),
                     textcoords="offset points",
@@ -97,11 +90,7 @@ def draw_class_balance(kept: pd.DataFrame, *left_out: pd.DataFrame) -> Figure:
 
 @styled
 def draw_va_density(kept: pd.DataFrame) -> Figure:
-    """Draws how many rows lie where in the valence-arousal square, for all and for each class, in both splits.
-
-    Args:
-        kept: `split`, `expression` (0..7, -1 for none), `valence`, `arousal` (NaN for none).
-    """
+    """Draws how many rows lie where in the valence-arousal square, for all and for each class, in both splits."""
     from matplotlib.colors import LogNorm
 
     counts = count_va_cells(kept)
@@ -137,7 +126,7 @@ def draw_va_density(kept: pd.DataFrame) -> Figure:
 
 
 def count_va_cells(kept: pd.DataFrame) -> npt.NDArray[np.int64]:
-    """int64 [splits, 1 + classes, BINS of arousal, BINS of valence]; the first "class" is all rows of the split."""
+    """Counts rows, int64 [splits, 1 + classes, BINS of arousal, BINS of valence]; the first "class" is all rows."""
     affect = kept[list(VALENCE_AROUSAL)].to_numpy(dtype=np.float64)
     given = np.isfinite(affect).all(axis=1)
     cells = np.clip(((affect[given] + 1) * (BINS / 2)).astype(np.int64), 0, BINS - 1)
@@ -179,12 +168,7 @@ def _draw_va_frame(axis: Axes, name: str, across: float, down: float) -> None:
 
 @styled
 def draw_split_drift(kept: pd.DataFrame, drift: Sequence[Drift]) -> Figure:
-    """Class shares and means of valence and arousal: training beside validation, each beside the stored profile.
-
-    Args:
-        kept: `split`, `expression` (0..7, -1 for none), `valence`, `arousal` (NaN for none).
-        drift: Drift that the contract found; none where no profile was given.
-    """
+    """Draws class shares and means: training beside validation, each beside the stored profile where there is one."""
     profile = profile_of(kept)
     findings = {finding.what: finding for finding in drift}
     figure, axes = make_axes(1, 3, (11.2, 4.4), margins=(0.85, 1.0, 0.6, 0.7), gap=1.0, share_y=True)
@@ -283,19 +267,10 @@ def _add_drift_legend(figure: Figure, *, has_profile: bool) -> None:
 
 
 def count_classes(table: pd.DataFrame, split: str) -> npt.NDArray[np.int64]:
-    """Counts rows of a split by class: int64 [10], the expressions, NO_CLASS, UNKNOWN_CLASS.
-
-    Args:
-        table: `split`, `expression` (0..7; other numbers are no class, NaN is unknown).
-        split: "train" or "validation".
-    """
-    rows = (table["split"] == split).to_numpy(dtype=bool)
-    code = table["expression"].to_numpy(dtype=np.float64)[rows]
-    place = np.full(len(code), len(EXPRESSIONS) + 1)
-    known = np.isfinite(code)
-    is_class = known & (code >= 0) & (code < len(EXPRESSIONS)) & (code == np.floor(code))
-    place[known] = len(EXPRESSIONS)
-    place[is_class] = code[is_class].astype(np.int64)
+    """Counts rows of a split by class: int64 [10], the expressions, NO_CLASS (other numbers), UNKNOWN_CLASS (NaN)."""
+    code = table.loc[(table["split"] == split).to_numpy(), "expression"].to_numpy(dtype=np.float64)
+    other = np.where(np.isfinite(code), len(EXPRESSIONS), len(EXPRESSIONS) + 1)
+    place = np.where(np.isin(code, np.arange(len(EXPRESSIONS))), code, other).astype(np.int64)
     return np.bincount(place, minlength=len(EXPRESSIONS) + 2)
 
 
@@ -306,10 +281,7 @@ def _describe_count(counts: npt.NDArray[np.int64]) -> str:
 
 
 def _shorten(number: int) -> str:
-    for letter, size in (("M", 1_000_000), ("k", 1000)):
-        if number >= size:
-            return f"{number // size}{letter}"
-    return str(number)
+    return f"{number // 1_000_000}M" if number >= 1_000_000 else f"{number // 1000}k" if number >= 1000 else str(number)
 
 
 def _draw_nothing(sentence: str) -> Figure:

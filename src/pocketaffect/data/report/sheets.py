@@ -116,13 +116,9 @@ def _lay_out(image: Image, title: str, sections: Sequence[Section], columns: int
 
 
 def fit_picture(pixels: RGB, side: int, box: Box | None = None) -> RGB:
-    """Shrinks or enlarges a picture into a square of `side` pixels on grey, with a box drawn on it.
+    """Shrinks or enlarges a picture into a square of `side` pixels on grey, with a box in its pixels drawn on it.
 
-    Args:
-        pixels: uint8 [height, width, 3].
-        side: Side of the square.
-        box: x, y, width, height in pixels of `pixels`. Room is made for what lies outside the picture, as far as one
-            more picture at each end.
+    Room is made for what of the box lies outside the picture, as far as one more picture at each end.
     """
     from PIL import Image, ImageDraw
 

@@ -15,29 +15,12 @@ from pocketaffect.data.sample.draws import Draws
 from pocketaffect.labels import CLASS_MEAN_VA, EXPRESSIONS, NO_VA_CODE, NON_FACE_CODE
 
 ActionUnits = Mapping[int, tuple[float, float]]
-"""Intensity in 0..1 of each active unit on the image's left and right side of the face."""
+"""Intensity in 0..1 of each active unit on the image's left and right side of the face.
 
-UNIT_NAMES: Final = {
-    1: "inner brow raiser",
-    2: "outer brow raiser",
-    4: "brow lowerer",
-    5: "upper lid raiser",
-    6: "cheek raiser",
-    7: "lid tightener",
-    9: "nose wrinkler",
-    10: "upper lip raiser",
-    12: "lip corner puller",
-    14: "dimpler",
-    15: "lip corner depressor",
-    16: "lower lip depressor",
-    17: "chin raiser",
-    20: "lip stretcher",
-    23: "lip tightener",
-    24: "lip pressor",
-    25: "lips part",
-    26: "jaw drop",
-    43: "eyes closed",
-}
+Units: 1 inner and 2 outer brow raiser, 4 brow lowerer, 5 upper lid raiser, 6 cheek raiser, 7 lid tightener, 9 nose
+wrinkler, 10 upper lip raiser, 12 lip corner puller, 14 dimpler, 15 lip corner depressor, 16 lower lip depressor,
+17 chin raiser, 20 lip stretcher, 23 lip tightener, 24 lip pressor, 25 lips part, 26 jaw drop, 43 eyes closed.
+"""
 
 PROTOTYPES: Final[Mapping[str, tuple[Mapping[int, float], ...]]] = {
     "neutral": ({},),
@@ -100,29 +83,17 @@ UNIT_VA: Final[Mapping[int, tuple[float, float]]] = {
 
 @dataclass(frozen=True)
 class Pose:
-    """One shown expression.
-
-    Attributes:
-        expression: Class index 0..7 of what is drawn.
-        intensity: 0..1.
-        units: The action units that show it.
-        valence_arousal: The affect that the face shows, before annotators' noise, each in [-1, 1].
-    """
+    """One shown expression: its class index 0..7 and intensity 0..1, and the action units that show it."""
 
     expression: int
     intensity: float
     units: ActionUnits
     valence_arousal: tuple[float, float]
+    """The affect that the face shows, before annotators' noise, each in [-1, 1]."""
 
 
 def sample_pose(draws: Draws, expression: int, intensity: float | None = None) -> Pose:
-    """Draws one way of showing an expression.
-
-    Args:
-        draws: Random numbers; the same ones are used up whatever the intensity.
-        expression: Class index 0..7.
-        intensity: 0..1; drawn from INTENSITY_RANGE when None.
-    """
+    """Draws one way of showing an expression; its intensity is drawn too, and replaced where one is given."""
     drawn = draws.uniform(*INTENSITY_RANGE)
     intensity = drawn if intensity is None else intensity
     name = EXPRESSIONS[expression]
@@ -138,7 +109,7 @@ def sample_pose(draws: Draws, expression: int, intensity: float | None = None) -
 
 
 def sample_odd_units(draws: Draws) -> ActionUnits:
-    """Units of a face that shows none of the eight expressions: a wink, a chewing mouth, half of two."""
+    """Draws the units of a face that shows none of the eight expressions: a wink, a chewing mouth, half of two."""
     units: dict[int, tuple[float, float]] = {}
     for unit in (draws.pick((43, 14, 23)), draws.pick((17, 26, 20, 25)), draws.pick((2, 10, 6))):
         units[unit] = (draws.uniform(0.0, 0.9), draws.uniform(0.0, 0.9))
@@ -235,12 +206,9 @@ class Annotation:
 
 
 def plan_labels(split: Split, count: int, seed: int) -> list[int]:
-    """Labels of all rows of a split in row order: exact shares, shuffled; every code appears.
+    """Plans the labels of a split's rows, 11 or more, in their order: exact shares, shuffled; every code appears.
 
-    Args:
-        split: Training is imbalanced as AffectNet is, validation balanced.
-        count: Rows of the split, at least 11.
-        seed: The sample's seed.
+    Training is imbalanced as AffectNet is, validation balanced.
     """
     classes = _TRAINING_SHARES if split == "training" else _BALANCED_SHARES
     shares = (*classes, *(share * sum(classes) // 965 for share in _OTHER_SHARES))

@@ -98,12 +98,7 @@ def rotate(curve: Points, center: Pair, half_angle_tangent: float) -> Points:
 
 
 def brush(curve: Points, widths: Sequence[float]) -> Points:
-    """Computes the outline of a stroke along an open curve.
-
-    Args:
-        curve: The middle of the stroke, shape (n, 2).
-        widths: Full widths at evenly spaced places from start to end, two or more; linear in between.
-    """
+    """Computes the outline of a stroke along an open curve; `widths` are at even distances, linear in between."""
     ahead = np.concatenate([curve[1:], curve[-1:]])
     behind = np.concatenate([curve[:1], curve[:-1]])
     direction = ahead - behind
@@ -159,12 +154,7 @@ class Placement:
 
 
 class Canvas:
-    """An RGB image under work, with a placement for shapes given in the face frame.
-
-    Args:
-        background: uint8 RGB of shape (height, width, 3).
-        placement: Applied to every curve that is drawn; None takes curves in pixels.
-    """
+    """An RGB image under work, on a uint8 background; without a placement it takes curves in pixels."""
 
     def __init__(self, background: np.ndarray, placement: Placement | None = None) -> None:
         self.height, self.width = background.shape[:2]

@@ -15,11 +15,7 @@ T = TypeVar("T")
 
 
 class Draws:
-    """The random numbers of one image; the key alone decides them.
-
-    Args:
-        *key: Non-negative integers, such as seed, split and index.
-    """
+    """The random numbers of one image; the key alone decides them: seed, split and index, say."""
 
     def __init__(self, *key: int) -> None:
         self.generator = np.random.Generator(np.random.PCG64(list(key)))

@@ -1,4 +1,4 @@
-"""Paints a person: skin with its relief, what moves in a face, hair, clothes and glasses, and what hides a part."""
+"""Paints a person: skin with its relief, what moves in a face, hair, clothes and glasses."""
 
 from __future__ import annotations
 
@@ -12,19 +12,34 @@ from pocketaffect.data.sample.canvas import (
     ellipse,
     mirror,
     points,
-    rotate,
     smooth_closed,
     smooth_open,
 )
 from pocketaffect.data.sample.draws import Draws
 from pocketaffect.data.sample.geometry import Eye, Face, Mouth, strength
-from pocketaffect.data.sample.identity import CLOTH_COLOURS, SKIN_TONES, Colour, Identity, darken, mix
+from pocketaffect.data.sample.identity import Colour, Identity, darken, mix
 
 _TEETH: Colour = (240, 236, 226)
 _MOUTH_INSIDE: Colour = (70, 22, 26)
 _TONGUE: Colour = (176, 76, 80)
 _SCLERA: Colour = (244, 241, 236)
 _PUPIL: Colour = (16, 13, 13)
+
+
+def paint_person(canvas: Canvas, identity: Identity, units: ActionUnits, face: Face, draws: Draws) -> None:
+    """Paints head, features and what is worn, back to front."""
+    gaze = (draws.bell(-0.05, 0.05), draws.bell(-0.012, 0.012))
+    paint_skin(canvas, identity, face)
+    paint_beard(canvas, identity, face)
+    paint_wrinkles(canvas, identity, units, face)
+    for eye in face.eyes:
+        paint_eye(canvas, identity, eye, gaze)
+    paint_nose(canvas, identity, face)
+    for eye, sign in zip(face.eyes, (-1.0, 1.0), strict=True):
+        paint_brow(canvas, identity, eye, sign)
+    paint_mouth(canvas, identity, units, face)
+    paint_hair(canvas, identity, draws)
+    paint_glasses(canvas, identity, face)
 
 
 def paint_skin(canvas: Canvas, identity: Identity, face: Face) -> None:
@@ -43,7 +58,7 @@ def paint_skin(canvas: Canvas, identity: Identity, face: Face) -> None:
 
 
 def paint_wrinkles(canvas: Canvas, identity: Identity, units: ActionUnits, face: Face) -> None:
-    """Folds that action units and age press into the skin."""
+    """Paints folds that action units and age press into the skin."""
     for side, sign in ((0, -1.0), (1, 1.0)):
         unit = {number: both[side] for number, both in units.items()}
         _paint_side_folds(canvas, identity, unit, face, sign)
@@ -102,14 +117,7 @@ def _crease(canvas: Canvas, identity: Identity, line: Points, depth: float, widt
 
 
 def paint_eye(canvas: Canvas, identity: Identity, eye: Eye, gaze: tuple[float, float]) -> None:
-    """Paints one eye: sclera, iris and pupil, lids drawn over them as a ring of skin, lashes, crease.
-
-    Args:
-        canvas: The canvas to paint on.
-        identity: The person whose eye it is.
-        eye: Its curves.
-        gaze: Distance of the iris from the eye's centre, in units.
-    """
+    """Paints one eye: sclera, iris and pupil, lids drawn over them as a ring of skin, lashes, crease."""
     x, y = eye.center
     ring = ellipse((x, y), (eye.width * 1.12, 0.27))
     contour = np.concatenate([eye.upper, eye.lower[::-1]])
@@ -196,9 +204,6 @@ def _paint_teeth(canvas: Canvas, units: ActionUnits, mouth: Mouth) -> None:
         share = np.minimum(1.0, 0.06 * bared / np.maximum(gap[:, 1:], 1e-6))
         low = mouth.inner_lower - gap * share
         canvas.fill((222, 216, 204), np.concatenate([mouth.inner_lower[2:-2], low[2:-2][::-1]]))
-
-
-OCCLUDERS = ("hand", "bar", "scarf", "lock", "cup")
 
 
 def paint_behind(canvas: Canvas, identity: Identity) -> None:
@@ -301,7 +306,7 @@ def _paint_cap(canvas: Canvas, identity: Identity) -> None:
 
 
 def paint_glasses(canvas: Canvas, identity: Identity, face: Face) -> None:
-    """Frames on the nose; dark ones hide the eyes."""
+    """Paints frames on the nose; dark ones hide the eyes."""
     if identity.glasses == "none":
         return
     frame = darken(identity.wear, 0.6)
@@ -310,8 +315,8 @@ def paint_glasses(canvas: Canvas, identity: Identity, face: Face) -> None:
         if identity.glasses == "round":
             rim, inner = ellipse((x, y), (0.25, 0.22)), ellipse((x, y), (0.218, 0.188))
         else:
-            rim = smooth_closed(_box((x, y), 0.25, 0.17))
-            inner = smooth_closed(_box((x, y), 0.22, 0.14))
+            rim = smooth_closed(rounded_box((x, y), 0.25, 0.17))
+            inner = smooth_closed(rounded_box((x, y), 0.22, 0.14))
         if identity.glasses == "dark":
             canvas.fill((34, 34, 40), rim)
         else:
@@ -323,41 +328,7 @@ def paint_glasses(canvas: Canvas, identity: Identity, face: Face) -> None:
     canvas.fill(frame, brush(smooth_open(bridge), (0.03, 0.03)))
 
 
-def _box(center: tuple[float, float], half_width: float, half_height: float) -> Points:
+def rounded_box(center: tuple[float, float], half_width: float, half_height: float) -> Points:
     x, y = center
     top = points((x - half_width, y - half_height), (x, y - half_height), (x + half_width, y - half_height))
     return np.concatenate([top, top[::-1] + np.array([0.0, 2 * half_height])])
-
-
-def paint_occluder(canvas: Canvas, identity: Identity, draws: Draws, kind: str) -> None:
-    """Paints something in front of the face that hides a part of it, seldom all that matters."""
-    sign = draws.pick((-1.0, 1.0))
-    colour = draws.pick(CLOTH_COLOURS)
-    if kind == "hand":
-        skin = identity.skin if draws.chance(0.8) else draws.pick(SKIN_TONES)
-        for finger in range(4):
-            y = 0.42 + 0.15 * finger + draws.uniform(-0.02, 0.02)
-            tip = sign * (0.22 + 0.05 * abs(finger - 1) + draws.uniform(0.0, 0.1))
-            line = points((sign * 1.4, y + 0.35), (sign * 0.8, y + 0.08), (tip, y))
-            canvas.fill(darken(skin, 0.4), brush(smooth_open(line), (0.19, 0.17, 0.12)))
-            canvas.fill(darken(skin, 0.08), brush(smooth_open(line), (0.16, 0.14, 0.09)))
-    elif kind == "bar":
-        center = (sign * draws.uniform(0.25, 0.8), draws.uniform(0.1, 0.9))
-        bar = points((center[0] - 0.09, -1.6), (center[0] + 0.09, -1.6), (center[0] + 0.09, 2.0),
-                     (center[0] - 0.09, 2.0))  # fmt: skip
-        canvas.fill(colour, rotate(bar, center, draws.uniform(-0.5, 0.5)))
-    elif kind == "scarf":
-        top = draws.uniform(0.62, 0.85)
-        edge = points((-1.1, top - 0.1), (-0.4, top + 0.02), (0.0, top), (0.5, top + 0.03), (1.1, top - 0.08))
-        canvas.fill(colour, np.concatenate([smooth_open(edge), points((1.3, 1.6), (-1.3, 1.6))]))
-        canvas.fill(darken(colour, 0.3), brush(smooth_open(edge), (0.03, 0.05, 0.03)))
-    elif kind == "lock":
-        hair = identity.hair
-        for step in range(4):
-            x = sign * (0.2 + 0.1 * step)
-            line = points((x * 0.7, -1.0), (x * 1.1, -0.5), (x * 1.35, draws.uniform(-0.1, 0.3)))
-            canvas.fill(darken(hair, 0.2) if step % 2 else hair, brush(smooth_open(line), (0.12, 0.13, 0.01)))
-    else:
-        x, y = sign * draws.uniform(0.2, 0.5), draws.uniform(0.75, 0.95)
-        canvas.fill(colour, smooth_closed(_box((x, y + 0.25), 0.26, 0.3)))
-        canvas.fill(mix(colour, (255, 255, 255), 0.5), ellipse((x, y - 0.03), (0.27, 0.06)))

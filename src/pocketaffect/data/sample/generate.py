@@ -41,13 +41,7 @@ facial action units with seed {seed}. They exercise the pipeline; a model traine
 
 @dataclass(frozen=True)
 class Row:
-    """One row to draw.
-
-    Attributes:
-        split: Position in SPLITS.
-        index: Row of the split, from 0.
-        label: AffectNet's code 0..10.
-    """
+    """One row to draw: its split's position in SPLITS, its place there from 0, and AffectNet's code 0..10."""
 
     split: int
     index: int
@@ -60,11 +54,8 @@ def generate_sample(root: Path, params: SampleParams, workers: int = 2) -> None:
     Writes SAMPLE.md, training.csv, validation.csv and Manually_Annotated_Images.tar, whose members are
     Manually_Annotated_Images/<1..16>/<sha224 of the file>.bmp.
 
-    Args:
-        root: The folder to write.
-        params: Seed, and rows (of all codes) per split.
-        workers: Processes; bytes do not depend on it. With two or more, the calling script needs the usual
-            `if __name__ == "__main__"`.
+    Bytes do not depend on `workers`, the number of processes. With two or more, the calling script needs the usual
+    `if __name__ == "__main__"`.
 
     Raises:
         PocketAffectError: `root` holds something else than a sample, or cannot be written.

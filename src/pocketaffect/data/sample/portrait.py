@@ -19,22 +19,9 @@ from pocketaffect.data.sample.canvas import (
     smooth_open,
 )
 from pocketaffect.data.sample.draws import Draws
-from pocketaffect.data.sample.features import (
-    OCCLUDERS,
-    paint_beard,
-    paint_behind,
-    paint_brow,
-    paint_eye,
-    paint_glasses,
-    paint_hair,
-    paint_mouth,
-    paint_nose,
-    paint_occluder,
-    paint_skin,
-    paint_wrinkles,
-)
+from pocketaffect.data.sample.features import paint_behind, paint_person, rounded_box
 from pocketaffect.data.sample.geometry import Face, landmarks, shape_face
-from pocketaffect.data.sample.identity import Colour, Identity, sample_identity
+from pocketaffect.data.sample.identity import CLOTH_COLOURS, SKIN_TONES, Colour, Identity, darken, mix, sample_identity
 
 
 def paint_background(draws: Draws, height: int, width: int) -> np.ndarray:
@@ -77,13 +64,7 @@ def value_noise(draws: Draws, height: int, width: int, cell: int) -> np.ndarray:
 
 
 def take_picture(draws: Draws, image: np.ndarray, *, poor: bool = False) -> np.ndarray:
-    """Takes the picture: light from one side, exposure, colour cast, blur, sensor noise, sometimes no colour.
-
-    Args:
-        draws: Random numbers.
-        image: uint8 RGB of shape (height, width, 3).
-        poor: A picture so blurred that what it shows is uncertain.
-    """
+    """Takes the picture: light from one side, exposure, colour cast, blur, sensor noise, sometimes no colour."""
     height, width = image.shape[:2]
     exposure = int(draws.bell(190, 320))
     slope_x, slope_y = int(draws.bell(-150, 150)), int(draws.bell(-100, 100))
@@ -169,6 +150,8 @@ def _paint_shape(canvas: Canvas, draws: Draws) -> None:
         canvas.fill(colour, smooth_closed((lump - (x, y)) * wobble + (x, y)))
 
 
+OCCLUDERS = ("hand", "bar", "scarf", "lock", "cup")
+
 Box = tuple[int, int, int, int]
 """x, y, width, height in pixels."""
 
@@ -178,27 +161,16 @@ LARGEST_SIDE = 140
 
 @dataclass(frozen=True)
 class Picture:
-    """One drawn image.
-
-    Attributes:
-        pixels: uint8 RGB of shape (height, width, 3).
-        box: Face box inside the image; bounds the head, not its hair.
-        landmarks: 68 iBUG points in pixels, shape (68, 2); None without a face.
-    """
+    """One drawn image, uint8 RGB of shape (height, width, 3), with the box of the head, not its hair."""
 
     pixels: np.ndarray
     box: Box
     landmarks: Points | None
+    """68 iBUG points in pixels, shape (68, 2); None without a face."""
 
 
 def draw_portrait(draws: Draws, units: ActionUnits, *, poor: bool = False) -> Picture:
-    """Draws a person who shows the given action units.
-
-    Args:
-        draws: Random numbers for everything but the units.
-        units: The action units that the face shows.
-        poor: Blur and hide so much that the expression is uncertain.
-    """
+    """Draws a person who shows the given action units; `poor` blurs and hides so much that they are uncertain."""
     height, width = _sample_size(draws)
     identity = sample_identity(draws)
     face = shape_face(identity, units)
@@ -207,7 +179,7 @@ def draw_portrait(draws: Draws, units: ActionUnits, *, poor: bool = False) -> Pi
     paint_behind(canvas, identity)
     paint_person(canvas, identity, units, face, draws)
     if poor or draws.chance(0.10):
-        paint_occluder(canvas, identity, draws, draws.pick(OCCLUDERS))
+        _paint_occluder(canvas, identity, draws, draws.pick(OCCLUDERS))
     pixels = take_picture(draws, canvas.finish(), poor=poor)
     box = _face_box(draws, placement.place(face.outline), height, width)
     return Picture(pixels, box, placement.place(landmarks(face)))
@@ -222,20 +194,38 @@ def draw_scene(draws: Draws) -> Picture:
     return Picture(pixels, box, None)
 
 
-def paint_person(canvas: Canvas, identity: Identity, units: ActionUnits, face: Face, draws: Draws) -> None:
-    """Paints head, features and what is worn, back to front."""
-    gaze = (draws.bell(-0.05, 0.05), draws.bell(-0.012, 0.012))
-    paint_skin(canvas, identity, face)
-    paint_beard(canvas, identity, face)
-    paint_wrinkles(canvas, identity, units, face)
-    for eye in face.eyes:
-        paint_eye(canvas, identity, eye, gaze)
-    paint_nose(canvas, identity, face)
-    for eye, sign in zip(face.eyes, (-1.0, 1.0), strict=True):
-        paint_brow(canvas, identity, eye, sign)
-    paint_mouth(canvas, identity, units, face)
-    paint_hair(canvas, identity, draws)
-    paint_glasses(canvas, identity, face)
+def _paint_occluder(canvas: Canvas, identity: Identity, draws: Draws, kind: str) -> None:
+    """Paints something in front of the face that hides a part of it, seldom all that matters."""
+    sign = draws.pick((-1.0, 1.0))
+    colour = draws.pick(CLOTH_COLOURS)
+    if kind == "hand":
+        skin = identity.skin if draws.chance(0.8) else draws.pick(SKIN_TONES)
+        for finger in range(4):
+            y = 0.42 + 0.15 * finger + draws.uniform(-0.02, 0.02)
+            tip = sign * (0.22 + 0.05 * abs(finger - 1) + draws.uniform(0.0, 0.1))
+            line = points((sign * 1.4, y + 0.35), (sign * 0.8, y + 0.08), (tip, y))
+            canvas.fill(darken(skin, 0.4), brush(smooth_open(line), (0.19, 0.17, 0.12)))
+            canvas.fill(darken(skin, 0.08), brush(smooth_open(line), (0.16, 0.14, 0.09)))
+    elif kind == "bar":
+        center = (sign * draws.uniform(0.25, 0.8), draws.uniform(0.1, 0.9))
+        bar = points((center[0] - 0.09, -1.6), (center[0] + 0.09, -1.6), (center[0] + 0.09, 2.0),
+                     (center[0] - 0.09, 2.0))  # fmt: skip
+        canvas.fill(colour, rotate(bar, center, draws.uniform(-0.5, 0.5)))
+    elif kind == "scarf":
+        top = draws.uniform(0.62, 0.85)
+        edge = points((-1.1, top - 0.1), (-0.4, top + 0.02), (0.0, top), (0.5, top + 0.03), (1.1, top - 0.08))
+        canvas.fill(colour, np.concatenate([smooth_open(edge), points((1.3, 1.6), (-1.3, 1.6))]))
+        canvas.fill(darken(colour, 0.3), brush(smooth_open(edge), (0.03, 0.05, 0.03)))
+    elif kind == "lock":
+        hair = identity.hair
+        for step in range(4):
+            x = sign * (0.2 + 0.1 * step)
+            line = points((x * 0.7, -1.0), (x * 1.1, -0.5), (x * 1.35, draws.uniform(-0.1, 0.3)))
+            canvas.fill(darken(hair, 0.2) if step % 2 else hair, brush(smooth_open(line), (0.12, 0.13, 0.01)))
+    else:
+        x, y = sign * draws.uniform(0.2, 0.5), draws.uniform(0.75, 0.95)
+        canvas.fill(colour, smooth_closed(rounded_box((x, y + 0.25), 0.26, 0.3)))
+        canvas.fill(mix(colour, (255, 255, 255), 0.5), ellipse((x, y - 0.03), (0.27, 0.06)))
 
 
 def _sample_size(draws: Draws) -> tuple[int, int]:
