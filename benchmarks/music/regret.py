@@ -115,10 +115,10 @@ def main() -> None:
 
     def adapt(face: Affect, ratings: list[Rating], recent: list[str], seed: int) -> list[str]:
         found = recommender.recommend(face, ratings=ratings, recent=recent, seed=seed)
-        return [each.track.id for each in found]
+        return [each.id for each in found]
 
     def fix(face: Affect, _: list[Rating], recent: list[str], seed: int) -> list[str]:
-        return [each.track.id for each in recommender.recommend(face, recent=recent, seed=seed)]
+        return [each.id for each in recommender.recommend(face, recent=recent, seed=seed)]
 
     def guess(_: Affect, __: list[Rating], ___: list[str], seed: int) -> list[str]:
         return np.random.default_rng(seed).choice(names, COUNT, replace=False).tolist()

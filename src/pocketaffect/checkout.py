@@ -19,12 +19,12 @@ def find_foreign_sources(root: Path) -> str | None:
 
 
 def find_experiment() -> str:
-    """Name of the DVC experiment that this process is part of; "" for none."""
+    """Names the DVC experiment that this process is part of; "" for none."""
     return os.environ.get("DVC_EXP_NAME", "")
 
 
 def find_home(root: Path) -> Path:
-    """The repository whose store the checkout at `root` uses: its own, but for a DVC experiment's temporary folder.
+    """Finds the repository whose store the checkout at `root` uses: its own, but for an experiment's temporary folder.
 
     DVC deletes that folder when the experiment has ended (`dvc exp run --queue` or `--temp`).
     """
@@ -40,11 +40,7 @@ _ELSEWHERE: Final = frozenset(
 
 
 def ask_git(folder: Path, *arguments: str) -> str | None:
-    """Runs git in a folder, whatever repository the environment names, and gives its answer without the last line end.
-
-    Returns:
-        None where git is missing or refuses.
-    """
+    """Runs git in a folder, whatever repository the environment names; None where git is missing or refuses."""
     environment = {name: value for name, value in os.environ.items() if name not in _ELSEWHERE}
     # No optional locks: a status beside the user's own git must not make theirs fail.
     command = ["git", "--no-optional-locks", "-C", str(folder), *arguments]
@@ -58,12 +54,12 @@ def ask_git(folder: Path, *arguments: str) -> str | None:
 
 
 def has_commit(folder: Path, commit: str) -> bool:
-    """Whether the repository knows a commit, on a branch or not."""
+    """Tells whether the repository knows a commit, on a branch or not."""
     return ask_git(folder, "cat-file", "-e", f"{commit}^{{commit}}") is not None
 
 
 def holds_commit(folder: Path, commit: str, *, head: bool = True) -> bool:
-    """Whether a branch, a tag or, if asked, HEAD holds a commit, so that git does not forget it and a clone has it."""
+    """Tells whether a branch, a tag or, if asked, HEAD holds a commit: git then keeps it, and a clone has it."""
     on = ask_git(folder, "for-each-ref", "--count=1", f"--contains={commit}", "refs/heads", "refs/remotes", "refs/tags")
     if on or on is None or not head:
         return bool(on)

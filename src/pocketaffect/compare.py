@@ -35,13 +35,8 @@ def compare_runs(
 ) -> ModelComparisons:
     """Compares runs, versions, folders and files on the faces that all were judged on.
 
-    Args:
-        runs: Folders or files of predictions, ids of MLflow runs, or numbers or aliases of versions. What exists as a
-            path is taken for one; `@champion` is never a path.
-        form: The predictions to take from a run, version or folder; a file holds one form alone.
-        model_name: The registered model.
-        root: The repository with the store.
-        resamples: Number of bootstrap draws.
+    A run is a folder or file of predictions, the id of an MLflow run, or the number or alias of a version of
+    `model_name`. What exists as a path is taken for one; `@champion` is never a path. A file holds one form alone.
 
     Raises:
         PocketAffectError: A run is not found or has no such predictions, or they are not of the same faces.

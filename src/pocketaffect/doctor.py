@@ -7,7 +7,6 @@ import os
 import platform
 import re
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from pocketaffect import paths
-from pocketaffect.checkout import USE_OWN, find_foreign_sources
+from pocketaffect.checkout import USE_OWN, ask_git, find_foreign_sources
 from pocketaffect.config import PARAMS_FILE, find_defaults, find_removed, load_params
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.files import read_yaml
@@ -55,6 +54,12 @@ class Finding:
     """What to do; empty where all is well."""
 
 
+def _judge(name: str, detail: str, todo: str, *, problem: bool = False, warning: bool = False) -> Finding:
+    """Makes a finding that is a problem, else a warning, else ok and without anything to do."""
+    status: Status = "problem" if problem else "warning" if warning else "ok"
+    return Finding(name, status, detail, "" if status == "ok" else todo)
+
+
 def examine(root: Path) -> list[Finding]:
     """Looks at the repository at `root` and this environment; changes nothing and never raises."""
     checks: tuple[tuple[str, Callable[[Path], Iterator[Finding]]], ...] = (
@@ -82,12 +87,10 @@ def examine(root: Path) -> list[Finding]:
 
 def _examine_python(_root: Path) -> Iterator[Finding]:
     first, end = PYTHONS
-    running = f"{platform.python_version()} at {sys.executable}"
-    if first <= sys.version_info[:2] < end:
-        yield Finding("python", "ok", running)
-    else:
-        wanted = f"needs {first[0]}.{first[1]} to {end[0]}.{end[1] - 1}"
-        yield Finding("python", "problem", f"{running}; {wanted}", "install one of these, delete .venv, make setup")
+    fits = first <= sys.version_info[:2] < end
+    wanted = "" if fits else f"; needs {first[0]}.{first[1]} to {end[0]}.{end[1] - 1}"
+    running = f"{platform.python_version()} at {sys.executable}{wanted}"
+    yield _judge("python", running, "install one of these, delete .venv, make setup", problem=not fits)
     called = shutil.which("python")
     if called is None or Path(called).parent.resolve() != Path(sys.executable).parent.resolve():
         found = "not on PATH" if called is None else f"{called}, of another environment"
@@ -96,10 +99,9 @@ def _examine_python(_root: Path) -> Iterator[Finding]:
 
 
 def _examine_sources(root: Path) -> Iterator[Finding]:
-    if foreign := find_foreign_sources(root):
-        yield Finding("sources", "warning", f"{foreign}; stages run this checkout's", USE_OWN)
-    else:
-        yield Finding("sources", "ok", f"those in {Path(__file__).parent} run")
+    foreign = find_foreign_sources(root)
+    detail = f"{foreign}; stages run this checkout's" if foreign else f"those in {Path(__file__).parent} run"
+    yield _judge("sources", detail, USE_OWN, warning=foreign is not None)
 
 
 def _examine_packages(root: Path) -> Iterator[Finding]:
@@ -147,7 +149,7 @@ def _locked_requirements(lock: Path) -> list[Requirement]:
 def _examine_programs(root: Path) -> Iterator[Finding]:
     if shutil.which("git") is None:
         yield Finding("git", "problem", "not found on PATH", "install git: dvc and the lineage of runs need it")
-    elif not _is_git_repository(root):
+    elif ask_git(root, "rev-parse", "--git-dir") is None:
         todo = "clone the repository, or git init && git add . && git commit"
         yield Finding("git", "warning", "not a git repository: runs will carry no commit", todo)
     else:
@@ -180,7 +182,7 @@ def _examine_params(root: Path) -> Iterator[Finding]:
 
 
 def _examine_pipeline(root: Path) -> Iterator[Finding]:
-    """Both files are DVC's to read; what it says of an empty or half-merged one names no remedy."""
+    """Reads dvc.yaml and dvc.lock itself: what DVC says of an empty or half-merged one names no remedy."""
     pipeline, lock = root / paths.PIPELINE_FILE, root / paths.LOCK_FILE
     yield _examine_stages(pipeline, f"git checkout {pipeline.name}")
     if lock.is_file():
@@ -238,7 +240,9 @@ def _examine_source(root: Path, source: str, *, produced: bool) -> Finding:
     if place.exists():
         return Finding("data", "ok", f"imports {what}")
     if produced and source == "sample":
-        if re.search("^#   sample:", _read(root / paths.PIPELINE_FILE), re.MULTILINE):  # `data use` made it a comment
+        pipeline = root / paths.PIPELINE_FILE
+        text = pipeline.read_text(encoding="utf-8", errors="replace") if pipeline.is_file() else ""
+        if re.search("^#   sample:", text, re.MULTILINE):  # `data use` made it a comment
             detail = f"{DATA_FILE} imports {what}, and the stage that draws it is off in {paths.PIPELINE_FILE}"
             return Finding("data", "problem", detail, "pocketaffect data sample")
         return Finding("data", "ok", f"imports {what}; dvc repro makes it")
@@ -262,14 +266,9 @@ def _examine_store(root: Path) -> Iterator[Finding]:
 
 def _examine_disk(root: Path) -> Iterator[Finding]:
     free = shutil.disk_usage(root).free
-    detail = f"{free / GIGABYTE:.1f} GB free"
     todo = "free space: dvc gc --workspace, delete .work, empty pip's and uv's caches"
-    if free < DISK_PROBLEM:
-        yield Finding("disk", "problem", detail, todo)
-    elif free < DISK_WARNING:
-        yield Finding("disk", "warning", detail, todo)
-    else:
-        yield Finding("disk", "ok", detail)
+    small = {"problem": free < DISK_PROBLEM, "warning": free < DISK_WARNING}
+    yield _judge("disk", f"{free / GIGABYTE:.1f} GB free", todo, **small)
 
 
 def _examine_telemetry(root: Path) -> Iterator[Finding]:
@@ -295,15 +294,8 @@ def _examine_checkpoints(root: Path) -> Iterator[Finding]:
     size = sum(file.st_size for file in files)
     days = (time.time() - max(file.st_mtime for file in files)) / 86400
     detail = f"{size / 1e6:.1f} MB of an interrupted training, {max(days, 0):.1f} days old; dvc repro goes on with it"
-    if size > CHECKPOINT_WARNING:
-        yield Finding("checkpoints", "warning", detail, f"rm -r {CHECKPOINTS} when it is not to go on")
-    else:
-        yield Finding("checkpoints", "ok", detail)
-
-
-def _is_git_repository(root: Path) -> bool:
-    command = ["git", "-C", str(root), "rev-parse", "--git-dir"]
-    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    todo = f"rm -r {CHECKPOINTS} when it is not to go on"
+    yield _judge("checkpoints", detail, todo, warning=size > CHECKPOINT_WARNING)
 
 
 def _dvc_config(root: Path) -> dict[str, str]:
@@ -312,20 +304,13 @@ def _dvc_config(root: Path) -> dict[str, str]:
     for name in ("config", "config.local"):
         parser = configparser.ConfigParser(interpolation=None)
         try:
-            parser.read_string(_without_indent(root / ".dvc" / name))
+            text = (root / ".dvc" / name).read_text(encoding="utf-8")
+            parser.read_string(re.sub(r"^\s+", "", text, flags=re.MULTILINE))  # indented lines would go on the last
         except (OSError, configparser.Error):
             continue
         if parser.has_section("core"):
             settings.update(parser["core"])
     return settings
-
-
-def _read(file: Path) -> str:
-    return file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
-
-
-def _without_indent(path: Path) -> str:
-    return "\n".join(line.strip() for line in path.read_text(encoding="utf-8").splitlines())
 
 
 def _listed(names: list[str]) -> str:

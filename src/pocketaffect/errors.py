@@ -32,7 +32,7 @@ class PocketAffectError(Exception):
         super().__init__("\n".join(lines))
 
     def in_one_line(self) -> str:
-        """The same for a row of a table."""
+        """Writes the same in one line, for a row of a table."""
         return "; ".join(" ".join(line.split()) for line in str(self).splitlines())
 
 

@@ -89,9 +89,6 @@ def make_axes(
         margins: Inches left of, right of, above and below the axes. None finds them, which draws everything twice.
         gap: Inches between columns, used with `margins`.
         share_y: Whether axes of a row have one y axis.
-
-    Returns:
-        The figure and its axes, row by row.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -21,15 +21,9 @@ if TYPE_CHECKING:
 
 
 def require_networks(params: Params, pipeline: Path = PIPELINE_FILE, *, searched: bool = False) -> None:
-    """Refuses a network that a stage's trainings would read and that DVC does not know: see `require_dependency`.
+    """Refuses a network that a stage's trainings would read and that DVC does not know, as `require_dependency` does.
 
-    Args:
-        params: All settings.
-        pipeline: The file that the stage stands in.
-        searched: Whether what `sweep.space` has for these settings is read too.
-
-    Raises:
-        PocketAffectError: A folder or file that is not among the stage's `deps`, nor below one of them.
+    Those that `sweep.space` names count too where they are `searched`.
     """
     from pocketaffect.config import list_networks
 
@@ -41,11 +35,6 @@ def require_dependency(path: str | None, key: str, pipeline: Path = PIPELINE_FIL
     """Refuses a file or folder that decides a stage's result and that DVC does not know: a change would go unseen.
 
     Outside of a stage that DVC runs, everything is accepted.
-
-    Args:
-        path: The path that params.yaml names; None for none.
-        key: Its key in params.yaml.
-        pipeline: The file that the stage stands in.
 
     Raises:
         PocketAffectError: It is not among the stage's `deps`, nor below one of them.
@@ -110,7 +99,7 @@ def _refuse_unaddressable_store() -> None:
 
 
 def _read_inputs(name: str) -> dict[str, object]:
-    """What DVC records of code and settings after the stage has run: a digest, and values; nothing outside of DVC."""
+    """Reads what DVC will record of code and settings: a digest, and values; nothing outside of DVC."""
     from pocketaffect.provenance.code import hash_code
 
     if os.environ.get("DVC_STAGE") != name:

@@ -91,7 +91,6 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _describe_version(root: Path) -> str:
-
     name, digest = _read(root / paths.REGISTERED)["model_name"], package_digest(root / paths.PACKAGE)
     store = find_store(root)
     version = None if store is None else find_version(store, name, digest)
@@ -106,12 +105,7 @@ def _describe_version(root: Path) -> str:
 
 
 def summary_table(metrics: Mapping[str, float], floors: Mapping[str, Mapping[str, float]]) -> str:
-    """Writes the metrics that decide, beside their floor rows, as plain text.
-
-    Args:
-        metrics: The model's metrics.
-        floors: Floor row to metrics, as `Evaluation.floors` or floors.json give them.
-    """
+    """Writes the metrics that decide as plain text, beside the floors' rows as floors.json has them."""
     columns = {"model": metrics, **{name.replace("_", " "): row for name, row in floors.items()}}
     titles = {name: METRIC_TITLES[name].replace(" ↓", "") for name in _SHOWN if name in metrics}
     rows = [["", *columns]]

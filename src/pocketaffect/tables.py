@@ -13,11 +13,9 @@ _JUSTIFY: Final[dict[str, Literal["left", "right"]]] = {"l": "left", "r": "right
 
 
 def render_table(rows: Iterable[Sequence[str]], align: str) -> str:
-    """Lines of aligned cells; no colour, nothing cut off or wrapped, no blanks at line ends.
+    """Aligns cells into lines; no colour, nothing cut off or wrapped, no blanks at line ends.
 
-    Args:
-        rows: Cells, a header's among them.
-        align: "l" or "r" for each column; the last letter counts for all columns after it.
+    `align` has "l" or "r" for each column; its last letter counts for all columns after it.
     """
     from rich.console import Console
     from rich.table import Table

@@ -153,9 +153,8 @@ def music_recommend(
     )
     songs = SpotifyRecommender.from_environment() if spotify else Recommender(Catalogue.load(catalogue))
     for each in songs.recommend(affect, count=count, seed=seed):
-        track = each.track
-        year = f" ({track.year})" if track.year else ""
-        click.echo(f"{track.artist}: {track.title}{year}\n    {each.reason}; {', '.join(track.genres)}")
+        year = f" ({each.year})" if each.year else ""
+        click.echo(f"{each.artist}: {each.title}{year}\n    {each.reason}; {', '.join(each.genres)}")
         click.echo(f"    {each.links[service]}")
 
 

@@ -72,7 +72,7 @@ def read_source(root: Path = Path()) -> Source:
 
 
 def check_source(root: Path = Path()) -> str:
-    """Checks names the source for the log.
+    """Names the source for the log.
 
     Raises:
         PocketAffectError: The sample has replaced a user's data set.
@@ -94,10 +94,7 @@ def check_source(root: Path = Path()) -> str:
 
 
 def use_folder(folder: Path, root: Path = Path()) -> str:
-    """Points data.dvc at `folder`, which must hold a known layout.
-
-    Returns:
-        The origin that was written.
+    """Points data.dvc at `folder`, which must hold a known layout, and returns the origin that was written.
 
     Raises:
         PocketAffectError: No such folder, no known layout in it, it overlaps `data/`, or `root` has no pipeline.
@@ -166,7 +163,7 @@ def _switch_sample(root: Path, *, on: bool) -> None:
 
 
 def _recorded_data_sets(root: Path) -> Iterator[str]:
-    """Hashes of the folder listings in DVC's cache that are data sets, but not the sample."""
+    """Lists the hashes of the folder listings in DVC's cache that are data sets, but not the sample."""
     cache = root / ".dvc" / "cache" / "files" / "md5"
     if not cache.is_dir():
         return

@@ -82,10 +82,10 @@ def test_stored_and_sent_ratings_suggest_the_same(listeners):
 def test_a_new_rating_is_taken_up_at_once(listeners):
     recommender, affect = Recommender(Catalogue(make_tracks(50)), listeners), make_affect()
     plain = recommender.recommend(affect, listener="anna")
-    listeners.rate("anna", affect, plain[0].track.id, 1)
+    listeners.rate("anna", affect, plain[0].id, 1)
     first = recommender.recommend(affect, listener="anna")
     for each in first:
-        listeners.rate("anna", affect, each.track.id, 1)
+        listeners.rate("anna", affect, each.id, 1)
     assert recommender.recommend(affect, listener="anna") != first
     listeners.forget("anna")
     assert recommender.recommend(affect, listener="anna") == plain

@@ -74,10 +74,10 @@ def recommender(service):
 def test_the_paper_s_seeds_and_targets_are_asked_for(service, recommender):
     service.answers = [(200, {"tracks": [song(number) for number in range(5)]}, {})] * 2
     songs = recommender.recommend(make_affect("contempt", -0.5, 0.6))
-    assert [each.track.title for each in songs] == [f"Song {number}" for number in range(5)]
+    assert [each.title for each in songs] == [f"Song {number}" for number in range(5)]
     assert songs[0].links["spotify"] == "https://open.spotify.com/track/id0"
     assert songs[0].reason == "asked for steady and dark: valence .2, energy .8".replace("steady", "lively")
-    assert songs[0].track.artist == "Artist 0, Guest"
+    assert songs[0].artist == "Artist 0, Guest"
     (token, body, basic), (question, _, bearer) = service.asked
     assert (token, body) == ("/api/token", "grant_type=client_credentials")
     assert base64.b64decode(basic.removeprefix("Basic ")) == b"name:secret"
@@ -97,7 +97,7 @@ def test_the_paper_s_seeds_and_targets_are_asked_for(service, recommender):
 def test_recent_songs_come_last(service, recommender):
     service.answers = [(200, {"tracks": [song(number) for number in range(7)]}, {})]
     songs = recommender.recommend(make_affect(), recent=["id0", "id1"])
-    assert [each.track.id for each in songs] == ["id2", "id3", "id4", "id5", "id6"]
+    assert [each.id for each in songs] == ["id2", "id3", "id4", "id5", "id6"]
     assert parse_qs(urlsplit(service.asked[-1][0]).query)["limit"] == ["7"]
 
 

@@ -12,7 +12,7 @@ its own, has no prior either and is large beside these twenty lines.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Final
 from urllib.parse import quote, urlencode
 
@@ -174,24 +174,15 @@ MAX_TASTES: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Suggestion:
-    """A song and why it was chosen.
+class Suggestion(Track):
+    """A song and why it was chosen."""
 
-    Attributes:
-        track: The song.
-        reason: A line such as "calm and bright: valence .6, energy .2".
-        score: The score that ranked it, without the chance; higher is better.
-        links: Key of each service in SERVICES to the address that searches it for the song.
-        tone: The two words of the reason, for translations: calm, steady or lively, then dark, mellow or bright.
-        adapted: Whether the listener's ratings took part.
-    """
-
-    track: Track
     reason: str
-    score: float
+    """A line such as "calm and bright: valence .6, energy .2"."""
     links: dict[str, str]
-    tone: tuple[str, str]
+    """Key of each service in SERVICES to the address that searches it for the song."""
     adapted: bool
+    """Whether the listener's ratings took part."""
 
 
 class Recommender:
@@ -232,8 +223,8 @@ class Recommender:
         taste = self._taste(listener, ratings)
         context = Context(self._features, affect)
         scores = context.mapped if taste is None else context.weigh(taste.sample(random))
-        chosen = self._choose(scores, recent, count, random)
-        return [self._suggest(index, float(scores[index]), adapted=taste is not None) for index in chosen]
+        tracks = [self.catalogue.tracks[index] for index in self._choose(scores, recent, count, random)]
+        return [suggest(track, explain(track), adapted=taste is not None) for track in tracks]
 
     def _taste(self, listener: str | None, ratings: Sequence[Rating]) -> Taste | None:
         """Learns or looks up the listener's taste; None without any rating of a track in this catalogue."""
@@ -286,10 +277,11 @@ class Recommender:
                 postponed.append(index)
         return (chosen + postponed)[:count]
 
-    def _suggest(self, index: int, score: float, *, adapted: bool) -> Suggestion:
-        track = self.catalogue.tracks[index]
-        tone, reason = explain(track)
-        return Suggestion(track, reason, score, search_links(track.title, track.artist), tone, adapted)
+
+def suggest(track: Track, reason: str, *, adapted: bool) -> Suggestion:
+    """Adds reason and links to a track."""
+    own = {part.name: getattr(track, part.name) for part in fields(Track)}
+    return Suggestion(**own, reason=reason, links=search_links(track.title, track.artist), adapted=adapted)
 
 
 def search_links(title: str, artist: str) -> dict[str, str]:
@@ -302,12 +294,11 @@ def search_links(title: str, artist: str) -> dict[str, str]:
     return links
 
 
-def explain(track: Track) -> tuple[tuple[str, str], str]:
-    """Finds two words for a track's energy and valence, and the line that says them with their numbers."""
+def explain(track: Track) -> str:
+    """Finds a word each for a track's energy and valence, and says them with their numbers."""
     energy = "calm" if track.energy < 0.4 else "steady" if track.energy <= 0.6 else "lively"
     valence = "dark" if track.valence < 0.4 else "mellow" if track.valence <= 0.6 else "bright"
-    reason = f"{energy} and {valence}: valence {_short(track.valence)}, energy {_short(track.energy)}"
-    return (energy, valence), reason
+    return f"{energy} and {valence}: valence {_short(track.valence)}, energy {_short(track.energy)}"
 
 
 def _short(number: float) -> str:

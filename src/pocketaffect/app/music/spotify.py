@@ -20,7 +20,7 @@ from urllib.request import Request, urlopen
 from pocketaffect.app.affect import Affect
 from pocketaffect.app.music.catalogue import GENRES, Track, read_text
 from pocketaffect.app.music.listeners import Rating
-from pocketaffect.app.music.recommend import COUNT, Suggestion, explain, search_links
+from pocketaffect.app.music.recommend import COUNT, Suggestion, explain, suggest
 from pocketaffect.app.music.tables import BrokenRow
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.labels import EXPRESSIONS
@@ -96,7 +96,7 @@ class SpotifyRecommender:
         if not isinstance(found, list):
             raise PocketAffectError("Spotify: answered without tracks", found=sorted(answer)[:10])
         songs = [song for each in found if (song := _read_song(each, affect)) is not None]
-        fresh = [song for song in songs if song.track.id not in recent]
+        fresh = [song for song in songs if song.id not in recent]
         return (fresh + [song for song in songs if song not in fresh])[:count]
 
     def _ask(self, address: str) -> dict[str, Any]:
@@ -158,10 +158,9 @@ def _read_song(song: Any, affect: Affect) -> Suggestion | None:
         return None
     valence, energy = affect.target
     track = Track(name, title, artist, (), valence, energy, None, None, estimated=True)
-    tone, reason = explain(track)
-    links = search_links(title, artist)
+    found = suggest(track, f"asked for {explain(track)}", adapted=False)
     urls = song.get("external_urls")
     page = urls.get("spotify") if isinstance(urls, dict) else None
     if isinstance(page, str) and page.startswith(SONG_PAGES):
-        links["spotify"] = page
-    return Suggestion(track, f"asked for {reason}", 1.0, links, tone, adapted=False)
+        found.links["spotify"] = page
+    return found

@@ -6,7 +6,7 @@ What it takes are the library's own `Affect`, `Rating` and `PromptRow`, which ch
 from __future__ import annotations
 
 import secrets
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import date
 from typing import Annotated, Any, Final
 
@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pocketaffect.app.affect import Affect
 from pocketaffect.app.music.catalogue import Catalogue
 from pocketaffect.app.music.listeners import Listeners, Rating
-from pocketaffect.app.music.recommend import COUNT, SERVICES, Recommender
+from pocketaffect.app.music.recommend import COUNT, SERVICES, Recommender, Suggestion
 from pocketaffect.app.music.spotify import SpotifyRecommender
 from pocketaffect.app.server.model import ServedModel
 from pocketaffect.app.study.protocol import CONSENT_VERSION, NEUTRAL_PROMPT, PROMPTS, STATEMENTS, Consent, PromptRow
@@ -62,27 +62,10 @@ class ConsentBody(Body):
     version: Annotated[str, Field(max_length=40)]
 
 
-class Song(Body):
-    """A suggestion."""
-
-    id: str
-    title: str
-    artist: str
-    year: int | None
-    genres: tuple[str, ...]
-    valence: float
-    energy: float
-    mode: int | None
-    estimated: bool
-    reason: str
-    adapted: bool
-    links: dict[str, str]
-
-
 class Songs(Body):
     """Suggestions, best first."""
 
-    songs: list[Song]
+    songs: list[Suggestion]
 
 
 class Forgotten(Body):
@@ -155,11 +138,7 @@ def _add_songs(api: APIRouter, services: Services) -> None:
             count=body.count,
             seed=secrets.randbits(32) if body.seed is None else body.seed,
         )
-        return Songs(
-            songs=[
-                Song(**asdict(each.track), reason=each.reason, adapted=each.adapted, links=each.links) for each in found
-            ]
-        )
+        return Songs(songs=found)
 
     @api.post("/ratings", status_code=201, summary="Keep a rating in this server's store")
     def rate(body: RatingBody) -> None:

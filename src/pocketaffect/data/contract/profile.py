@@ -6,7 +6,6 @@ AffectNet's official figures and the embedded sample's.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Final, Self, TypeAlias
@@ -85,7 +84,7 @@ class Drift:
     """One figure of the data beside the profile's.
 
     Attributes:
-        what: `train share of fear`, `validation mean valence`, `train mean arousal of anger`.
+        what: The figure's name, as in `list_figures`.
         stored: The profile's.
         found: The data's.
         difference: `found - stored`; shares lie in [0, 1], valence and arousal in [-1, 1].
@@ -99,10 +98,16 @@ class Drift:
     warned: bool
 
     def __str__(self) -> str:
-        if " share " in self.what:
-            points = 100 * self.difference
-            return f"{self.what}: {self.found:.1%}, {points:+.1f} points from the profile's {self.stored:.1%}"
-        return f"{self.what}: {self.found:.2f}, {self.difference:+.2f} from the profile's {self.stored:.2f}"
+        stored, found = (format_figure(value, self.what) for value in (self.stored, self.found))
+        difference = format_figure(self.difference, self.what, signed=True)
+        return f"{self.what}: {found}, {difference} from the profile's {stored}"
+
+
+def format_figure(value: float, what: str, *, signed: bool = False) -> str:
+    """Formats a share in percent or a difference of shares in points, a mean with two decimals."""
+    if " share " in what:
+        return f"{100 * value:+.1f} points" if signed else f"{value:.1%}"
+    return f"{value:+.2f}" if signed else f"{value:.2f}"
 
 
 def profile_of(kept: pd.DataFrame, source: str = "") -> Profile:
@@ -133,25 +138,23 @@ def _mean(affect: npt.NDArray[np.float64]) -> dict[str, float]:
 def compare_profiles(stored: Profile, found: Profile, *, max_drift: float) -> tuple[Drift, ...]:
     """Compares every figure that both profiles have: shares and means of the splits, then classes' means."""
     findings = []
-    for name in SPLITS:
-        if name not in stored.splits or name not in found.splits:
-            continue
-        theirs, ours = dict(_figures(stored.splits[name])), dict(_figures(found.splits[name]))
-        for what in [what for what in theirs if what in ours]:
-            # Rounded: what 0.35 - 0.30 leaves over 0.05 is no drift.
-            difference = to_plain(ours[what] - theirs[what])
-            findings.append(Drift(f"{name} {what}", theirs[what], ours[what], difference, abs(difference) > max_drift))
+    ours = list_figures(found)
+    for what, value in list_figures(stored).items():
+        if what in ours:
+            difference = to_plain(ours[what] - value)  # rounded: what 0.35 - 0.30 leaves over 0.05 is no drift
+            findings.append(Drift(what, value, ours[what], difference, abs(difference) > max_drift))
     return tuple(findings)
 
 
-def _figures(split: SplitProfile) -> Iterator[tuple[str, float]]:
-    for name, share in split.shares.items():
-        yield f"share of {name}", share
-    for dimension, value in split.mean.items():
-        yield f"mean {dimension}", value
-    for name in EXPRESSIONS:
-        for dimension, value in split.class_mean.get(name, {}).items():
-            yield f"mean {dimension} of {name}", value
+def list_figures(profile: Profile) -> dict[str, float]:
+    """Names every figure: `train share of fear`, `validation mean valence`, `train mean arousal of anger`."""
+    figures: dict[str, float] = {}
+    for name, split in profile.splits.items():
+        figures |= {f"{name} share of {label}": share for label, share in split.shares.items()}
+        for label, means in (("", split.mean), *split.class_mean.items()):
+            of = f" of {label}" if label else ""
+            figures |= {f"{name} mean {dimension}{of}": value for dimension, value in means.items()}
+    return figures
 
 
 def write_profile(file: Path, profile: Profile) -> None:

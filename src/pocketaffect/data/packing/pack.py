@@ -122,7 +122,7 @@ def pack(
         source: A data folder of any known layout, loose or archived.
         target: A new or empty folder, or one with a pack of the same source, finished or not.
         part_bytes: No part is longer, unless a single file is.
-        progress: Shows how far the work is; called with what is counted and how many there are.
+        progress: `show_progress`, or what is called like it.
 
     Raises:
         PocketAffectError: No known layout; `target` holds something else, or a pack of another source; a full disk.
@@ -272,7 +272,7 @@ def _check_finished(files: PackSource, target: Path, part_bytes: int) -> PackSum
 
 
 def _finish(folder: DataFolder, files: PackSource, parts: tuple[Part, ...], target: Path, part_bytes: int) -> None:
-    """Lists, table and, last, the file that says that the pack is whole."""
+    """Writes lists, table and, last, the file that says that the pack is whole."""
     if has_changed(folder, files):
         raise PocketAffectError(f"{folder.root}: changed while it was packed", todo=f"remove {target} and pack anew")
     lists = [_copy_list(folder, name, digest, target) for name, digest in files.lists.items()]

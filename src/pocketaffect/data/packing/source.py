@@ -146,7 +146,7 @@ def _look_up(
 
 
 def _stat(folder: DataFolder, paths: Iterable[str]) -> Iterator[tuple[int, int] | None]:
-    """Length and time; None for what is missing. What leads out of the folder is not looked at, and counts as there."""
+    """Gives length and time, None for what is missing. What leads out of the folder counts as there, unlooked at."""
     for path in paths:
         if describe_path_problem(path):
             yield 0, 0

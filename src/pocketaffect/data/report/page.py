@@ -15,6 +15,7 @@ import pandas as pd
 
 from pocketaffect import paths
 from pocketaffect.data.contract.check import ContractResult, RuleCount
+from pocketaffect.data.contract.profile import format_figure
 from pocketaffect.data.contract.rules import describe_region
 from pocketaffect.data.faces.images import RGB, ImageProblemError, decode_image
 from pocketaffect.data.release.folder import Place, read_place
@@ -91,7 +92,7 @@ def render_page(result: ContractResult, pictures: Path, limit: float) -> str:
     filters = {
         "count": lambda number: f"{number:,}",
         "share": _format_share,
-        "figure_number": _format_figure,
+        "figure_number": format_figure,
         "shown": lambda text: show_text(text, MAX_TEXT),
     }
     split, duplicates = result.kept["split"], result.duplicates
@@ -192,13 +193,6 @@ def _choose_pairs(duplicates: pd.DataFrame) -> list[dict[Any, Any]]:
 def _format_share(part: int, whole: int) -> str:
     share = part / max(1, whole)
     return "< 0.1%" if 0 < share < 0.001 else "> 99.9%" if 0.999 < share < 1 else f"{share:.1%}"
-
-
-def _format_figure(value: float, what: str, *, signed: bool = False) -> str:
-    """Formats a share in percent or a difference of shares in points, a mean with two decimals."""
-    if " share " in what:
-        return f"{100 * value:+.1f} points" if signed else f"{value:.1%}"
-    return f"{value:+.2f}" if signed else f"{value:.2f}"
 
 
 def draw_quarantine(quarantine: pd.DataFrame, root: Path) -> bytes:

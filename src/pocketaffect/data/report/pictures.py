@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from pocketaffect.data.contract.profile import Drift, Profile, profile_of
+from pocketaffect.data.contract.profile import Drift, Profile, list_figures, profile_of
 from pocketaffect.data.contract.rules import VA_REGIONS
 from pocketaffect.figures import BLUE, GREY, GRID, INK, ORANGE, PAPER, make_axes, styled
 from pocketaffect.labels import EXPRESSIONS, VALENCE_AROUSAL
@@ -57,14 +57,16 @@ def draw_class_balance(kept: pd.DataFrame, *left_out: pd.DataFrame) -> Figure:
     places = np.arange(len(shown))
     for axis, (split, title) in zip(axes, SPLITS.items(), strict=True):
         kept_rows, lost_rows = (part[shown] for part in counts[split])
-        for values, offset, height, colour, letters, empty in (
-            (kept_rows, -0.13, 0.46, SPLIT_COLOURS[split], 8, "0"),
-            (lost_rows, 0.27, 0.26, GREY, 6.5, ""),
+        for values, offset, height, colour, letters, zeros in (
+            (kept_rows, -0.13, 0.46, SPLIT_COLOURS[split], 8, True),
+            (lost_rows, 0.27, 0.26, GREY, 6.5, False),
         ):
             axis.barh(places + offset, values, height=height, color=colour)
             for place, value in zip(places, values, strict=True):
+                if not value and not zeros:
+                    continue
                 axis.annotate(
-                    f"{value:,}" if value else empty,
+                    f"{value:,}",
                     (value, place + offset),
                     (3, 0),
                     textcoords="offset points",
@@ -203,21 +205,14 @@ def draw_split_drift(kept: pd.DataFrame, drift: Sequence[Drift]) -> Figure:
 
 
 def _list_drift_figures(profile: Profile) -> dict[str, list[dict[str, tuple[str, float]]]]:
-    """Lists for each panel and row the splits' figures: the name that `compare_profiles` gives one, and its value."""
-    panels: dict[str, list[dict[str, tuple[str, float]]]] = {}
-    for title, key in (("Class shares", "share"), ("Mean valence", "valence"), ("Mean arousal", "arousal")):
-        rows: list[dict[str, tuple[str, float]]] = []
-        for label in ("", *EXPRESSIONS):
-            found = {}
-            for split, figures in profile.splits.items():
-                of = f" of {label}" if label else ""
-                if key == "share":
-                    value = figures.shares.get(label)
-                else:
-                    value = (figures.class_mean.get(label, {}) if label else figures.mean).get(key)
-                if value is not None:
-                    found[split] = (f"{split} {'' if key == 'share' else 'mean '}{key}{of}", value)
-            rows.append(found)
+    """Lists for each panel and row the splits' figures: the name that `list_figures` gives one, and its value."""
+    figures = list_figures(profile)
+    panels = {}
+    for title, key in (("Class shares", "share"), ("Mean valence", "mean valence"), ("Mean arousal", "mean arousal")):
+        rows = []
+        for of in ("", *(f" of {label}" for label in EXPRESSIONS)):
+            names = {split: f"{split} {key}{of}" for split in profile.splits}
+            rows.append({split: (name, figures[name]) for split, name in names.items() if name in figures})
         panels[title] = rows
     return panels
 

@@ -329,6 +329,7 @@ def paint_glasses(canvas: Canvas, identity: Identity, face: Face) -> None:
 
 
 def rounded_box(center: tuple[float, float], half_width: float, half_height: float) -> Points:
+    """Computes six points whose smooth closed curve is a box with round corners."""
     x, y = center
     top = points((x - half_width, y - half_height), (x, y - half_height), (x + half_width, y - half_height))
     return np.concatenate([top, top[::-1] + np.array([0.0, 2 * half_height])])

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
-import multiprocessing
 import struct
 import tarfile
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,6 +19,7 @@ from pocketaffect.data.sample.annotations import SPLITS, UNCERTAIN_CODE, Annotat
 from pocketaffect.data.sample.draws import Draws
 from pocketaffect.data.sample.portrait import Picture, draw_portrait, draw_scene
 from pocketaffect.errors import PocketAffectError
+from pocketaffect.executor.pool import map_in_order
 from pocketaffect.files import write_atomically
 
 if TYPE_CHECKING:
@@ -82,8 +81,9 @@ def _write_splits(root: Path, params: SampleParams, workers: int) -> None:
     plans = [plan_labels(name, count, params.seed) for name, count in zip(SPLITS, counts, strict=True)]
     rows = [Row(split, index, label) for split, plan in enumerate(plans) for index, label in enumerate(plan)]
     lines: tuple[list[str], ...] = tuple([HEADER] for _ in SPLITS)
-    with tarfile.open(root / ARCHIVE, "w", format=tarfile.USTAR_FORMAT) as archive:
-        for row, (path, content, line) in zip(rows, _draw_rows(params.seed, rows, workers), strict=True):
+    drawn = map_in_order(partial(_encode_row, params.seed), rows, workers=workers)
+    with closing(drawn), tarfile.open(root / ARCHIVE, "w", format=tarfile.USTAR_FORMAT) as archive:
+        for row, (path, content, line) in zip(rows, drawn, strict=True):
             member = tarfile.TarInfo(f"{IMAGE_FOLDER}/{path}")  # its owner and its time are 0, unless told otherwise
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
@@ -92,19 +92,8 @@ def _write_splits(root: Path, params: SampleParams, workers: int) -> None:
         (root / f"{name}.csv").write_text("\n".join([*listed, ""]), encoding="utf-8", newline="\n")
 
 
-def _draw_rows(seed: int, rows: Sequence[Row], workers: int) -> Iterator[tuple[str, bytes, str]]:
-    """Draws path, file content and CSV line of each row, in the rows' order."""
-    encode = partial(_encode_row, seed)
-    if workers <= 1:
-        yield from map(encode, rows)
-        return
-    # A forked child may inherit locks that another library's threads hold; a spawned one starts clean.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        yield from pool.map(encode, rows, chunksize=32)
-
-
 def _encode_row(seed: int, row: Row) -> tuple[str, bytes, str]:
+    """Draws a row's path, file content and CSV line."""
     picture, annotation = draw_row(seed, row)
     content = encode_bitmap(picture.pixels)
     digest = hashlib.sha224(content).hexdigest()
