@@ -75,9 +75,8 @@ class _Finder:
 
     def _in_folder(self, folder: Path) -> Path:
         places = [folder / name for name in _IN_FOLDER[self._form]]
-        for place in places:
-            if place.is_file():
-                return place
+        if found := [place for place in places if place.is_file()]:
+            return found[0]
         raise PocketAffectError(
             f"{folder}: no predictions of the {self._form} model",
             allowed=" or ".join(str(place) for place in places),

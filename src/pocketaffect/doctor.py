@@ -154,8 +154,7 @@ def _examine_programs(root: Path) -> Iterator[Finding]:
         yield Finding("git", "warning", "not a git repository: runs will carry no commit", todo)
     else:
         yield Finding("git", "ok", str(shutil.which("git")))
-    beside = Path(sys.executable).parent / "dvc"
-    dvc = shutil.which("dvc") or (str(beside) if beside.is_file() else None)
+    dvc = shutil.which("dvc") or shutil.which("dvc", path=Path(sys.executable).parent)
     if dvc is None:
         yield Finding("dvc", "problem", "not found on PATH or beside Python", "make setup, then use .venv/bin/dvc")
     elif not (root / ".dvc").is_dir():

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
 from typing import Final
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 import numpy as np
 import numpy.typing as npt
@@ -145,17 +145,16 @@ class Taste:
 
 
 SERVICES: Final[dict[str, tuple[str, str]]] = {
-    "spotify": ("Spotify", "https://open.spotify.com/search/{path}"),
-    "apple": ("Apple Music", "https://music.apple.com/search?{term}"),
-    "youtube": ("YouTube", "https://www.youtube.com/results?{search_query}"),
-    "youtube-music": ("YouTube Music", "https://music.youtube.com/search?{q}"),
-    "deezer": ("Deezer", "https://www.deezer.com/search/{path}"),
-    "tidal": ("TIDAL", "https://listen.tidal.com/search?{q}"),
-    "amazon": ("Amazon Music", "https://music.amazon.com/search/{path}"),
-    "soundcloud": ("SoundCloud", "https://soundcloud.com/search?{q}"),
+    "spotify": ("Spotify", "https://open.spotify.com/search/{}"),
+    "apple": ("Apple Music", "https://music.apple.com/search?term={}"),
+    "youtube": ("YouTube", "https://www.youtube.com/results?search_query={}"),
+    "youtube-music": ("YouTube Music", "https://music.youtube.com/search?q={}"),
+    "deezer": ("Deezer", "https://www.deezer.com/search/{}"),
+    "tidal": ("TIDAL", "https://listen.tidal.com/search?q={}"),
+    "amazon": ("Amazon Music", "https://music.amazon.com/search/{}"),
+    "soundcloud": ("SoundCloud", "https://soundcloud.com/search?q={}"),
 }
-"""Music services by key: name, and the address that opens a search there, without account, key or call by us. `{path}`
-stands for the search as a part of the path, any other `{key}` for the query key=search."""
+"""Music services by key: name, and the address that opens a search there, without account, key or call by us."""
 
 COUNT: Final = 5
 """Songs that are suggested at once."""
@@ -286,12 +285,8 @@ def suggest(track: Track, reason: str, *, adapted: bool) -> Suggestion:
 
 def search_links(title: str, artist: str) -> dict[str, str]:
     """Maps the key of each service to the address that searches it for a song."""
-    text = f"{artist} {title}"
-    links = {}
-    for service, (_, address) in SERVICES.items():
-        base, _, key = address.removesuffix("}").partition("{")
-        links[service] = base + (quote(text, safe="") if key == "path" else urlencode({key: text}))
-    return links
+    text = quote(f"{artist} {title}", safe="")
+    return {service: address.format(text) for service, (_, address) in SERVICES.items()}
 
 
 def explain(track: Track) -> str:

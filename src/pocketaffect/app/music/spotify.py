@@ -101,16 +101,14 @@ class SpotifyRecommender:
 
     def _ask(self, address: str) -> dict[str, Any]:
         """Asks the service; a token that it no longer takes is renewed once."""
-        for last in (False, True):
-            token = self._read_token(renew=last)
-            try:
-                return self._send(address, f"Bearer {token}")
-            except _RefusedError as error:
-                if error.code != 401 or last:
-                    raise
-        raise AssertionError("the second try returns or raises")
+        try:
+            return self._send(address, f"Bearer {self._read_token()}")
+        except _RefusedError as error:
+            if error.code != 401:
+                raise
+        return self._send(address, f"Bearer {self._read_token(renew=True)}")
 
-    def _read_token(self, *, renew: bool) -> str:
+    def _read_token(self, *, renew: bool = False) -> str:
         with self._lock:
             if renew or time.monotonic() >= self._expires:
                 address = f"{self._accounts}/api/token"

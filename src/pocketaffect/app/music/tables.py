@@ -58,9 +58,7 @@ class Table:
 def read_table(path: Path, known: Sequence[str] = ()) -> Table:
     """Reads a CSV file with a header line: UTF-8 or UTF-16 with its mark, separated by comma, semicolon, tab or bar.
 
-    Args:
-        path: The file.
-        known: Columns that the header names so, whatever case and blanks it writes them with.
+    Columns among `known` are named as there, whatever case and blanks the header writes them with.
 
     Raises:
         PocketAffectError: There is no such file, it is too large, in another encoding, or has no header line.

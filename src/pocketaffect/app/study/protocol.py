@@ -61,24 +61,19 @@ class Consent:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """One prompt of the study.
-
-    Attributes:
-        number: 1..10, the order in which they are shown.
-        id: The paper's word, the key of translations and pictures.
-        expression: Expected class, an index of `labels.EXPRESSIONS`.
-        title: The expression to show, in a word or two.
-        hint: A hint how a face shows it.
-        in_class_metrics: Whether its rows enter the classification metrics: delighted and miserable stand for happy
-            and sad there, which keeps the eight classes balanced.
-    """
+    """One prompt of the study: an expression to show, and how a face shows it."""
 
     number: int
+    """1..10, the order in which they are shown."""
     id: str
+    """The paper's word, the key of translations and pictures."""
     expression: int
+    """Expected class, an index of `labels.EXPRESSIONS`."""
     title: str
     hint: str
     in_class_metrics: bool
+    """Whether its rows enter the classification metrics: delighted and miserable stand for happy and sad there, which
+    keeps the eight classes balanced."""
 
 
 PROMPTS: Final = tuple(
@@ -115,13 +110,8 @@ ROW_COLUMNS: Final = (
 class PromptRow:
     """One row of the study: everything the paper recorded for a prompt, and nothing else.
 
-    Args:
-        prompt: Number of the prompt, 1..10.
-        affect: The network's answer to the photograph.
-        rating: Stars for the five songs together, 1..5.
-        annotated_valence: The participant's own, -1..1. Always 0 for the neutral prompt, whatever is given, as in
-            the paper.
-        annotated_arousal: Likewise.
+    The network's answer to the photograph, 1..5 stars for the five songs together, and the participant's own valence
+    and arousal, -1..1: always 0 for the neutral prompt, whatever is given, as in the paper.
 
     Raises:
         PocketAffectError: A number is impossible.

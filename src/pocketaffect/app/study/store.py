@@ -55,16 +55,12 @@ class UnknownRunError(PocketAffectError):
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A participant's run.
-
-    Attributes:
-        token: The only key to the run's rows; it is shown once and not stored.
-        run_id: Names the run in exports. Random: it says nothing about the person.
-        expires: The day on which the rows are deleted.
-    """
+    """A participant's run, and the day on which its rows are deleted."""
 
     token: str
+    """The only key to the run's rows; it is shown once and not stored."""
     run_id: str
+    """The run's name in exports. Random: it says nothing about the person."""
     expires: date
 
 

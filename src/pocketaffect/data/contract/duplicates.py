@@ -70,14 +70,10 @@ def find_near_duplicates(
 
 
 def group_duplicates(count: int, pairs: Positions) -> Positions:
-    """Numbers the groups that `pairs` connect.
-
-    Args:
-        count: Number of rows.
-        pairs: int64 [m, 2].
+    """Numbers the groups of rows that `pairs` [m, 2] connect, in the order of their first rows.
 
     Returns:
-        int64 [count]: 0, 1, … in the order of each group's first row; -1 for a row without a pair.
+        int64 [count]: 0, 1, …; -1 for a row without a pair.
     """
     groups = np.full(count, -1, dtype=np.int64)
     members, positions = np.unique(np.asarray(pairs, dtype=np.int64), return_inverse=True)

@@ -184,9 +184,6 @@ class Evidence:
         path = self.rows["path"].iloc[self.other[positions]]
         return _join(path, ", ", self.distance[positions], " bits apart")
 
-    def _column(self, name: str, positions: Positions) -> pa.Array:
-        return _join(f"{name} ", self.rows[name].iloc[positions])
-
     def _landmarks(self, positions: Positions) -> pa.Array:
         counts = pa.array(self.rows["landmark_count"].to_numpy()[positions])
         text = _join(counts, " numbers")
@@ -207,7 +204,7 @@ _DESCRIPTIONS: Final[Mapping[str, Callable[[Evidence, Positions], pa.Array]]] = 
     "non_face": lambda found, rows: found._numbers(("expression",), rows),
     "no_label": lambda found, rows: found._numbers(("expression", *VALENCE_AROUSAL), rows),
     "near_duplicate_of_validation": Evidence._other_path,
-    "identity_in_validation": lambda found, rows: found._column("identity", rows),
+    "identity_in_validation": lambda found, rows: _join("identity ", found.rows["identity"].iloc[rows]),
 }
 
 

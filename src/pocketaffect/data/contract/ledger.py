@@ -261,22 +261,20 @@ def make_quarantine(evidence: Evidence, ledger: Ledger, unsplit: pd.DataFrame) -
     """Makes the table of rows that broke an error, and of lines that are no rows: QUARANTINE_COLUMNS."""
     table = make_sent_away(evidence, ledger, "error")
     if len(unsplit):
-        lines = pd.DataFrame(
-            {
-                "list": unsplit["list"].astype("str"),
-                "line": unsplit["line"].astype("int64"),
-                "value": unsplit["text"].astype("str").str.slice(stop=MAX_VALUE),
-            }
-        ).assign(
+        nothing: dict[str, Any] = {
+            "path": "",
+            "expression": np.nan,
+            "also_broken": "",
+            "archive": "",
+            "offset": 0,
+            "length": 0,
+        }
+        lines = unsplit[["list", "line"]].assign(
             split=_find_splits(unsplit["list"], evidence.rows),
-            path="",
-            expression=float("nan"),
             rule=RULES[0].name,
-            also_broken="",
-            archive="",
-            offset=0,
-            length=0,
+            value=unsplit["text"].astype("str").str.slice(stop=MAX_VALUE),
             deflated=False,
+            **nothing,
         )
         table = pd.concat([table, lines[list(QUARANTINE_COLUMNS)].astype(table.dtypes)], ignore_index=True)
         table = table.sort_values(["list", "line"], kind="stable", ignore_index=True)
@@ -314,10 +312,10 @@ def make_duplicates(
     rows: pd.DataFrame, pairs: Positions, distances: Positions, leaked: npt.NDArray[np.bool_]
 ) -> pd.DataFrame:
     """Makes the table of pairs from `sort_pairs`: DUPLICATES_COLUMNS."""
-    columns: dict[str, Any] = {}
-    for side, positions in (("a", pairs[:, 0]), ("b", pairs[:, 1])):
-        for name in ("path", "split", *PLACE_COLUMNS[1:]):
-            column = rows[name].take(positions).reset_index(drop=True)
-            columns[f"{name}_{side}"] = column.astype("str") if name == "split" else column
-    columns |= {"distance": distances.astype(np.int16), "dropped": leaked}
-    return pd.DataFrame(columns)[list(DUPLICATES_COLUMNS)]
+    own = rows[["path", "split", *PLACE_COLUMNS[1:]]]
+    sides = [
+        own.take(pairs[:, place]).astype({"split": "str"}).reset_index(drop=True).add_suffix(f"_{side}")
+        for place, side in enumerate("ab")
+    ]
+    table = pd.concat(sides, axis=1).assign(distance=distances.astype(np.int16), dropped=leaked)
+    return table[list(DUPLICATES_COLUMNS)]

@@ -42,19 +42,14 @@ STRICT: Final = ConfigDict(strict=True, extra="forbid")
 
 @checked_dataclass(frozen=True, config=STRICT)
 class SplitProfile:
-    """One split.
-
-    Attributes:
-        rows: Number of rows, with or without an expression.
-        expression: Number of rows of each of the eight.
-        mean: Mean valence and arousal of the rows that have them; empty where none has.
-        class_mean: The same for the rows of an expression; expressions may be missing.
-    """
+    """One split: its rows, with or without an expression, and those of each of the eight."""
 
     rows: Count
     expression: Annotated[dict[str, Count], _only(EXPRESSIONS)]
     mean: Means = field(default_factory=dict)
+    """Mean valence and arousal of the rows that have them; empty where none has."""
     class_mean: Annotated[dict[str, Means], _only(EXPRESSIONS)] = field(default_factory=dict)
+    """The same for the rows of an expression; expressions may be missing."""
 
     @model_validator(mode="after")
     def _check_counts(self) -> Self:
@@ -81,21 +76,15 @@ class Profile:
 
 @dataclass(frozen=True)
 class Drift:
-    """One figure of the data beside the profile's.
-
-    Attributes:
-        what: The figure's name, as in `list_figures`.
-        stored: The profile's.
-        found: The data's.
-        difference: `found - stored`; shares lie in [0, 1], valence and arousal in [-1, 1].
-        warned: Whether it is further from 0 than is allowed.
-    """
+    """One figure of the data beside the stored profile's; `what` is its name in `list_figures`."""
 
     what: str
     stored: float
     found: float
     difference: float
+    """`found - stored`; shares lie in [0, 1], valence and arousal in [-1, 1]."""
     warned: bool
+    """Whether it is further from 0 than is allowed."""
 
     def __str__(self) -> str:
         stored, found = (format_figure(value, self.what) for value in (self.stored, self.found))
@@ -176,11 +165,8 @@ def keep_profile(file: Path, *, source: str) -> None:
 def choose_profile(setting: str, *, is_sample: bool, is_affectnet: bool = True) -> Profile | None:
     """Finds the profile that params.yaml names.
 
-    Args:
-        setting: `auto` for the shipped one (the sample's, or AffectNet's for its layouts; no other data has one),
-            `none`, or a file that `pocketaffect data profile` wrote.
-        is_sample: Whether the data is the embedded sample.
-        is_affectnet: Whether it comes in a layout of AffectNet's.
+    `auto` is the shipped one (the sample's, or AffectNet's for its layouts; no other data has one), `none` is none,
+    anything else a file that `pocketaffect data profile` wrote.
 
     Raises:
         PocketAffectError: No such file, or not a profile.

@@ -36,17 +36,12 @@ PATH_PROBLEMS: Final = {
 
 @dataclass(frozen=True)
 class VaRegion:
-    """Where valence and arousal of a class are plausible.
-
-    Attributes:
-        valence: Lowest and highest; None where nothing is demanded.
-        arousal: Lowest and highest, likewise.
-        above: Whether the lowest valence itself lies outside.
-    """
+    """Lowest and highest plausible valence and arousal of a class; None where nothing is demanded."""
 
     valence: tuple[float | None, float | None] = (None, None)
     arousal: tuple[float | None, float | None] = (None, None)
     above: bool = False
+    """Whether the lowest valence itself lies outside."""
 
 
 VA_REGIONS: Final[Mapping[str, VaRegion]] = {

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import TypeAdapter
 
 from pocketaffect.data.faces.images import ImageProblemError
 from pocketaffect.data.packing.parts import PACK_FILE, PACK_PROGRESS, PACK_TABLE, Part, PartWriter
@@ -100,14 +101,6 @@ class _State:
         unreadable = tuple((row, why) for row, why in self.unreadable if row < (ends[-1] if ends else 0))
         return replace(self, parts=self.parts[:parts], ends=ends, unreadable=unreadable)
 
-    @classmethod
-    def read(cls, file: Path) -> _State:
-        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        content["parts"] = tuple(Part(**part) for part in content["parts"])
-        content["ends"] = tuple(content["ends"])
-        content["unreadable"] = tuple((int(row), str(why)) for row, why in content["unreadable"])
-        return cls(**content)
-
 
 def pack(
     source: Path,
@@ -185,9 +178,9 @@ def _begin(files: PackSource, target: Path, part_bytes: int) -> _State:
         write_json(file, asdict(fresh))
         return fresh
     try:
-        state = _State.read(file)
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise PocketAffectError(f"{file}: not readable", found=repr(error), todo=todo) from None
+        state = TypeAdapter(_State).validate_json(file.read_bytes())
+    except (OSError, ValueError) as error:
+        raise PocketAffectError(f"{file}: not readable", found=error, todo=todo) from None
     if (state.version, state.part_bytes) != (VERSION, part_bytes):
         raise PocketAffectError(
             f"{target}: begun with other settings",

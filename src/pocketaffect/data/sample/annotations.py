@@ -190,19 +190,15 @@ MISSING_VA_RATE: Final = 0.02
 
 @dataclass(frozen=True)
 class Annotation:
-    """One row's labels and what its picture shows.
-
-    Attributes:
-        label: AffectNet's code 0..10 in the CSV.
-        valence_arousal: Values as in the CSV: each in [-1, 1] with 4 decimals, or both NO_VA_CODE.
-        shown: Class that is drawn, 0..7; None for codes 8 and 10.
-        units: Action units of the drawn face; None without a face.
-    """
+    """One row's label, AffectNet's code 0..10, and what its picture shows."""
 
     label: int
     valence_arousal: tuple[float, float]
+    """Values as in the CSV: each in [-1, 1] with 4 decimals, or both NO_VA_CODE."""
     shown: int | None
+    """Class that is drawn, 0..7; None for codes 8 and 10."""
     units: ActionUnits | None
+    """Action units of the drawn face; None without a face."""
 
 
 def plan_labels(split: Split, count: int, seed: int) -> list[int]:

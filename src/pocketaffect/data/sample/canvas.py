@@ -119,23 +119,18 @@ _NEUTRAL: Final = 128
 
 @dataclass(frozen=True)
 class Placement:
-    """How the face frame lies in the image.
-
-    Attributes:
-        center: The frame's origin in pixels.
-        scale: Pixels per unit.
-        roll: Tangent of half the head's tilt.
-        yaw: Head turn: features move by this share of the unit, the outline less (0 at the rim).
-        pitch: The same, downwards.
-        head_width: Half the head's width in units; depth falls to 0 there.
-    """
+    """How the face frame lies in the image: its origin in pixels, and pixels per unit."""
 
     center: tuple[float, float]
     scale: float
     roll: float
+    """Tangent of half the head's tilt."""
     yaw: float
+    """Head turn: features move by this share of the unit, the outline less (0 at the rim)."""
     pitch: float
+    """The same, downwards."""
     head_width: float
+    """Half the head's width in units; depth falls to 0 there."""
 
     def place(self, curve: Points) -> Points:
         """Maps the face frame to pixels."""

@@ -19,7 +19,7 @@ from pocketaffect.data.sample.annotations import SPLITS, UNCERTAIN_CODE, Annotat
 from pocketaffect.data.sample.draws import Draws
 from pocketaffect.data.sample.portrait import Picture, draw_portrait, draw_scene
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.executor.pool import map_in_order
+from pocketaffect.executor.local import map_in_order
 from pocketaffect.files import write_atomically
 
 if TYPE_CHECKING:

@@ -10,39 +10,17 @@ from pocketaffect.data.sample.draws import Draws
 Colour = tuple[int, int, int]
 """Red, green, blue in 0..255."""
 
+
+def _colours(codes: str) -> tuple[Colour, ...]:
+    """Reads hexadecimal codes as the web writes them."""
+    return tuple((code[0], code[1], code[2]) for code in map(bytes.fromhex, codes.split()))
+
+
 # From fair to dark in even steps of lightness, in the manner of the Monk skin tone scale.
-SKIN_TONES: Final[tuple[Colour, ...]] = (
-    (247, 221, 205),
-    (240, 205, 180),
-    (229, 186, 154),
-    (213, 165, 129),
-    (192, 140, 102),
-    (166, 114, 80),
-    (137, 90, 62),
-    (108, 70, 50),
-    (84, 54, 41),
-)
-HAIR_COLOURS: Final[tuple[Colour, ...]] = (
-    (28, 24, 24),
-    (44, 32, 27),
-    (74, 50, 34),
-    (112, 76, 46),
-    (168, 128, 78),
-    (214, 182, 124),
-    (146, 68, 38),
-    (150, 148, 146),
-    (216, 214, 210),
-)
-IRIS_COLOURS: Final[tuple[Colour, ...]] = ((72, 44, 26), (98, 66, 36), (70, 96, 60), (72, 110, 150), (96, 106, 112))
-CLOTH_COLOURS: Final[tuple[Colour, ...]] = (
-    (40, 44, 60),
-    (180, 60, 56),
-    (64, 120, 110),
-    (222, 218, 208),
-    (96, 84, 140),
-    (210, 160, 60),
-    (110, 112, 116),
-)
+SKIN_TONES: Final = _colours("f7ddcd f0cdb4 e5ba9a d5a581 c08c66 a67250 895a3e 6c4632 543629")
+HAIR_COLOURS: Final = _colours("1c1818 2c201b 4a3222 704c2e a8804e d6b67c 924426 969492 d8d6d2")
+IRIS_COLOURS: Final = _colours("482c1a 624224 46603c 486e96 606a70")
+CLOTH_COLOURS: Final = _colours("282c3c b43c38 40786e dedad0 60548c d2a03c 6e7074")
 HAIR_STYLES: Final = {
     "short": 4.0,
     "side": 3.0,
