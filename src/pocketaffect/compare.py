@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 import tempfile
@@ -58,7 +59,6 @@ class _Finder:
 
     def __init__(self, form: Form, model_name: str, root: Path) -> None:
         self._form, self._model_name, self._root = form, model_name, root
-        self._opened: Store | None = None
 
     def find(self, run: str) -> tuple[str, PredictionTable]:
         """Finds a name to show, and the table."""
@@ -115,10 +115,9 @@ class _Finder:
                 ) from None
             return read_predictions(file)
 
-    @property
+    @functools.cached_property
     def _store(self) -> Store:
-        self._opened = self._opened or require_store(self._root)
-        return self._opened
+        return require_store(self._root)
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,9 @@ BODY: Final = ConfigDict(extra="forbid")
 
 @dataclass(frozen=True, slots=True)
 class Affect:
-    """A prediction for one face.
+    """A prediction for one face: a probability for each of `labels.EXPRESSIONS`, valence and arousal.
 
-    Args:
-        probabilities: One for each of `labels.EXPRESSIONS`, in that order; they sum to 1.
-        valence: Unpleasant to pleasant. Networks may leave [-1, 1] a little: clipped there.
-        arousal: Calm to excited, clipped likewise.
+    Networks may leave [-1, 1] a little: both are clipped there.
 
     Raises:
         PocketAffectError: A number is not finite, or the probabilities are no distribution.

@@ -15,7 +15,7 @@ def test_a_list_is_imported_described_and_recommended_from(tmp_path):
     file, target = write_list(tmp_path / "s.csv", SPOTIFY_HEADER, [*rows, rows[0]]), tmp_path / "c.csv"
     done = run("import", file, "--to", target)
     assert done.exit_code == 0, done.output
-    assert "list: Spotify-style" in done.output
+    assert "list: separated by" in done.output
     assert "line 3: energy: 'x' is no number" in done.output
     assert f"{target}: 199 tracks of 201 rows, 1 merged, 1 skipped" in done.output
     described = run("describe", target)

@@ -160,11 +160,6 @@ class Catalogue:
         """Finds a track's index in `tracks`, None where the catalogue does not hold it."""
         return self._positions.get(track_id)
 
-    def get(self, track_id: str) -> Track | None:
-        """Finds the track with that id, None where the catalogue does not hold it."""
-        position = self.position(track_id)
-        return None if position is None else self.tracks[position]
-
     @staticmethod
     def load(file: Path | None = None) -> Catalogue:
         """Reads a file that `pocketaffect music import` wrote, or the curated catalogue of the package.

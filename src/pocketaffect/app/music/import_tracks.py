@@ -37,11 +37,6 @@ detection set and our own catalogues: letters and digits only, the likeliest fir
 
 REQUIRED: Final = ("title", "artist", "valence", "energy")
 
-SPOTIFY_MARKS: Final = frozenset(
-    ("danceability", "speechiness", "acousticness", "instrumentalness", "liveness", "trackuri", "spotifyid")
-)
-DEEZER_MARKS: Final = frozenset(("dzrsngid", "deezerid", "sngid", "arousal"))
-
 
 @dataclass(frozen=True)
 class Scale:
@@ -85,14 +80,6 @@ def recognise_columns(header: Sequence[str], path: Path) -> dict[str, list[str]]
             todo="rename the columns in its first line",
         )
     return found
-
-
-def name_source(header: Sequence[str]) -> str:
-    """Names the service whose style the list has."""
-    plain = {plain_name(name) for name in header}
-    if plain & SPOTIFY_MARKS:
-        return "Spotify-style"
-    return "Deezer-style" if plain & DEEZER_MARKS else "other"
 
 
 def find_scale(name: str) -> Scale:
@@ -176,7 +163,7 @@ def import_tracks(file: Path, scales: Mapping[str, str] | None = None) -> Import
     _require_rows(rows, problems, file)
     unused = sorted(set(table.header).difference(*columns.values()))
     declarations = [
-        f"list: {name_source(table.header)}, separated by {table.separator!r}",
+        f"list: separated by {table.separator!r}",
         *(f"{meaning}: column {' + '.join(names)}" for meaning, names in columns.items()),
         f"not used: {', '.join(unused) or 'none'}",
     ]

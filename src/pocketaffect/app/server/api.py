@@ -110,13 +110,9 @@ Token = Annotated[str, Depends(_read_token)]
 def build_api(services: Services) -> APIRouter:
     """Makes the router with all routes below /api."""
     api = APIRouter(prefix="/api")
+    api.get("/model", summary="How to feed the model and to read its answer")(services.model.facts)
     _add_songs(api, services)
     _add_study(api, services)
-
-    @api.get("/model", summary="How to feed the model and to read its answer")
-    def read_model() -> dict[str, Any]:
-        return services.model.facts()
-
     return api
 
 
@@ -142,7 +138,7 @@ def _add_songs(api: APIRouter, services: Services) -> None:
 
     @api.post("/ratings", status_code=201, summary="Keep a rating in this server's store")
     def rate(body: RatingBody) -> None:
-        if catalogue is None or catalogue.get(body.track) is None:
+        if catalogue is None or catalogue.position(body.track) is None:
             raise HTTPException(404, "no such track")
         services.listeners.rate(body.listener, body.affect, body.track, body.stars)
 

@@ -65,25 +65,18 @@ class Figure(Interval):
 
 @dataclass(frozen=True)
 class StudyAnalysis:
-    """All figures of a study.
-
-    Attributes:
-        runs: Participants' runs with at least one row.
-        complete: Those with a row for every prompt.
-        rows: All rows.
-        metrics: Figures by the names of `evaluation.metrics`: expressions against the prompts that enter them,
-            valence and arousal against the participants' own annotation, neutral's (0, 0) among them.
-        confusion: int64 [8, 8], rows expected, columns predicted, of the same rows as the expression metrics.
-        ratings: Mean stars: "all", "right" and "wrong" predictions over all prompts, their difference
-            "right_minus_wrong", and each prompt by its id.
-    """
+    """All figures of a study: of participants' runs with a row, of those with one for every prompt, of all rows."""
 
     runs: int
     complete: int
     rows: int
     metrics: dict[str, Figure]
+    """Figures by the names of `evaluation.metrics`: expressions against the prompts that enter them, valence and
+    arousal against the participants' own annotation, neutral's (0, 0) among them."""
     confusion: npt.NDArray[np.int64]
+    """int64 [8, 8], rows expected, columns predicted, of the same rows as the expression metrics."""
     ratings: dict[str, Figure]
+    """Mean stars: "all", "right" and "wrong" predictions over all prompts, their difference, each prompt by its id."""
 
 
 def analyse(rows: Sequence[Sequence[str | int | float]], *, seed: int = SEED) -> StudyAnalysis:

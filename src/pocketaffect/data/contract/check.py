@@ -58,32 +58,26 @@ class RuleCount:
 
 @dataclass(frozen=True)
 class ContractResult:
-    """What became of the rows.
-
-    Attributes:
-        kept: `KEPT_COLUMNS`; training rows first, each split in the lists' order.
-        quarantine: `QUARANTINE_COLUMNS`, rows that break a rule of severity error, by list and line.
-        dropped: `DROPPED_COLUMNS`, rows that a rule of severity drop sent away, by list and line.
-        duplicates: `DUPLICATES_COLUMNS`, pairs of near-duplicates; `dropped` where row b left for it.
-        counts: The counts of every rule.
-        drift: Differences from the profile, where one was given.
-        notes: What is to be said aloud of the data, from its reader.
-        derived_va: Whether valence and arousal are derived from votes.
-        evidence: The columns that the rules looked at, a row for each row that came in (without lines that are none).
-        suite: The rules as Great Expectations' suite, plain values.
-        validation: The suite's findings in `evidence`, plain values.
-    """
+    """What became of the rows, the counts of every rule, and the drift from a profile where one was given."""
 
     kept: pd.DataFrame
+    """`KEPT_COLUMNS`; training rows first, each split in the lists' order."""
     quarantine: pd.DataFrame
+    """`QUARANTINE_COLUMNS`, rows that break a rule of severity error, by list and line."""
     dropped: pd.DataFrame
+    """`DROPPED_COLUMNS`, rows that a rule of severity drop sent away, by list and line."""
     duplicates: pd.DataFrame
+    """`DUPLICATES_COLUMNS`, pairs of near-duplicates; `dropped` where row b left for it."""
     counts: tuple[RuleCount, ...]
     drift: tuple[Drift, ...]
     notes: tuple[str, ...] = ()
+    """What is to be said aloud of the data, from its reader."""
     derived_va: bool = False
+    """Whether valence and arousal are derived from votes."""
     evidence: pd.DataFrame = field(default_factory=pd.DataFrame)
+    """The columns that the rules looked at, a row for each row that came in (without lines that are none)."""
     suite: Mapping[str, Any] = field(default_factory=dict)
+    """The rules as Great Expectations' suite, plain values, and in `validation` what it found in `evidence`."""
     validation: Mapping[str, Any] = field(default_factory=dict)
 
     @property

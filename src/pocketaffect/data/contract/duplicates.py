@@ -96,20 +96,11 @@ def _expand(rows: Positions, starts: Positions, pairs: Positions, distances: Pos
     sizes = np.diff(np.r_[starts, len(rows)])
     one, other = pairs.T
     equal = np.repeat(np.arange(len(starts)), sizes - 1)
-    parts = [
-        (rows[starts[equal]], rows[_members(starts + 1, sizes - 1)], np.zeros(len(equal), dtype=np.int64)),
-        (
-            np.repeat(rows[starts[one]], sizes[other]),
-            rows[_members(starts[other], sizes[other])],
-            distances.repeat(sizes[other]),
-        ),
-        (
-            rows[_members(starts[one] + 1, sizes[one] - 1)],
-            np.repeat(rows[starts[other]], sizes[one] - 1),
-            distances.repeat(sizes[one] - 1),
-        ),
-    ]
-    left, right, apart = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    more = sizes[one] - 1
+    near, far = rows[_members(starts[other], sizes[other])], rows[_members(starts[one] + 1, more)]
+    left = np.concatenate([rows[starts[equal]], rows[starts[one]].repeat(sizes[other]), far])
+    right = np.concatenate([rows[_members(starts + 1, sizes - 1)], near, rows[starts[other]].repeat(more)])
+    apart = np.concatenate([np.zeros_like(equal), distances.repeat(sizes[other]), distances.repeat(more)])
     found = np.sort(np.stack([left, right], axis=1), axis=1)
     order = np.lexsort((found[:, 1], found[:, 0]))
     return found[order], apart[order]

@@ -187,17 +187,15 @@ def read_profile(file: Path) -> Profile:
     todo = "write one with `pocketaffect data profile FILE`, or set params.yaml: validate.profile to auto or none"
     try:
         return TypeAdapter(Profile).validate_json(file.read_bytes())
-    except FileNotFoundError:
-        raise PocketAffectError(
-            f"{file}: no such profile (params.yaml: validate.profile)", allowed="auto, none, or a JSON file", todo=todo
-        ) from None
     except OSError as error:
-        raise PocketAffectError(f"{file}: not readable", found=error.strerror, todo=todo) from None
+        problem = "no such profile (params.yaml: validate.profile)" if not file.exists() else "not readable"
+        allowed = "auto, none, or a JSON file"
+        raise PocketAffectError(f"{file}: {problem}", found=error.strerror, allowed=allowed, todo=todo) from None
     except ValidationError as error:
-        problem = error.errors()[0]
-        if problem["type"] == "json_invalid":
-            raise PocketAffectError(f"{file}: not readable as JSON", found=problem["msg"], todo=todo) from None
-        where = ".".join(map(str, problem["loc"])) or "the file"
+        first = error.errors()[0]
+        if first["type"] == "json_invalid":
+            raise PocketAffectError(f"{file}: not readable as JSON", found=first["msg"], todo=todo) from None
+        where = ".".join(map(str, first["loc"])) or "the file"
         raise PocketAffectError(
-            f"{file}: not a profile, {where}: {problem['msg']}", found=repr(problem["input"])[:80], todo=todo
+            f"{file}: not a profile, {where}: {first['msg']}", found=repr(first["input"])[:80], todo=todo
         ) from None

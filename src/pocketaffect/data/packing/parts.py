@@ -109,13 +109,8 @@ def read_pack(folder: Path) -> dict[str, pa.Table]:
     table = pq.read_table(io.BytesIO(table_bytes))
     numbers = pc.index_in(table["archive"].cast(pa.string()), value_set=pa.array(list(parts))).to_numpy()
     ends = np.searchsorted(numbers, np.arange(len(parts) + 1))
-    columns = {
-        "path": table["path"].cast(pa.large_string()),
-        "offset": table["offset"],
-        "length": table["length"],
-        "deflated": pa.array(np.zeros(len(table), bool)),
-    }
-    whole = pa.table(columns)
+    whole = table.select(["offset", "length"]).add_column(0, "path", table["path"].cast(pa.large_string()))
+    whole = whole.append_column("deflated", pa.array(np.zeros(len(table), bool)))
     return {name: whole.slice(ends[row], ends[row + 1] - ends[row]) for row, name in enumerate(parts)}
 
 

@@ -148,18 +148,14 @@ def _judge(result: ContractResult, limit: float) -> tuple[str, str]:
 def _describe_rules(result: ContractResult) -> list[dict[str, Any]]:
     """Lists the rules' counts, how many rows were lost to each, and examples of the `shown_of` that it is said of."""
     lost = pd.concat([result.quarantine["rule"], result.dropped["rule"]]).value_counts()
-    rules = []
-    for count in result.counts:
-        shown_of, examples = _find_examples(result, count)
-        rule = asdict(count) | {"lost": int(lost.get(count.name, 0)), "shown_of": shown_of, "examples": examples}
-        rules.append(rule)
-    return rules
+    return [
+        asdict(count) | {"lost": int(lost.get(count.name, 0)), **_find_examples(result, count)}
+        for count in result.counts
+    ]
 
 
-def _find_examples(result: ContractResult, count: RuleCount) -> tuple[int, list[dict[Any, Any]]]:
+def _find_examples(result: ContractResult, count: RuleCount) -> dict[str, Any]:
     """Counts the rows that have the rule as their reason, or as their warning, and picks some of them."""
-    if not count.broken:
-        return 0, []
     if count.severity == "warning":
         table, reasons = result.kept, result.kept["warnings"]
         chosen = np.flatnonzero(reasons.str.contains(rf"(?:^|,){count.name}(?:,|$)", regex=True).to_numpy(dtype=bool))
@@ -170,7 +166,7 @@ def _find_examples(result: ContractResult, count: RuleCount) -> tuple[int, list[
     for row in rows:
         if count.severity == "warning":
             row["value"] = _describe_doubt(count.name, row)
-    return len(chosen), rows
+    return {"shown_of": len(chosen), "examples": rows}
 
 
 def _describe_doubt(rule: str, row: Mapping[Any, Any]) -> str:
