@@ -112,14 +112,14 @@ def _examine_packages(root: Path) -> Iterator[Finding]:
         yield Finding("packages", "warning", f"{lock}: no such file", "git checkout requirements.lock")
         return
     installed = {canonicalize_name(found.name): found.version for found in distributions() if found.name}
-    missing, different = [], []
     requirements = _locked_requirements(lock)
-    for requirement in requirements:
-        version = installed.get(canonicalize_name(requirement.name))
-        if version is None:
-            missing.append(requirement.name)
-        elif not requirement.specifier.contains(version, prereleases=True):
-            different.append(f"{requirement.name} {version} (lock: {requirement.specifier})")
+    versions = [(one, installed.get(canonicalize_name(one.name))) for one in requirements]
+    missing = [one.name for one, version in versions if version is None]
+    different = [
+        f"{one.name} {version} (lock: {one.specifier})"
+        for one, version in versions
+        if version is not None and not one.specifier.contains(version, prereleases=True)
+    ]
     if missing:
         yield Finding("packages", "problem", f"not installed: {_listed(missing)}", "make setup")
     if different:

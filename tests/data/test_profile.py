@@ -254,7 +254,7 @@ def test_fewer_rows_than_expressions_are_refused(tmp_path):
 def test_a_missing_file_and_a_folder_are_told(tmp_path):
     with pytest.raises(
         PocketAffectError,
-        match=r"no such profile \(params.yaml: validate.profile\)\n  found: .*\n  allowed: auto, none",
+        match=r"no such profile \(params.yaml: validate.profile\)\n.*\n  allowed: auto, none",
     ):
         choose_profile(str(tmp_path / "none.json"), is_sample=False)
     with pytest.raises(PocketAffectError, match="not readable"):

@@ -21,6 +21,14 @@ from pocketaffect.errors import PocketAffectError
 from pocketaffect.files import write_atomically
 from pocketaffect.tables import render_table
 
+CURATED: Final = Path(__file__).parent / "catalogue.csv"
+COLUMNS: Final = ("id", "title", "artist", "year", "genres", "valence", "energy", "mode", "estimated")
+GENRE_SEPARATOR: Final = "|"
+MAX_TEXT: Final = 300
+"""Characters of a title or an artist's name."""
+YEARS: Final = range(1000, 2101)
+MAX_PROBLEMS: Final = 20
+
 GENRES: Final[dict[str, tuple[str, ...]]] = {
     "neutral": ("jazz", "ambient", "reggae", "indie", "alt-rock"),
     "happiness": ("dance", "pop", "rock", "show-tunes", "party"),
@@ -78,7 +86,7 @@ _SYNONYMS: Final[dict[str, tuple[str, ...]]] = {
     }.items()
     for name in names.split()
 }
-_KNOWN: Final = frozenset((*PAPER_GENRES, *OTHER_GENRES))
+_KNOWN: Final = {genre: (genre,) for genre in (*PAPER_GENRES, *OTHER_GENRES)} | _SYNONYMS
 
 
 def normalise_genre(name: str) -> tuple[str, ...]:
@@ -88,25 +96,11 @@ def normalise_genre(name: str) -> tuple[str, ...]:
     "other"; an empty one is none.
     """
     slug = re.sub(r"[^a-z0-9]+", "-", name.casefold().replace("&", " n ")).strip("-")
-    if not slug:
-        return ()
     words = slug.split("-")
     for start in range(len(words)):
-        ending = "-".join(words[start:])
-        if ending in _SYNONYMS:
-            return _SYNONYMS[ending]
-        if ending in _KNOWN:
-            return (ending,)
-    return ("other",)
-
-
-CURATED: Final = Path(__file__).parent / "catalogue.csv"
-COLUMNS: Final = ("id", "title", "artist", "year", "genres", "valence", "energy", "mode", "estimated")
-GENRE_SEPARATOR: Final = "|"
-MAX_TEXT: Final = 300
-"""Characters of a title or an artist's name."""
-YEARS: Final = range(1000, 2101)
-MAX_PROBLEMS: Final = 20
+        if genres := _KNOWN.get("-".join(words[start:])):
+            return genres
+    return ("other",) if slug else ()
 
 
 @dataclass(frozen=True, slots=True)

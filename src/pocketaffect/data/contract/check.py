@@ -159,12 +159,17 @@ def check_contract(
         ledger.apply("twin", table)
 
     kept = make_kept(evidence, ledger, groups)
+    checked = ledger.checked | {RULES[0].name: len(rows) + len(unsplit)}
+    broken = ledger.broken | {RULES[0].name: len(unsplit)}
     result = ContractResult(
         kept=kept,
         quarantine=make_quarantine(evidence, ledger, unsplit),
         dropped=make_sent_away(evidence, ledger, "drop")[list(DROPPED_COLUMNS)],
         duplicates=make_duplicates(rows, pairs, distances, leaked),
-        counts=_count(ledger, len(unsplit)),
+        counts=tuple(
+            RuleCount(rule.name, rule.severity, rule.demand, checked.get(rule.name, 0), broken.get(rule.name, 0))
+            for rule in RULES
+        ),
         drift=() if profile is None else compare_profiles(profile, profile_of(kept), max_drift=settings.max_drift),
         notes=annotations.notes,
         derived_va=annotations.derived_va,
@@ -178,15 +183,6 @@ def check_contract(
             f"quarantine and {len(result.dropped)} dropped"
         )
     return result
-
-
-def _count(ledger: Ledger, unsplit: int) -> tuple[RuleCount, ...]:
-    checked = ledger.checked | {RULES[0].name: len(ledger.bits) + unsplit}
-    broken = ledger.broken | {RULES[0].name: unsplit}
-    return tuple(
-        RuleCount(rule.name, rule.severity, rule.demand, checked.get(rule.name, 0), broken.get(rule.name, 0))
-        for rule in RULES
-    )
 
 
 def write_result(result: ContractResult, target: Path, *, choosing_share: float = 0.0) -> None:

@@ -35,8 +35,7 @@ def points(*pairs: Pair) -> Points:
 
 def mirror(curve: Points) -> Points:
     """Exchanges left and right of the curve."""
-    mirrored: Points = curve * np.array([-1.0, 1.0])
-    return mirrored
+    return np.asarray(curve * np.array([-1.0, 1.0]))
 
 
 @cache
@@ -80,8 +79,7 @@ def _unit_circle(quarter: int) -> Points:
 
 def ellipse(center: Pair, radii: Pair, quarter: int = 6) -> Points:
     """Computes a closed ellipse of 4 * quarter points."""
-    placed: Points = _unit_circle(quarter) * np.array(radii) + np.array(center)
-    return placed
+    return np.asarray(_unit_circle(quarter) * np.array(radii) + np.array(center))
 
 
 def rotation(half_angle_tangent: float) -> Pair:

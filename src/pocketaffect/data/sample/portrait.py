@@ -59,8 +59,7 @@ def value_noise(draws: Draws, height: int, width: int, cell: int) -> np.ndarray:
     columns, right = x // cell, (x % cell)[None, :]
     upper = grid[rows][:, columns] * (cell - right) + grid[rows][:, columns + 1] * right
     lower = grid[rows + 1][:, columns] * (cell - right) + grid[rows + 1][:, columns + 1] * right
-    noise: np.ndarray = (upper * (cell - down) + lower * down) // (cell * cell)
-    return noise
+    return np.asarray((upper * (cell - down) + lower * down) // (cell * cell))
 
 
 def take_picture(draws: Draws, image: np.ndarray, *, poor: bool = False) -> np.ndarray:
@@ -85,16 +84,14 @@ def take_picture(draws: Draws, image: np.ndarray, *, poor: bool = False) -> np.n
     if draws.chance(0.06):
         gray = (lit[:, :, 0] * 77 + lit[:, :, 1] * 150 + lit[:, :, 2] * 29) >> 8
         lit = np.repeat(gray[:, :, None], 3, axis=2)
-    picture: np.ndarray = np.clip(lit, 0, 255).astype(np.uint8)
-    return picture
+    return np.asarray(np.clip(lit, 0, 255).astype(np.uint8))
 
 
 def _irwin_hall(draws: Draws, height: int, width: int) -> np.ndarray:
     """Draws bell-shaped noise about 0 in RGB, standard deviation about 210."""
     luma = draws.bytes_array(2, height, width, 1).astype(np.int32).sum(axis=0)
     chroma = draws.bytes_array(height, width, 3).astype(np.int32)
-    noise: np.ndarray = luma * 2 + (chroma >> 1) - 510 - 63
-    return noise
+    return np.asarray(luma * 2 + (chroma >> 1) - 510 - 63)
 
 
 def _soften(image: np.ndarray) -> np.ndarray:
@@ -102,8 +99,7 @@ def _soften(image: np.ndarray) -> np.ndarray:
     padded = np.pad(image, ((1, 1), (0, 0), (0, 0)), mode="edge")
     image = padded[:-2] + 2 * padded[1:-1] + padded[2:]
     padded = np.pad(image, ((0, 0), (1, 1), (0, 0)), mode="edge")
-    softened: np.ndarray = (padded[:, :-2] + 2 * padded[:, 1:-1] + padded[:, 2:] + 8) >> 4
-    return softened
+    return np.asarray((padded[:, :-2] + 2 * padded[:, 1:-1] + padded[:, 2:] + 8) >> 4)
 
 
 def _any_colour(draws: Draws) -> Colour:
@@ -115,8 +111,7 @@ def _any_colour(draws: Draws) -> Colour:
 def _mixed(first: Colour, second: Colour, weight: np.ndarray) -> np.ndarray:
     """Interpolates between two colours by an int32 weight in 0..255 of shape (height, width)."""
     low, high = np.array(first, dtype=np.int32), np.array(second, dtype=np.int32)
-    mixed: np.ndarray = (low + (high - low) * weight[:, :, None] // 255).astype(np.uint8)
-    return mixed
+    return np.asarray((low + (high - low) * weight[:, :, None] // 255).astype(np.uint8))
 
 
 def _ramp(draws: Draws, height: int, width: int) -> np.ndarray:
