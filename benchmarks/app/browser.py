@@ -58,7 +58,7 @@ def _answer_twice(route: Any) -> None:
 
 def _write_vgg(file: Path) -> None:
     from pocketaffect.export.convert import conventions
-    from pocketaffect.export.twin import save_twin
+    from pocketaffect.export.forms import save_twin
     from pocketaffect.models.network import AffectNetwork, NetworkSpec
     from pocketaffect.precisions import find_precision
 

@@ -119,11 +119,11 @@ def measure(folder: Path, params: Params, shards: Path, rows: Path, count: int) 
     found: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="pocketaffect-ladder-") as scratch:
         plain = Packages(reparameterize(network), network.spec.size, words, _below(scratch, "plain"))
-        verifier = Verifier(plain.network, faces, trained=network)
+        verifier = Verifier(plain.network, faces, params.export, trained=network)
         trained = predict_network(network, faces.images)
         found.append({"form": "PyTorch", **_metrics(trained, faces)})
         for precision in readable_precisions(NEWEST):
-            found.append(_row(precision.name, precision, plain, verifier, params))
+            found.append(_row(precision.name, precision, plain, verifier))
             print(f"{folder.name}: {found[-1]}", file=sys.stderr, flush=True)
         steps = params.export.finetune_steps
         for name in TUNED if steps and network.spec.architecture in FINETUNED else ():
@@ -132,8 +132,8 @@ def measure(folder: Path, params: Params, shards: Path, rows: Path, count: int) 
             tuned = finetune_for_export(network, open_split(shards, "train"), export, params.train)
             seconds = time.process_time() - start
             packages = Packages(tuned, network.spec.size, words, _below(scratch, f"dkm-{name}"))
-            judge = Verifier(tuned, faces, trained=network, tuned=True)
-            row = _row(f"{name}, dkm", find_precision(name), packages, judge, params)
+            judge = Verifier(tuned, faces, params.export, trained=network, tuned=True)
+            row = _row(f"{name}, dkm", find_precision(name), packages, judge)
             # The gate holds the file to the fine-tuned network; what people ask is how it agrees with the trained one.
             row["agreement"] = compare(judge.execute(packages.make(find_precision(name)).path)[1], trained).agreement
             found.append({**row, "finetuned_cpu_seconds": round(seconds)})
@@ -156,9 +156,9 @@ def _below(scratch: str, name: str) -> Path:
     return folder
 
 
-def _row(form: str, precision: Precision, packages: Packages, verifier: Verifier, params: Params) -> dict[str, Any]:
+def _row(form: str, precision: Precision, packages: Packages, verifier: Verifier) -> dict[str, Any]:
     package = packages.make(precision)
-    verification = verifier.verify(package, params.export)
+    verification = verifier.verify(package)
     return {
         "form": form,
         "target": precision.target,

@@ -21,9 +21,9 @@ import timm
 import torch
 
 from pocketaffect import paths
+from pocketaffect.export.forms import save_twin
 from pocketaffect.export.layers import fold_batchnorm
 from pocketaffect.export.session import load_twin
-from pocketaffect.export.twin import save_twin
 from pocketaffect.mlpackage.program import load_program
 from pocketaffect.models.network import AffectNetwork, NetworkSpec, load_network
 

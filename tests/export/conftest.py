@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,8 +138,20 @@ def packages(making: Packages) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="session")
-def verifier(network: nn.Module, samples: Samples) -> Verifier:
-    return Verifier(network, Faces(samples.images, samples.expression, samples.valence_arousal))
+def verifier(network: nn.Module, samples: Samples, limits: ExportParams) -> Verifier:
+    return Verifier(network, Faces(samples.images, samples.expression, samples.valence_arousal), limits)
+
+
+@pytest.fixture(scope="session")
+def held_to(verifier: Verifier) -> Callable[..., Verifier]:
+    """A verifier with some limits changed, which executes nothing anew."""
+
+    def change(of: Verifier = verifier, **changes: object) -> Verifier:
+        other = copy.copy(of)
+        other.limits = of.limits.model_copy(update=changes)
+        return other
+
+    return change
 
 
 @pytest.fixture(scope="session")

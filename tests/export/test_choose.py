@@ -27,10 +27,9 @@ from pocketaffect.precisions import PRECISIONS, readable_precisions
 
 
 @pytest.fixture
-def choose(making, verifier, limits):
+def choose(making, held_to):
     def run(budget, target="iOS16", **changes):
-        params = limits.model_copy(update={"budget_bytes": budget, "deployment_target": target, **changes})
-        return choose_precision(making, verifier, params)
+        return choose_precision(making, held_to(budget_bytes=budget, deployment_target=target, **changes))
 
     return run
 
@@ -132,8 +131,8 @@ def test_newer_systems_give_the_choice_more_forms(choose, making):
     assert package.precision.name == ("palette4-grouped" if is_worth_it else "palette4")
 
 
-def test_luck_counts_as_no_loss(verifier, making, limits):
-    verification = verifier.verify(making.make(PRECISIONS["fp16"]), limits)
+def test_luck_counts_as_no_loss(verifier, making):
+    verification = verifier.verify(making.make(PRECISIONS["fp16"]))
     before = verification.pytorch_quality
     lucky = dataclasses.replace(before, balanced_accuracy=1.0, valence_rmse=0.0)
     worse = Quality(before.accuracy, before.balanced_accuracy - 0.1, before.valence_rmse + 0.2, before.arousal_rmse)
@@ -142,13 +141,13 @@ def test_luck_counts_as_no_loss(verifier, making, limits):
     assert score_package(dataclasses.replace(verification, shipped_quality=worse)) == pytest.approx(agreement - 0.2)
 
 
-def test_the_proposal_names_what_would_fit_with_its_bytes(making, limits):
+def test_the_proposal_names_what_would_fit_with_its_bytes(making, held_to):
     size = making.make(PRECISIONS["palette4"]).bytes
-    text = propose_precisions(making, limits.model_copy(update={"budget_bytes": size}))
+    text = propose_precisions(making, held_to(budget_bytes=size))
     assert f"palette4 ({size:,}), palette2" in text
     assert "int8" not in text
     assert "auto" in text
-    text = propose_precisions(making, limits.model_copy(update={"budget_bytes": 2000}))
+    text = propose_precisions(making, held_to(budget_bytes=2000))
     assert f"the smallest is palette2 ({making.make(PRECISIONS['palette2']).bytes:,})" in text
     assert "model.width" in text
 

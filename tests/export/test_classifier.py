@@ -11,10 +11,9 @@ import pytest
 import torch
 
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.export.classifier import make_classifier, verify_classifier
+from pocketaffect.export.forms import make_classifier, save_twin
 from pocketaffect.export.layers import fold_batchnorm, transplant_weights
 from pocketaffect.export.measure import Faces, load_affect_program, predict_program
-from pocketaffect.export.twin import save_twin, verify_twin
 from pocketaffect.labels import EXPRESSIONS
 from pocketaffect.mlpackage.package import read_metadata, save_package
 from pocketaffect.mlpackage.program import load_program
@@ -56,9 +55,9 @@ def classify_of(spec):
     return function.block_specializations[function.opset].operations[-1]
 
 
-def test_it_answers_exactly_as_the_plain_form_with_the_eight_names(write, plain, faces, limits, packages):
+def test_it_answers_exactly_as_the_plain_form_with_the_eight_names(write, plain, faces, verifier, packages):
     path = write()
-    assert failed(verify_classifier(path, plain, faces, limits)) == []
+    assert failed(verifier.verify_classifier(path, plain)) == []
     outputs = load_program(path).predict(faces.images[:4])
     assert list(outputs["expression"]) == [EXPRESSIONS[row] for row in plain.probabilities[:4].argmax(1)]
     assert read_metadata(path)["labels"] == read_metadata(packages["int8"])["labels"]
@@ -93,13 +92,13 @@ def test_the_operation_is_the_one_that_coremltools_writes(opened, network):
     assert ours == expected
 
 
-def test_names_in_another_order_are_caught(write, plain, faces, limits):
+def test_names_in_another_order_are_caught(write, plain, verifier):
     def swap(spec):
         names = classify_of(spec).inputs["classes"].arguments[0].value.immediateValue.list.values
         first, second = (names[row].immediateValue.tensor.strings for row in (0, 1))
         first.values[0], second.values[0] = second.values[0], first.values[0]
 
-    found = failed(verify_classifier(write(swap), plain, faces, limits))
+    found = failed(verifier.verify_classifier(write(swap), plain))
     assert "classifier: class names" in found
     assert "classifier: faces with another label" in found
 
@@ -110,7 +109,7 @@ def test_a_classifier_is_not_made_twice(opened):
 
 
 @pytest.mark.slow
-def test_a_twin_with_blue_first_or_swapped_affect_is_caught(network, packages, plain, faces, limits, tmp_path):
+def test_a_twin_with_blue_first_or_swapped_affect_is_caught(network, packages, plain, verifier, tmp_path):
     class Wrong(torch.nn.Module):
         def __init__(self, kind):
             super().__init__()
@@ -125,7 +124,7 @@ def test_a_twin_with_blue_first_or_swapped_affect_is_caught(network, packages, p
     for kind in ("right", "bgr", "va"):
         file = tmp_path / f"{kind}.onnx"
         save_twin(Wrong(kind), 32, metadata, file)
-        found = failed(verify_twin(file, plain, decoded, faces, limits))
+        found = failed(verifier.verify_twin(file, plain, decoded))
         assert bool(found) == (kind != "right"), (kind, found)
 
 

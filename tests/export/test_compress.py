@@ -73,13 +73,13 @@ QUICK = {"palette4", "palette4-grouped"}
 @pytest.mark.parametrize(
     "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in PRECISIONS]
 )
-def test_a_precision_is_what_it_says_and_passes_all_but_its_cost(making, verifier, limits, name):
+def test_a_precision_is_what_it_says_and_passes_all_but_its_cost(making, held_to, name):
     precision = PRECISIONS[name]
     package = making.make(precision)
     program = load_program(package.path)
     assert large_tensor_storage(program, precision) == precision.storage
     assert program.version == {"iOS16": 7, "iOS18": 9}[precision.target]
-    verification = verifier.verify(package, limits.model_copy(update={"deployment_target": precision.target}))
+    verification = held_to(deployment_target=precision.target).verify(package)
     costs = ("agreement with PyTorch", "drop in accuracy", "rise in RMSE, worse dimension")
     assert [check.name for check in verification.checks if not check.passed and check.name not in costs] == []
     assert verification.precision == name

@@ -101,7 +101,7 @@ def test_a_trained_palette_verifies_against_its_network_and_repeats(
         package = Packages(tuned, SIZE, description, tmp_path / f"{number}").make(PRECISIONS["palette4"])
         digests.add(package_digest(package.path))
     assert len(digests) == 1
-    verification = Verifier(tuned, faces, trained=network, tuned=True).verify(package, limits)
+    verification = Verifier(tuned, faces, limits, trained=network, tuned=True).verify(package)
     assert verification.passed, verification.failures()
     assert verification.shipped.agreement > 0.99
     assert verification.pytorch_quality == score(predict_network(network, faces.images), faces)

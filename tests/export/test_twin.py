@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from pocketaffect.errors import PocketAffectError
+from pocketaffect.export.forms import save_twin
 from pocketaffect.export.layers import fold_batchnorm, transplant_weights
 from pocketaffect.export.session import load_twin
-from pocketaffect.export.twin import save_twin
 from pocketaffect.mlpackage.program import load_program
 
 pytestmark = (
@@ -116,7 +116,7 @@ def test_two_processes_write_the_same_bytes(tmp_path):
 import sys, torch
 from pathlib import Path
 from pocketaffect.export.layers import fold_batchnorm
-from pocketaffect.export.twin import save_twin
+from pocketaffect.export.forms import save_twin
 from pocketaffect.models.network import AffectNetwork, NetworkSpec
 torch.manual_seed(3)
 network = AffectNetwork(NetworkSpec("vgg", 0.1, 32, "prototype")).eval()

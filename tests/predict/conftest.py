@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from pocketaffect.export.convert import PackageDescription, Packages, conventions
+from pocketaffect.export.forms import save_twin
 from pocketaffect.export.layers import fold_batchnorm
-from pocketaffect.export.twin import save_twin
 from pocketaffect.mlpackage.package import save_package
 from pocketaffect.models.network import AffectNetwork, NetworkSpec, save_network
 from pocketaffect.precisions import find_precision

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from pocketaffect.config import ExportParams
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.export.convert import Package, Packages
 from pocketaffect.export.verdict import Candidate, Verification
@@ -38,17 +37,17 @@ class _Measured:
 
     @property
     def rank(self) -> tuple[float, int]:
-        """The highest score, to a thousandth; among equals the fewest bytes."""
+        """Ranks by the highest score, to a thousandth; among equals by the fewest bytes."""
         return round(self.score, 3), -self.package.bytes
 
     @property
     def is_for_all(self) -> bool:
-        """Whether the oldest deployment target reads it."""
+        """Tells whether the oldest deployment target reads it."""
         return self.package.precision.target == next(iter(SPEC_VERSIONS))
 
 
 def score_package(verification: Verification) -> float:
-    """Agreement with the network, less what balanced accuracy lost and the RMSE (mean of both) gained.
+    """Computes agreement with the network, less what balanced accuracy lost and the RMSE (mean of both) gained.
 
     Where a package is better than its network by luck, that counts as no loss: agreement is the measure with the
     least noise, and a bound on what the others may lose.
@@ -59,32 +58,27 @@ def score_package(verification: Verification) -> float:
     return verification.shipped.agreement - max(0.0, lost) - max(0.0, gained)
 
 
-def choose_package(packages: Packages, verifier: Verifier, export: ExportParams) -> tuple[Package, Verification]:
-    """The package in the precision that params.yaml names, or in the best one that fits; verified on all faces.
+def choose_package(packages: Packages, verifier: Verifier) -> tuple[Package, Verification]:
+    """Makes the package in the precision that params.yaml names, or in the best that fits; verifies it on all faces.
 
     Raises:
         PocketAffectError: `export.precision` is "auto", and none fits and passes.
     """
-    if export.precision != AUTO:
-        package = packages.make(find_precision(export.precision))
-        return package, verifier.verify(package, export)
+    if verifier.limits.precision != AUTO:
+        package = packages.make(find_precision(verifier.limits.precision))
+        return package, verifier.verify(package)
     few = verifier.on_fewer(FACES_TO_CHOOSE_BY)
-    package, verification = choose_precision(packages, few, export)
+    package, verification = choose_precision(packages, few)
     if few is verifier:
         return package, verification
-    on_all, rule = verifier.verify(package, export), verification.rule
+    on_all, rule = verifier.verify(package), verification.rule
     return package, dataclasses.replace(on_all, rule=rule, candidates=verification.candidates)
 
 
-def choose_precision(packages: Packages, verifier: Verifier, export: ExportParams) -> tuple[Package, Verification]:
+def choose_precision(packages: Packages, verifier: Verifier) -> tuple[Package, Verification]:
     """Makes and executes the packages that fit, and picks one of those that pass by `RULE`.
 
     Forms that hold strictly less than one that fits and passes are left out, as are those that cannot fit.
-
-    Args:
-        packages: The network's.
-        verifier: The network's.
-        export: The section of params.yaml: budget, limits, and the oldest system that must read the file.
 
     Returns:
         The package, and its verification with every candidate and what became of it.
@@ -92,23 +86,24 @@ def choose_precision(packages: Packages, verifier: Verifier, export: ExportParam
     Raises:
         PocketAffectError: None fits, or none that fits passes; each is listed with the reason.
     """
+    limits = verifier.limits
     candidates: dict[str, Candidate] = {}
     passed: list[_Measured] = []
-    for precision in readable_precisions(export.deployment_target):
+    for precision in readable_precisions(limits.deployment_target):
         better = next((one for one in passed if _holds_more(one.package.precision, precision)), None)
         if better is not None:
             reason = f"not tried: {better.package.precision.name} fits and holds more"
             candidates[precision.name] = Candidate(precision.name, reason)
             continue
-        candidate, measured = _try(precision, packages, verifier, export)
+        candidate, measured = _try(precision, packages, verifier)
         candidates[precision.name] = candidate
         if measured is not None:
             passed.append(measured)
     if not passed:
         raise PocketAffectError(
-            f"export.precision auto: no precision fits export.budget_bytes {export.budget_bytes:,} and passes",
+            f"export.precision auto: no precision fits export.budget_bytes {limits.budget_bytes:,} and passes",
             found=f"on {len(verifier.faces.images):,} validation faces\n{tabulate(candidates.values())}",
-            todo=f"raise export.budget_bytes, lower model.width{_newer(export.deployment_target)}",
+            todo=f"raise export.budget_bytes, lower model.width{_newer(limits.deployment_target)}",
         )
     chosen = _pick(passed)
     for one in passed:
@@ -116,7 +111,7 @@ def choose_precision(packages: Packages, verifier: Verifier, export: ExportParam
         candidates[name] = dataclasses.replace(candidates[name], verdict=_explain(one, chosen))
     rule = f"{len(verifier.faces.images):,} validation faces; {RULE}"
     table = tabulate(candidates.values())
-    logger.info("precisions for %s bytes, by the answers to %s:\n%s", f"{export.budget_bytes:,}", rule, table)
+    logger.info("precisions for %s bytes, by the answers to %s:\n%s", f"{limits.budget_bytes:,}", rule, table)
     return chosen.package, dataclasses.replace(chosen.verification, rule=rule, candidates=tuple(candidates.values()))
 
 
@@ -143,18 +138,14 @@ def _newer(deployment_target: str) -> str:
     return "" if deployment_target == newest else f", or set export.deployment_target: {newest}, which has more forms"
 
 
-def _try(
-    precision: Precision, packages: Packages, verifier: Verifier, export: ExportParams
-) -> tuple[Candidate, _Measured | None]:
-    least = packages.estimate_least(precision)
-    if least > export.budget_bytes:
-        over = least - export.budget_bytes
+def _try(precision: Precision, packages: Packages, verifier: Verifier) -> tuple[Candidate, _Measured | None]:
+    budget = verifier.limits.budget_bytes
+    if (over := packages.estimate_least(precision) - budget) > 0:
         return Candidate(precision.name, f"over the budget by at least {over:,} bytes"), None
     package = packages.make(precision)
-    if package.bytes > export.budget_bytes:
-        over = package.bytes - export.budget_bytes
+    if (over := package.bytes - budget) > 0:
         return Candidate(precision.name, f"over the budget by {over:,} bytes", package.bytes), None
-    verification = verifier.verify(package, export)
+    verification = verifier.verify(package)
     score = score_package(verification)
     candidate = Candidate(
         precision.name,
@@ -168,7 +159,7 @@ def _try(
 
 
 def _holds_more(one: Precision, other: Precision) -> bool:
-    """Whether `one` is of the same form as `other` with as many bits or more.
+    """Tells whether `one` is of the same form as `other` with as many bits or more.
 
     Not so between forms: a finer palette has the smaller error in the weights, and now and then the larger in the
     metrics.
@@ -176,23 +167,24 @@ def _holds_more(one: Precision, other: Precision) -> bool:
     return one.kind == other.kind != "float" and one.group == other.group and one.bits >= other.bits
 
 
-def propose_precisions(packages: Packages, export: ExportParams) -> str:
-    """The precisions whose packages fit the budget, with their bytes, and what else there is to do."""
-    readable = readable_precisions(export.deployment_target)
-    possible = [one for one in readable if packages.estimate_least(one) <= export.budget_bytes]
-    fitting = [one for one in map(packages.make, possible) if one.bytes <= export.budget_bytes]
+def propose_precisions(packages: Packages, verifier: Verifier) -> str:
+    """Names the precisions whose packages fit the budget, with their bytes, and what else there is to do."""
+    limits = verifier.limits
+    readable = readable_precisions(limits.deployment_target)
+    possible = [one for one in readable if packages.estimate_least(one) <= limits.budget_bytes]
+    fitting = [one for one in map(packages.make, possible) if one.bytes <= limits.budget_bytes]
     if fitting:
         names = ", ".join(f"{one.precision.name} ({one.bytes:,})" for one in fitting)
         return f"these would fit: {names}; export.precision: auto measures them and takes the best"
     smallest = packages.make(min(readable, key=packages.estimate_least))
     return (
-        f"for {export.deployment_target} none fits, the smallest is {smallest.precision.name} ({smallest.bytes:,}): "
+        f"for {limits.deployment_target} none fits, the smallest is {smallest.precision.name} ({smallest.bytes:,}): "
         "lower model.width or raise export.budget_bytes"
     )
 
 
 def tabulate(candidates: Iterable[Candidate]) -> str:
-    """Every candidate in a line: bytes, score, agreement, balanced accuracy, RMSE of valence and arousal, verdict."""
+    """Writes a line for each: bytes, score, agreement, balanced accuracy, RMSE of valence and arousal, verdict."""
     rows: list[Sequence[str]] = [("precision", "bytes", "score", "agreement", "bal. acc.", "RMSE V", "RMSE A", "")]
     for one in candidates:
         quality = one.quality

@@ -22,15 +22,13 @@ from pocketaffect.export.calibrate import (
     measure_confidence,
 )
 from pocketaffect.export.choose import choose_package, propose_precisions
-from pocketaffect.export.classifier import make_classifier, verify_classifier
 from pocketaffect.export.convert import Package, PackageDescription, Packages
 from pocketaffect.export.finetune import finetune_for_export
+from pocketaffect.export.forms import make_classifier, save_twin
 from pocketaffect.export.layers import reparameterize
 from pocketaffect.export.measure import Faces
-from pocketaffect.export.native import has_core_ml, verify_natively
-from pocketaffect.export.twin import save_twin, verify_twin
-from pocketaffect.export.verdict import Form, Verification, describe_results
-from pocketaffect.export.verify import Verifier
+from pocketaffect.export.verdict import Verification, describe_results
+from pocketaffect.export.verify import Verifier, has_core_ml
 from pocketaffect.files import write_atomically, write_json
 from pocketaffect.mlpackage.package import program_digest, save_package
 from pocketaffect.models.network import READS_LUMA, AffectNetwork, NetworkSpec
@@ -87,13 +85,14 @@ def export_network(
             _describe(network.spec, export, margin, texts),
             Path(scratch),
         )
-        verifier = Verifier(packages.network, faces, trained=calibrate(network, confidence), tuned=tuned is not None)
-        package, verification = choose_package(packages, verifier, export)
+        known = calibrate(network, confidence)
+        verifier = Verifier(packages.network, faces, export, trained=known, tuned=tuned is not None)
+        package, verification = choose_package(packages, verifier)
         logger.info("%s: %d bytes, budget %d", package.precision.name, package.bytes, export.budget_bytes)
         if verification.passed:
-            verification = _write(package, verification, verifier, export, folder)
+            verification = _write(package, verification, verifier, folder)
         if not verification.passed:
-            raise _refuse(package, verification, packages, export, rejects)
+            raise _refuse(package, verification, packages, verifier, rejects)
         shipped = verifier.execute(package.path)[1]
         verification = replace(verification, confidence=measure_confidence(confidence, shipped, faces))
         answers = PredictionTable(
@@ -120,39 +119,37 @@ def _describe(spec: NetworkSpec, export: ExportParams, margin: float, texts: Map
     )
 
 
-def _write(
-    package: Package, verification: Verification, verifier: Verifier, export: ExportParams, folder: Path
-) -> Verification:
-    """Puts the results into the metadata and writes all forms; the verification with theirs."""
-    faces, (program, predictions) = verifier.faces, verifier.execute(package.path)
+def _write(package: Package, verification: Verification, verifier: Verifier, folder: Path) -> Verification:
+    """Puts the results into the metadata and writes all forms; returns the verification with theirs."""
+    program, predictions = verifier.execute(package.path)
     target = folder / paths.PACKAGE.name
-    results = describe_results(verification, images=len(faces.images))
+    results = describe_results(verification, images=verification.images)
     package.model.user_defined_metadata.update(results)
     save_package(package.model, target)
     if program_digest(target) != program_digest(package.path):
         raise RuntimeError("the package with its results computes something else than the verified one")
     save_package(make_classifier(package.model), folder / paths.CLASSIFIER.name)
-    forms: list[Form] = [verify_classifier(folder / paths.CLASSIFIER.name, predictions, faces, export)]
+    forms = [verifier.verify_classifier(folder / paths.CLASSIFIER.name, predictions)]
     decoded = verifier.decode(program)
     told = {key: text for key, text in program.metadata.items() if not key.startswith("com.github.apple.")}
     save_twin(decoded, program.size, {**told, **results}, folder / paths.TWIN.name)
-    forms.append(verify_twin(folder / paths.TWIN.name, predictions, decoded, faces, export))
+    forms.append(verifier.verify_twin(folder / paths.TWIN.name, predictions, decoded))
     if has_core_ml():
-        forms.append(verify_natively(target, predictions, faces, export))
+        forms.append(verifier.verify_natively(target, predictions))
     return replace(verification, forms=tuple(forms))
 
 
 def _refuse(
-    package: Package, verification: Verification, packages: Packages, export: ExportParams, rejects: Path
+    package: Package, verification: Verification, packages: Packages, verifier: Verifier, rejects: Path
 ) -> UnfitError:
     save_package(package.model, rejects / REJECTED)
-    over = package.bytes - export.budget_bytes
-    if over > 0:
+    budget = verifier.limits.budget_bytes
+    if (over := package.bytes - budget) > 0:
         return UnfitError(
             f"export: the {package.precision.name} package is over the budget",
             found=f"{package.bytes:,} bytes, {over:,} too many",
-            allowed=f"export.budget_bytes: {export.budget_bytes:,}",
-            todo=propose_precisions(packages, export),
+            allowed=f"export.budget_bytes: {budget:,}",
+            todo=propose_precisions(packages, verifier),
         )
     return UnfitError(
         f"export: the {package.precision.name} package is not fit to ship",

@@ -41,7 +41,7 @@ class Twin:
 
 
 def load_twin(file: Path, *, threads: int = 1) -> Twin:
-    """Opens an ONNX file that `twin.save_twin` wrote.
+    """Opens an ONNX file that `forms.save_twin` wrote.
 
     Raises:
         PocketAffectError: No such file, no ONNX model, or one with other inputs and outputs.

@@ -1,21 +1,26 @@
-"""The gate between conversion and registry: the shipped file computes what the trained network computes.
+"""The gate between conversion and registry: the shipped files compute what the trained network computes.
 
 Two steps. The float16 package against PyTorch shows that graph, preprocessing and outputs are right, with a
 limit that a wrong scale or colour order cannot meet. The shipped package must then answer as the same network does with
 the package's own decoded weights; limits on agreement, accuracy and RMSE bound what their rounding costs. Packages
-are executed by `mlpackage.program`, not by Apple's runtime.
+are executed by `mlpackage.program`, not by Apple's runtime, but on a Mac by both. The forms beside the package are held
+to its answers.
 """
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from torch import nn
 
 from pocketaffect.config import ExportParams
+from pocketaffect.errors import PocketAffectError
 from pocketaffect.export.convert import Package
 from pocketaffect.export.layers import fold_batchnorm, transplant_weights
 from pocketaffect.export.measure import (
@@ -23,27 +28,38 @@ from pocketaffect.export.measure import (
     Faces,
     Predictions,
     Quality,
+    arrange,
     compare,
     load_affect_program,
     predict_network,
     predict_program,
     score,
 )
-from pocketaffect.export.verdict import Check, Verification, convention_checks, parity_checks
+from pocketaffect.export.session import load_twin
+from pocketaffect.export.verdict import Check, Form, Verification, convention_checks, parity_checks
+from pocketaffect.files import hash_file
+from pocketaffect.labels import EXPRESSION_OUTPUT, EXPRESSIONS, IMAGE, PROBABILITIES, VALENCE_AROUSAL_OUTPUT
+from pocketaffect.mlpackage.package import package_bytes, package_digest
 from pocketaffect.mlpackage.program import Program
+from pocketaffect.mlpackage.quiet import import_coremltools
 from pocketaffect.precisions import COMPRESSED_ABOVE, SPEC_VERSIONS, Precision
+
+_SAME_WEIGHTS: Final = 1e-3
+"""Two float32 runtimes with the same weights: sums in another order gave up to 2e-6 on trained networks."""
+_DIGITS: Final = 4
+"""Decimals of what onnxruntime answers, whose arithmetic depends on the processor: reports shall not."""
+_NATIVE_FACES: Final = 256
+"""Core ML takes them one by one."""
 
 
 class Verifier:
     """Verifies packages of one network on the same faces; what they have in common is computed once.
 
-    Attributes:
-        faces: As given.
-
     Args:
         network: As it was converted; maps float32 [n, 3, S, S], RGB in [0, 1], to (logits [n, 8], valence-arousal
             [n, 2]).
         faces: Best the whole validation split.
+        limits: What packages and their forms are held to, their bytes included.
         trained: What `network` was made of (see `layers.reparameterize`); by default `network` itself. Packages are
             held to its metrics, and to its answers unless `tuned`.
         tuned: Whether `network` was trained on, and packages are to answer as it does.
@@ -53,10 +69,16 @@ class Verifier:
     """
 
     def __init__(
-        self, network: nn.Module, faces: Faces, *, trained: nn.Module | None = None, tuned: bool = False
+        self,
+        network: nn.Module,
+        faces: Faces,
+        limits: ExportParams,
+        *,
+        trained: nn.Module | None = None,
+        tuned: bool = False,
     ) -> None:
         faces.require_labels()
-        self.faces = faces
+        self.faces, self.limits = faces, limits
         self._network, self._trained, self._tuned = network, network if trained is None else trained, tuned
         self._folded = fold_batchnorm(network)
         before = predict_network(self._trained, faces.images)
@@ -65,17 +87,14 @@ class Verifier:
         self._executed: dict[Path, tuple[Program, Predictions]] = {}
 
     def on_fewer(self, count: int) -> Verifier:
-        """A verifier of the same network on at most `count` of the faces, spread evenly over all."""
+        """Makes a verifier of the same network on at most `count` of the faces, spread evenly over all."""
         if len(self.faces.images) <= count:
             return self
-        return Verifier(self._network, self.faces.thin_out(count), trained=self._trained, tuned=self._tuned)
+        few = self.faces.thin_out(count)
+        return Verifier(self._network, few, self.limits, trained=self._trained, tuned=self._tuned)
 
-    def verify(self, package: Package, export: ExportParams) -> Verification:
+    def verify(self, package: Package) -> Verification:
         """Compares a package with the network that it was made of, in the two steps named above.
-
-        Args:
-            package: The file to ship, and its float16 form.
-            export: The section of params.yaml: the limits, and the oldest system that must read the file.
 
         Returns:
             Every check with its value; `.passed` is the verdict.
@@ -90,7 +109,8 @@ class Verifier:
         of_float16 = compare(self.execute(package.reference)[1], self._reference)
         of_decoded = compare(shipped, decoded)
         of_shipped = compare(shipped, self._reference)
-        newest, limit = SPEC_VERSIONS[export.deployment_target], export.max_mean_probability_difference
+        limits, limit = self.limits, self.limits.max_mean_probability_difference
+        newest = float(SPEC_VERSIONS[limits.deployment_target])
         checks = (
             # A scale of 1/256 shifts the probabilities of a robust network by less than float16 does.
             Check("factor on image bytes, times 255", round(program.image_scale() * 255, 4), 1.0, "=="),
@@ -98,9 +118,9 @@ class Verifier:
             *parity_checks("package against PyTorch with its weights", of_decoded, limit),
             # A tensor that was left out of the compression costs bytes that nobody sees.
             Check("storage of large tensors", large_tensor_storage(program, wanted), wanted.storage, "=="),
-            Check(f"format version, for {export.deployment_target}", float(program.version), float(newest), "<="),
-            *_cost_checks(of_shipped, before, after, export, self.faces),
-            Check("bytes of the package", float(package.bytes), float(export.budget_bytes), "<="),
+            Check(f"format version, for {limits.deployment_target}", float(program.version), newest, "<="),
+            *self._cost_checks(of_shipped, after),
+            Check("bytes of the package", float(package.bytes), float(limits.budget_bytes), "<="),
             *convention_checks("metadata", program.metadata),
             Check("metadata: precision", program.metadata.get("precision", ""), wanted.name, "=="),
         )
@@ -119,19 +139,111 @@ class Verifier:
         )
 
     def execute(self, path: Path) -> tuple[Program, Predictions]:
-        """A package and what it answers to the faces; executed once."""
+        """Opens a package and gives what it answers to the faces; executed once."""
         if path not in self._executed:
             program = load_affect_program(path)
             self._executed[path] = program, predict_program(program, self.faces.images)
         return self._executed[path]
 
     def decode(self, program: Program) -> nn.Module:
-        """The network with the program's decoded weights."""
+        """Copies the network with the program's decoded weights."""
         return transplant_weights(self._folded, program)
+
+    def _cost_checks(self, shipped: Difference, after: Quality) -> Iterator[Check]:
+        """Bounds what the package may lose; where no face has a task's labels, only agreement can say it."""
+        limits, before = self.limits, self._quality
+        yield Check("agreement with PyTorch", shipped.agreement, limits.min_agreement, ">=")
+        if self.faces.has_expression.any():
+            yield Check("drop in accuracy", before.accuracy - after.accuracy, limits.max_accuracy_drop, "<=")
+        if self.faces.has_valence_arousal.any():
+            rises = (after.valence_rmse - before.valence_rmse, after.arousal_rmse - before.arousal_rmse)
+            # np.max, unlike max, hands a NaN on.
+            yield Check("rise in RMSE, worse dimension", float(np.max(rises)), limits.max_rmse_rise, "<=")
+
+    def verify_classifier(self, path: Path, plain: Predictions) -> Form:
+        """Executes the classifier form, which must answer exactly as the plain one does, under the right names.
+
+        Args:
+            path: The classifier's package.
+            plain: What the plain package answered to the faces, here as below.
+
+        Raises:
+            PocketAffectError: A package that cannot be read or executed, or whose outputs are others.
+        """
+        program = load_affect_program(path)
+        outputs = program.predict(self.faces.images)
+        labels = outputs.get(EXPRESSION_OUTPUT)
+        likeliest = np.array(EXPRESSIONS)[plain.probabilities.argmax(axis=1)]
+        wrong = len(likeliest) if labels is None else int((labels != likeliest).sum())
+        difference, size = compare(arrange(outputs, program.classes), plain), package_bytes(path)
+        checks = (
+            Check("classifier: class names", ",".join(program.classes), ",".join(EXPRESSIONS), "=="),
+            Check("classifier: output that Vision reads", program.label, EXPRESSION_OUTPUT, "=="),
+            Check("classifier: faces with another label", float(wrong), 0.0, "=="),
+            Check("classifier: largest probability difference", difference.max_probability, 0.0, "=="),
+            Check("classifier: largest valence-arousal difference", difference.max_valence_arousal, 0.0, "=="),
+            Check("classifier: bytes of the package", float(size), float(self.limits.budget_bytes), "<="),
+            *convention_checks("classifier: metadata", program.metadata),
+        )
+        return Form("classifier", size, package_digest(path), difference, checks)
+
+    def verify_twin(self, file: Path, plain: Predictions, decoded: nn.Module) -> Form:
+        """Executes the ONNX twin with onnxruntime, against `decoded` in PyTorch and against the package.
+
+        Raises:
+            PocketAffectError: The file cannot be opened, or has other inputs and outputs.
+        """
+        twin = load_twin(file)
+        outputs = twin.predict(self.faces.images)
+        answers = Predictions(outputs[PROBABILITIES], outputs[VALENCE_AROUSAL_OUTPUT])
+        to_network, difference = compare(answers, predict_network(decoded, self.faces.images)), compare(answers, plain)
+        difference = replace(difference, **{name: round(value, _DIGITS) for name, value in vars(difference).items()})
+        largest = round(float(np.max([to_network.max_probability, to_network.max_valence_arousal])), _DIGITS)
+        checks = (
+            Check("twin against PyTorch with its weights: largest difference", largest, _SAME_WEIGHTS, "<"),
+            *parity_checks("twin against the package", difference, self.limits.max_mean_probability_difference),
+            Check("twin: agreement with the package", difference.agreement, self.limits.min_agreement, ">="),
+            *convention_checks("twin: metadata", twin.metadata),
+        )
+        return Form("twin", file.stat().st_size, hash_file(file), difference, checks)
+
+    def verify_natively(self, path: Path, plain: Predictions) -> Form:
+        """Executes the plain package with Core ML, on every kind of unit that it chooses, on evenly spread faces.
+
+        Written from Apple's documentation, and never run so far.
+
+        Raises:
+            PocketAffectError: Core ML does not load the package.
+        """
+        from PIL import Image
+
+        images = self.faces.images
+        try:
+            model = import_coremltools().models.MLModel(str(path))
+            rows = np.unique(np.linspace(0, len(images) - 1, min(_NATIVE_FACES, len(images))).round().astype(int))
+            answers = [model.predict({IMAGE: Image.fromarray(images[row])}) for row in rows]
+        except Exception as error:  # its exception types are those of Objective-C
+            raise PocketAffectError(f"{path}: Core ML cannot run the package", found=error) from None
+        outputs = [
+            np.concatenate([np.asarray(answer[name], np.float32).reshape(1, -1) for answer in answers])
+            for name in (PROBABILITIES, VALENCE_AROUSAL_OUTPUT)
+        ]
+        difference = compare(Predictions(*outputs), Predictions(plain.probabilities[rows], plain.valence_arousal[rows]))
+        limits = self.limits
+        checks = (
+            *parity_checks("Core ML against the interpreter", difference, limits.max_mean_probability_difference),
+            Check("Core ML: agreement with the interpreter", difference.agreement, limits.min_agreement, ">="),
+        )
+        return Form("core_ml", package_bytes(path), package_digest(path), difference, checks)
+
+
+def has_core_ml() -> bool:
+    """Tells whether this system has Apple's runtime."""
+    return sys.platform == "darwin"
 
 
 def large_tensor_storage(program: Program, precision: Precision) -> str:
-    """How a package holds its tensors of more than `COMPRESSED_ABOVE` weights.
+    """Says how a package holds its tensors of more than `COMPRESSED_ABOVE` weights.
 
     Returns:
         `precision.storage` if all are held so and no smaller one is compressed; otherwise the forms that there are,
@@ -145,16 +257,3 @@ def large_tensor_storage(program: Program, precision: Precision) -> str:
     if set(forms) <= {precision.storage}:
         return precision.storage
     return "; ".join(f"{form} in {count} tensors" for form, count in sorted(forms.items()))
-
-
-def _cost_checks(
-    shipped: Difference, before: Quality, after: Quality, export: ExportParams, faces: Faces
-) -> Iterator[Check]:
-    """What the package may lose; where no face has a task's labels, only agreement can say it."""
-    yield Check("agreement with PyTorch", shipped.agreement, export.min_agreement, ">=")
-    if faces.has_expression.any():
-        yield Check("drop in accuracy", before.accuracy - after.accuracy, export.max_accuracy_drop, "<=")
-    if faces.has_valence_arousal.any():
-        rises = (after.valence_rmse - before.valence_rmse, after.arousal_rmse - before.arousal_rmse)
-        # np.max, unlike max, hands a NaN on.
-        yield Check("rise in RMSE, worse dimension", float(np.max(rises)), export.max_rmse_rise, "<=")
