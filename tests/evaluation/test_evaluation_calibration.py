@@ -185,3 +185,17 @@ def test_few_faces_that_are_all_right_make_no_network_certain():
 
 def test_nothing_is_said_where_no_face_has_an_expression():
     assert measure_calibration(certain([0, 1]), np.array([-1, -1])) is None
+
+
+def test_faces_set_apart_choose_the_temperature_and_the_scaled_figures_follow():
+    logits, true = draw_calibrated()
+    half = len(true) // 2
+    affect = np.zeros((half, 2))
+    own, apart = (
+        (Predictions(softmax(2 * logits[rows], axis=1).astype(np.float32), affect), Labels(true[rows], affect))
+        for rows in (slice(half), slice(half, None))
+    )
+    found = measure_calibration_of(*own, choosing=apart)
+    assert found.temperature == pytest.approx(fit_temperature(apart[0].probabilities, apart[1].expression), abs=1e-3)
+    scaled = scale(own[0].probabilities, found.temperature)
+    assert found.scaled_error == pytest.approx(expected_calibration_error(scaled, own[1].expression), abs=1e-4)
