@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +11,12 @@ from click.testing import CliRunner, Result
 
 from pocketaffect import __version__
 from pocketaffect.cli.main import main
+from pocketaffect.config import load_params
 from pocketaffect.data.release.csv_release import CSV_COLUMNS
 from pocketaffect.errors import PocketAffectError
+from pocketaffect.recipes import PHOTOGRAPHS, write_recipe
 
+PARAMS = Path(__file__).parents[1] / "params.yaml"
 DATA_COMMANDS = ("describe", "pack", "profile", "sample", "use")
 HEAVY = {
     "torch",
@@ -141,12 +145,30 @@ def test_data_use_and_data_sample_point_the_pipeline_there_and_back(tmp_path, mo
     (tmp_path / "mine").mkdir()
     for name in ("training.csv", "validation.csv"):
         (tmp_path / "mine" / name).write_text(",".join(CSV_COLUMNS) + "\n")
+    shipped = PARAMS.read_text()
+    Path("params.yaml").write_text(shipped.replace("  epochs: 16\n", "  epochs: 99\n"))
+    mine = Path("params.yaml").read_text()
     result = run("data", "use", "../mine")
-    assert (result.exit_code, result.output) == (0, f"data.dvc now imports {tmp_path}/mine\nnext: dvc repro\n")
+    assert result.exit_code == 0
+    assert result.output.startswith(f"data.dvc now imports {tmp_path}/mine\n")
+    assert "-  class_weights: balanced" in result.output
+    assert "+  class_weights: none" in result.output
+    assert result.output.endswith("next: dvc repro\n")
     assert f'path: "{tmp_path}/mine"' in Path("data.dvc").read_text()
+    written = load_params(Path("params.yaml"))
+    assert (written.train.logit_adjustment, written.train.epochs) == (PHOTOGRAPHS["train.logit_adjustment"][1], 99)
+    assert run("data", "use", "../mine").output == f"data.dvc now imports {tmp_path}/mine\nnext: dvc repro\n"
     result = run("data", "sample")
-    assert (result.exit_code, result.output) == (0, "data.dvc now imports the embedded sample\nnext: dvc repro\n")
+    assert result.output.startswith("data.dvc now imports the embedded sample\n")
     assert 'path: "sample"' in Path("data.dvc").read_text()
+    assert Path("params.yaml").read_text() == mine
+
+
+def test_the_recipe_for_photographs_changes_the_shipped_settings_which_are_the_sample_s(tmp_path):
+    shutil.copy(PARAMS, tmp_path)
+    write_recipe(drawn=False, file=tmp_path / "params.yaml")
+    changed = [line for line in (tmp_path / "params.yaml").read_text().splitlines() if line not in PARAMS.read_text()]
+    assert len(changed) == len(PHOTOGRAPHS)
 
 
 def test_inspect_refuses_what_is_no_package(tmp_path):

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from pocketaffect.config import load_params
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.sweep.adopt import choose_trial, list_changes, write_settings
+from pocketaffect.recipes import apply_settings, write_settings
+from pocketaffect.sweep.adopt import choose_trial, list_changes
 from pocketaffect.sweep.results import TrialRow
-from pocketaffect.sweep.space import apply_settings
 
 SHIPPED = Path(__file__).parents[2] / "params.yaml"
 

@@ -10,8 +10,9 @@ from sweep_parts import begin, make_params, make_root
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.export.size import predict_package_bytes
 from pocketaffect.models.network import NetworkSpec
+from pocketaffect.recipes import apply_settings
 from pocketaffect.sweep.budget import find_smallest, list_first_points, predict_bytes, require_fit
-from pocketaffect.sweep.space import Range, apply_settings, read_space
+from pocketaffect.sweep.space import Range, read_space
 from pocketaffect.sweep.worker import run_worker
 
 SPACE = {

@@ -8,8 +8,9 @@ from sweep_parts import ROOT, SPACE, make_params
 
 from pocketaffect.config import load_params
 from pocketaffect.errors import PocketAffectError
+from pocketaffect.recipes import apply_settings
 from pocketaffect.sweep.objective import prepare_params
-from pocketaffect.sweep.space import Choice, Range, apply_settings, read_space
+from pocketaffect.sweep.space import Choice, Range, read_space
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from sweep_parts import ROOT, make_params
 
 from pocketaffect import paths
 from pocketaffect.errors import PocketAffectError
+from pocketaffect.recipes import apply_settings
 from pocketaffect.sweep.shards import ensure_shards
-from pocketaffect.sweep.space import apply_settings
 
 sys.path.append(str(ROOT / "tests" / "data"))
 from shard_parts import Copy, contents

@@ -18,7 +18,8 @@ from pocketaffect import paths
 from pocketaffect.config import Params, load_params
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.files import read_yaml
-from pocketaffect.sweep.adopt import choose_trial, list_changes, write_settings
+from pocketaffect.recipes import write_settings
+from pocketaffect.sweep.adopt import choose_trial, list_changes
 from pocketaffect.sweep.run import look_at_sweep, run_sweep
 
 sys.path.append(str(ROOT / "tests" / "training"))

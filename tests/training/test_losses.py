@@ -255,3 +255,8 @@ def test_the_distance_to_a_teacher_is_scipys_divergence_and_the_squared_error():
 def test_shares_are_those_of_the_labelled_images():
     expression = np.array([*range(CLASSES), 1, 1, NO_EXPRESSION], dtype=np.int64)
     assert expression_shares(expression).tolist() == pytest.approx([0.1, 0.3, *[0.1] * 6])
+
+
+def test_there_is_nothing_to_undo_of_a_class_that_never_occurs():
+    assert expression_shares(np.array([1, 1, 1, 2])).tolist() == pytest.approx([1, 0.75, 0.25, *[1] * 5])
+    assert expression_shares(np.full(3, NO_EXPRESSION)).tolist() == [1] * 8

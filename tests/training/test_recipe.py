@@ -291,12 +291,6 @@ def test_a_task_that_only_one_split_has_labels_of_is_refused_with_what_to_do(sha
         assert prepare(one_sided, va_weight=0.0).fingerprint
 
 
-def test_a_class_without_an_image_is_refused_where_its_share_is_to_be_undone(shards, tmp_path):
-    six = relabel(shards, tmp_path / "six", expression=lambda table: table["expression"] % 6)
-    text = refused("no image of anger, contempt", six, class_weights="none", logit_adjustment=1.0)
-    assert "train.logit_adjustment: 0.0" in text
-
-
 def test_a_network_of_another_kind_or_a_damaged_one_is_no_start(shards, tmp_path):
     save_network(prepare(shards, {"width": 0.15}).network, tmp_path / "wider")
     text = refused("another kind of network", shards, start_from=str(tmp_path / "wider"))

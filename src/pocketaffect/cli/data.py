@@ -16,20 +16,29 @@ def data() -> None:
 @data.command("use")
 @click.argument("path", type=click.Path(path_type=Path))
 def data_use(path: Path) -> None:
-    """Point the pipeline at the data set in folder PATH; `dvc repro` then imports it."""
+    """Point the pipeline at the data set in folder PATH, and write the recipe for photographs into params.yaml."""
+    from pocketaffect.data.sample import MARK
     from pocketaffect.data.source import use_folder
 
     origin = use_folder(path)
-    click.echo(f"data.dvc now imports {origin}\nnext: dvc repro")
+    _report(origin, drawn=(path / MARK).exists())
 
 
 @data.command("sample")
 def data_sample() -> None:
-    """Point the pipeline at the embedded sample of drawn faces."""
+    """Point the pipeline at the embedded sample of drawn faces, and take its recipe back."""
     from pocketaffect.data.source import use_sample
 
     use_sample()
-    click.echo("data.dvc now imports the embedded sample\nnext: dvc repro")
+    _report("the embedded sample", drawn=True)
+
+
+def _report(origin: str, *, drawn: bool) -> None:
+    from pocketaffect.recipes import write_recipe
+
+    difference = write_recipe(drawn=drawn)
+    recipe = f"\nthe recipe for {'drawn faces' if drawn else 'photographs'}; values of your own stay:\n{difference}"
+    click.echo(f"data.dvc now imports {origin}{recipe if difference else ''}\nnext: dvc repro")
 
 
 @data.command("describe")

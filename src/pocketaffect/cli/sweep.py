@@ -60,7 +60,8 @@ def status() -> None:
 def adopt(trial: int | None) -> None:
     """Write TRIAL's settings (default: the best one's) into params.yaml, and show what changed."""
     from pocketaffect.config import load_params
-    from pocketaffect.sweep.adopt import choose_trial, list_changes, write_settings
+    from pocketaffect.recipes import write_settings
+    from pocketaffect.sweep.adopt import choose_trial, list_changes
     from pocketaffect.sweep.run import look_at_sweep
 
     seen = look_at_sweep(load_params())

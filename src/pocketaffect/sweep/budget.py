@@ -18,8 +18,9 @@ from pocketaffect.config import Params
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.export.size import list_shapes, predict_package_bytes
 from pocketaffect.models.network import NetworkSpec
+from pocketaffect.recipes import Value, apply_settings
 from pocketaffect.sweep.internals import get_storage
-from pocketaffect.sweep.space import Dimension, Range, Space, Value, apply_settings, read_present, round_number
+from pocketaffect.sweep.space import Dimension, Range, Space, read_present, round_number
 from pocketaffect.sweep.storage import hold_study
 
 ARCHITECTURE: Final = "model.architecture"

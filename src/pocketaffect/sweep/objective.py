@@ -15,8 +15,9 @@ from optuna.trial import TrialState
 
 from pocketaffect import paths
 from pocketaffect.config import Params
+from pocketaffect.recipes import Value, apply_settings
 from pocketaffect.sweep.internals import read_trial
-from pocketaffect.sweep.space import Space, Value, apply_settings
+from pocketaffect.sweep.space import Space
 
 if TYPE_CHECKING:
     from optuna import Study

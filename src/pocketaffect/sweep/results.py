@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from optuna.trial import TrialState
 
+from pocketaffect.recipes import Value
 from pocketaffect.sweep.objective import (
     BYTES,
     DEATHS,
@@ -20,7 +21,6 @@ from pocketaffect.sweep.objective import (
     SETTINGS,
     first_number,
 )
-from pocketaffect.sweep.space import Value
 
 if TYPE_CHECKING:
     from optuna import Study

@@ -20,13 +20,14 @@ from pocketaffect.arithmetic import pinned_children
 from pocketaffect.config import Params
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.executor.interface import LOOK_SECONDS, Executor, Worker, end_workers, find_executor
+from pocketaffect.recipes import apply_settings
 from pocketaffect.registry.store.store import open_store
 from pocketaffect.sweep.budget import enqueue_first_trials, require_fit
 from pocketaffect.sweep.objective import Plan, Train, train_trial
 from pocketaffect.sweep.report import write_sweep_report
 from pocketaffect.sweep.results import FINISHED, TrialRow, best_first, read_rows
 from pocketaffect.sweep.shards import ensure_all_shards
-from pocketaffect.sweep.space import Choice, apply_settings, read_space
+from pocketaffect.sweep.space import Choice, read_space
 from pocketaffect.sweep.storage import JOURNAL, JOURNAL_FILE, open_storage
 from pocketaffect.sweep.study import (
     SETTINGS_ATTRIBUTE,

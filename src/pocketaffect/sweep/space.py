@@ -11,16 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from pydantic import ValidationError
-
-from pocketaffect.config import Params, Section, describe_problems
+from pocketaffect.config import Params, Section
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.precisions import AUTO, PRECISIONS, readable_precisions
+from pocketaffect.recipes import Value, apply_settings
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
-
-Value = bool | int | float | str
 
 SECTIONS: Final = ("model", "train")
 FURTHER: Final = ("preprocess.image_size", "export.precision")
@@ -135,25 +132,6 @@ def read_space(params: Params) -> Space:
     if problems:
         raise PocketAffectError(f"params.yaml: {len(problems)} problem(s) in the search space\n" + "\n".join(problems))
     return dimensions
-
-
-def apply_settings(params: Params, settings: Mapping[str, Value]) -> Params:
-    """Gives `params` with the settings of a trial in place.
-
-    Raises:
-        ValueError: A value that the setting does not allow.
-    """
-    content = params.model_dump(by_alias=True)
-    for name, value in settings.items():
-        *sections, key = name.split(".")
-        place = content
-        for section in sections:
-            place = place[section]
-        place[key] = value
-    try:
-        return Params.model_validate(content)
-    except ValidationError as error:
-        raise ValueError("; ".join(describe_problems(error))) from None
 
 
 def read_present(params: Params) -> dict[str, Value]:

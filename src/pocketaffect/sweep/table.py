@@ -15,8 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from pocketaffect.config import SweepParams
+from pocketaffect.recipes import Value
 from pocketaffect.sweep.results import FINISHED, TrialRow, best_first, count_epochs
-from pocketaffect.sweep.space import Value
 
 SHOWN_TRIALS: Final = 14
 STYLES: Final = {"over budget": "dim", "stopped early": "dim", "failed": "red", "running": "cyan", "waiting": "cyan"}

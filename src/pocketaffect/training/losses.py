@@ -9,7 +9,6 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional
 
-from pocketaffect.errors import PocketAffectError
 from pocketaffect.labels import CLASS_MEAN_VA, EXPRESSIONS, NO_EXPRESSION
 
 NO_SPREAD: Final = 1e-8
@@ -141,20 +140,12 @@ def weigh_by_effective_number(expression: npt.NDArray[np.int64]) -> list[float]:
 
 
 def expression_shares(expression: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """float64 [8], how often each class occurs, 0 to 1.
+    """float64 [8], how often each class occurs, 0 to 1; 1 without an image, where there is nothing to undo.
 
-    Raises:
-        PocketAffectError: A class has no image: its share cannot be undone.
+    To undo the rarity of a class that never occurs would have the network say it in place of the others.
     """
     counts = count_classes(expression)
-    absent = [name for name, count in zip(EXPRESSIONS, counts, strict=True) if count == 0]
-    if absent:
-        raise PocketAffectError(
-            f"training split: no image of {', '.join(absent)}",
-            allowed="at least one of each expression, or train.logit_adjustment: 0.0",
-            todo="add such images, or set train.logit_adjustment: 0.0 in params.yaml",
-        )
-    return np.asarray(counts / counts.sum())
+    return np.asarray(np.where(counts > 0, counts / max(counts.sum(), 1), 1.0))
 
 
 def count_classes(expression: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -173,7 +173,7 @@ class AffectModule(pl.LightningModule):
         if find_best(self.history, self.params.select) == len(self.history) - 1:
             self.best = {name: tensor.detach().clone() for name, tensor in self.shown.state_dict().items()}
         row = self.history[-1]
-        shown = {name: row[name] for name in (SCORE, "accuracy") if name in row}
+        shown = {name: row[name] for name in (SCORE, "balanced_accuracy") if name in row}
         self.log_dict(shown, prog_bar=True, logger=False)
 
     def configure_optimizers(self) -> dict[str, Any]:

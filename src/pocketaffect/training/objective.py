@@ -54,9 +54,6 @@ class Objective(nn.Module):
     Args:
         params: The recipe.
         expression: int64 [images] of the training split, for the weights and the shares of the classes.
-
-    Raises:
-        PocketAffectError: A class that is to be weighted, or whose share is to be undone, has no image.
     """
 
     class_weights: torch.Tensor | None

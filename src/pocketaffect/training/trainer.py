@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -19,7 +20,7 @@ from pocketaffect.config import TrainParams
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.files import write_atomically
 from pocketaffect.training.checks import find_device
-from pocketaffect.training.scores import is_stale
+from pocketaffect.training.scores import SELECTION, find_best, is_stale
 
 logger = logging.getLogger(__name__)
 
@@ -79,17 +80,30 @@ def build_trainer(
 class EpochLines(Callback):
     """One line for each epoch, where a progress bar would fill a log file."""
 
+    def __init__(self) -> None:
+        self.began, self.first = time.monotonic(), 0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
+        """Starts the clock, at the epoch that a resumed training goes on with."""
+        self.began, self.first = time.monotonic(), trainer.current_epoch
+
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Logs what was just measured."""
+        """Logs what was just measured, which epoch would be kept, and how long the rest takes."""
         if not trainer.is_global_zero:
             return
-        row = pl_module.history[-1]
+        history, select = pl_module.history, pl_module.params.select
+        row, best = history[-1], find_best(history, select)
         parts = [f"loss {row['train_loss']:.3f}"]
         if "accuracy" in row:
-            parts.append(f"accuracy {row['accuracy']:.3f}")
+            parts.append(f"accuracy {row['accuracy']:.3f}, balanced {row['balanced_accuracy']:.3f}")
         if "ccc_valence" in row:
             parts.append(f"CCC {row['ccc_valence']:.3f} / {row['ccc_arousal']:.3f}")
-        logger.info("epoch %d/%d: %s", trainer.current_epoch + 1, trainer.max_epochs, ", ".join(parts))
+        column, done = SELECTION[select][0], trainer.current_epoch + 1
+        name, chosen = column.replace("_", " "), history[best][column]
+        parts.append(f"{name} {row[column]:.3f}, best {chosen:.3f} of epoch {best + 1}")
+        minutes = (time.monotonic() - self.began) / 60 / (done - self.first) * ((trainer.max_epochs or done) - done)
+        parts.append(f"{minutes:.0f} min left" if minutes >= 1 else f"{60 * minutes:.0f} s left")
+        logger.info("epoch %d/%d: %s", done, trainer.max_epochs, "; ".join(parts))
 
 
 class StopEarly(Callback):
