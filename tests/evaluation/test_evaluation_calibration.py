@@ -157,12 +157,12 @@ def test_the_threshold_keeps_as_many_faces_as_it_can_with_nine_in_ten_right(seed
 
 def test_coverage_ends_with_all_faces_at_the_accuracy_of_all():
     logits, true = draw_calibrated(400)
-    coverage = trace_coverage(softmax(logits, axis=1), true)
-    assert (np.diff(coverage.kept) > 0).all()
-    assert (np.diff(coverage.confidence) < 0).all()
-    assert coverage.kept[-1] == 1
-    assert coverage.accuracy[-1] == pytest.approx((logits.argmax(1) == true).mean())
-    assert coverage.accuracy[20] > coverage.accuracy[-1]
+    confidence, kept, accuracy = trace_coverage(softmax(logits, axis=1), true)
+    assert (np.diff(kept) > 0).all()
+    assert (np.diff(confidence) < 0).all()
+    assert kept[-1] == 1
+    assert accuracy[-1] == pytest.approx((logits.argmax(1) == true).mean())
+    assert accuracy[20] > accuracy[-1]
 
 
 def test_what_other_faces_chose_is_held_to_these_faces():

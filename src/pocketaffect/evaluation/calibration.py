@@ -85,21 +85,6 @@ class Confidence:
     unsure_below: float
 
 
-@dataclass(frozen=True, eq=False)
-class Coverage:
-    """What is kept at each confidence that could be asked for, from the surest face to all.
-
-    Args:
-        confidence: float [steps], falling: the least top probability that is kept, to four decimals as packages say it.
-        kept: Share of the faces that have it.
-        accuracy: Share of these that are right.
-    """
-
-    confidence: FloatArray
-    kept: FloatArray
-    accuracy: FloatArray
-
-
 def fit_confidence(scores: FloatArray, true: IntArray, *, calibrate: bool = True) -> Confidence:
     """Fits the temperature, to four decimals, and then the threshold of the scaled answers.
 
@@ -109,28 +94,37 @@ def fit_confidence(scores: FloatArray, true: IntArray, *, calibrate: bool = True
         calibrate: False leaves the temperature at 1.
     """
     temperature = round(fit_temperature(scores, true), 4) if calibrate else 1.0
-    coverage = trace_coverage(scale(scores, temperature), true)
-    enough = np.flatnonzero(coverage.accuracy >= KEPT_RIGHT)
+    confidence, kept, accuracy = trace_coverage(scale(scores, temperature), true)
+    enough = np.flatnonzero(accuracy >= KEPT_RIGHT)
     if not len(enough):
         return Confidence(temperature, 1.0)
-    if enough[-1] == len(coverage.kept) - 1:
-        return Confidence(temperature, 0.0)
-    return Confidence(temperature, float(coverage.confidence[enough[-1]]))
+    last = enough[-1]
+    return Confidence(temperature, 0.0 if kept[last] == 1 else float(confidence[last]))
 
 
-def trace_coverage(scores: FloatArray, true: IntArray) -> Coverage:
-    """Computes how many faces are kept, and how many of these are right, at each confidence among `scores`.
+def trace_coverage(scores: FloatArray, true: IntArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Computes what is kept at each confidence that could be asked for, from the surest face to all.
 
     Args:
         scores: float [n, 8], rows sum to 1.
         true: int [n], 0..7.
+
+    Returns:
+        The confidences, falling, to four decimals as packages say them; the share of the faces that have as much or
+        more; the share of these that are right.
     """
     top = np.floor(scores.max(axis=1) * 1e4) / 1e4
     order = np.argsort(-top, kind="stable")
     confidence, count = top[order], np.arange(1, len(top) + 1)
     accuracy = np.cumsum((scores.argmax(axis=1) == true)[order]) / count
     steps = np.append(confidence[1:] < confidence[:-1], True)  # equally sure faces are kept or left together
-    return Coverage(confidence[steps], count[steps] / len(top), accuracy[steps])
+    return confidence[steps], count[steps] / len(top), accuracy[steps]
+
+
+def measure_kept(scaled: FloatArray, true: IntArray, unsure_below: float) -> tuple[float, float | None]:
+    """Measures the share of the faces that is not unsure, and the share of these that is right: None without any."""
+    kept = scaled.max(axis=1) >= unsure_below
+    return float(kept.mean()), float((scaled.argmax(axis=1) == true)[kept].mean()) if kept.any() else None
 
 
 def measure_calibration(
@@ -160,16 +154,15 @@ def measure_calibration(
         scaled = scale(scores, chosen.temperature)
     else:
         chosen, scaled = fit_confidence(scores, true), _cross_fit(scores, true, seed)
-    kept = scale(scores, chosen.temperature).max(axis=1) >= chosen.unsure_below
-    right = scores.argmax(axis=1) == true
+    kept, kept_right = measure_kept(scale(scores, chosen.temperature), true, chosen.unsure_below)
     return Calibration(
         bins=reliability(scores, true),
         error=calibration_error(scores, true),
         log_loss=_log_loss(scores, true),
         temperature=chosen.temperature,
         unsure_below=chosen.unsure_below,
-        kept=float(kept.mean()),
-        kept_right=float(right[kept].mean()) if kept.any() else None,
+        kept=kept,
+        kept_right=kept_right,
         scaled_error=calibration_error(scaled, true),
         scaled_log_loss=_log_loss(scaled, true),
     )

@@ -161,14 +161,14 @@ def draw_coverage(predictions: Predictions, labels: Labels, calibration: Calibra
     figure, (axis,) = make_axes(1, 1, (8.2, 3.4), margins=(0.6, 0.1, 0.35, 0.5))
     rows = labels.has_expression
     scaled = scale(predictions.probabilities[rows], calibration.temperature)
-    coverage = trace_coverage(scaled, labels.expression[rows])
-    axis.plot(coverage.kept, coverage.accuracy, color=MODEL)
+    _, kept, accuracy = trace_coverage(scaled, labels.expression[rows])
+    axis.plot(kept, accuracy, color=MODEL)
     axis.axhline(KEPT_RIGHT, color=INK, linewidth=1, linestyle=":")
     if calibration.kept_right is not None:
         label = f"unsure below {calibration.unsure_below:.2f}"
         axis.plot([calibration.kept], [calibration.kept_right], color=OTHER, marker="o", linestyle="", label=label)
         axis.legend(loc="lower left")
-    axis.set(xlim=(0, 1), ylim=(min(coverage.accuracy[-1], KEPT_RIGHT) - 0.05, 1.005))
+    axis.set(xlim=(0, 1), ylim=(min(accuracy[-1], KEPT_RIGHT) - 0.05, 1.005))
     axis.set(xlabel="share of the faces that is kept", ylabel="share of these that is right")
     axis.set_title("Coverage against accuracy: unsure answers are left out")
     axis.grid(visible=True)

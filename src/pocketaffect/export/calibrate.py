@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from pocketaffect.data.shards.split import Split
-from pocketaffect.evaluation.calibration import Confidence, calibration_error, fit_confidence
+from pocketaffect.evaluation.calibration import Confidence, calibration_error, fit_confidence, measure_kept
 from pocketaffect.export.measure import Faces, Predictions, predict_network
 from pocketaffect.models.network import AffectNetwork
 
@@ -19,19 +19,15 @@ UNSURE_BELOW: Final = "unsure_below"
 
 
 @dataclass(frozen=True)
-class MeasuredConfidence:
+class MeasuredConfidence(Confidence):
     """How far the shipped file's probabilities can be believed, on the validation faces that have an expression.
 
     Attributes:
-        temperature: Divides its logits.
-        unsure_below: Answers with less confidence are called unsure.
         calibration_error: The expected calibration error, in 15 bins.
         kept: Share of the validation faces that it is not unsure of.
         kept_right: Share of these that are right; None where it is unsure of all.
     """
 
-    temperature: float
-    unsure_below: float
     calibration_error: float
     kept: float
     kept_right: float | None
@@ -73,12 +69,5 @@ def measure_confidence(confidence: Confidence | None, answers: Predictions, face
     if confidence is None or not rows.any():
         return None
     scores, true = answers.probabilities[rows], faces.expression[rows]
-    kept = scores.max(axis=1) >= confidence.unsure_below
-    right = scores.argmax(axis=1) == true
-    return MeasuredConfidence(
-        confidence.temperature,
-        confidence.unsure_below,
-        calibration_error(scores, true),
-        float(kept.mean()),
-        float(right[kept].mean()) if kept.any() else None,
-    )
+    kept = measure_kept(scores, true, confidence.unsure_below)
+    return MeasuredConfidence(confidence.temperature, confidence.unsure_below, calibration_error(scores, true), *kept)

@@ -182,7 +182,7 @@ def _collect_files(record: RunRecord, folder: Path) -> dict[str, str]:
         shutil.copytree(path, place, copy_function=shutil.copyfile) if path.is_dir() else shutil.copyfile(path, place)
     digests = {path.name: digest_file(model / path.name) for path in (record.package, *record.companions)}
     twin = next((name for name in digests if name.endswith(TWIN_SUFFIX)), None)
-    _write_flavor(model, served_file=twin or record.package.name, forms=digests)
+    write_flavor(model, served_file=twin or record.package.name, forms=digests)
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     write_json(folder / CONTENTS_FILE, {file.relative_to(folder).as_posix(): digest_file(file) for file in files})
     tags = {
@@ -191,7 +191,7 @@ def _collect_files(record: RunRecord, folder: Path) -> dict[str, str]:
     return tags | {CONTENTS_TAG: digest_file(folder / CONTENTS_FILE)}
 
 
-def _write_flavor(folder: Path, *, served_file: str, forms: Mapping[str, str]) -> None:
+def write_flavor(folder: Path, *, served_file: str, forms: Mapping[str, str]) -> None:
     """Writes MLflow's files beside the model: `mlflow.pyfunc` loads the folder, `mlflow models serve` answers with it.
 
     Args:
