@@ -22,7 +22,8 @@ import mlflow.pyfunc
 import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
 from parts import NAME, find_faults, make_params, make_version, register
 
-from pocketaffect.registry.promotion.promote import look, promote
+from pocketaffect.registry.promotion.log import look
+from pocketaffect.registry.promotion.promote import promote
 from pocketaffect.registry.store.store import open_store
 
 

@@ -12,8 +12,7 @@ from pocketaffect.config import Params, RegisterParams, load_params
 from pocketaffect.evaluation.prediction_table import PredictionTable, write_predictions
 from pocketaffect.evaluation.tables import Labels, Predictions
 from pocketaffect.registry.lineage.lineage import Lineage
-from pocketaffect.registry.promotion.log import read_log
-from pocketaffect.registry.promotion.promote import look
+from pocketaffect.registry.promotion.log import look, read_log
 from pocketaffect.registry.store.register import register_package
 from pocketaffect.registry.store.runs import VALIDATION_TAG, RunRecord
 from pocketaffect.registry.store.store import Store

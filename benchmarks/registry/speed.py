@@ -19,7 +19,7 @@ import mlflow.pyfunc
 import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
 from parts import NAME, make_params, make_version, register
 
-from pocketaffect.registry.promotion.overview import survey
+from pocketaffect.registry.promotion.log import survey
 from pocketaffect.registry.promotion.promote import promote
 from pocketaffect.registry.store.store import open_store
 from pocketaffect.registry.store.versions import get_version, package_path

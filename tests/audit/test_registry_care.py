@@ -25,8 +25,7 @@ from pocketaffect.audit.upkeep import (
 from pocketaffect.config import RegisterParams
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.registry.lineage.lineage import Lineage
-from pocketaffect.registry.promotion.log import LogEntry, append_entry, read_log
-from pocketaffect.registry.promotion.overview import survey
+from pocketaffect.registry.promotion.log import LogEntry, append_entry, read_log, survey
 from pocketaffect.registry.store.register import register_package
 from pocketaffect.registry.store.runs import RunRecord
 from pocketaffect.registry.store.store import Store, find_store, open_store

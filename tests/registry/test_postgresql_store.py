@@ -9,8 +9,8 @@ from registry_parts import Registrar, in_processes
 from sqlalchemy import create_engine, text
 
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.registry.promotion.log import read_log
-from pocketaffect.registry.promotion.promote import look, promote
+from pocketaffect.registry.promotion.log import look, read_log
+from pocketaffect.registry.promotion.promote import promote
 from pocketaffect.registry.store.postgresql import hide_password, is_postgresql
 from pocketaffect.registry.store.runs import DIGEST_TAG
 from pocketaffect.registry.store.store import open_store

@@ -19,9 +19,8 @@ from pocketaffect.config import load_params
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.registry.promotion import evidence
 from pocketaffect.registry.promotion import promote as promotion
-from pocketaffect.registry.promotion.log import ENTRY_TAG, SUFFIX, read_log
-from pocketaffect.registry.promotion.overview import survey
-from pocketaffect.registry.promotion.promote import look, promote, roll_back
+from pocketaffect.registry.promotion.log import ENTRY_TAG, SUFFIX, look, read_log, survey
+from pocketaffect.registry.promotion.promote import promote, roll_back
 from pocketaffect.registry.store.store import open_store
 from pocketaffect.registry.store.versions import aliased_version, get_version, package_path
 

@@ -380,7 +380,7 @@ READ = """
 import os, sys, warnings
 from pathlib import Path
 import mlflow.store.tracking.sqlalchemy_store
-from pocketaffect.registry.promotion.overview import survey
+from pocketaffect.registry.promotion.log import survey
 from pocketaffect.registry.store.store import find_store
 from pocketaffect.registry.store.versions import get_version, package_path
 root = Path(sys.argv[1])

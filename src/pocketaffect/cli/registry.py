@@ -69,7 +69,7 @@ def registry(context: click.Context) -> None:
     """List versions, aliases, sizes, scores and the champions so far; or one of the commands below."""
     if context.invoked_subcommand is not None:
         return
-    from pocketaffect.registry.promotion.overview import survey
+    from pocketaffect.registry.promotion.log import survey
 
     click.echo(survey(*_open_store()).to_text())
 

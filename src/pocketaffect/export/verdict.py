@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from pocketaffect.export.calibrate import MeasuredConfidence
 from pocketaffect.export.measure import Difference, Quality
+from pocketaffect.files import to_plain
 from pocketaffect.labels import EXPRESSIONS, VALENCE_AROUSAL
 
 EXECUTED_BY: Final = "pocketaffect interpreter: graph, weights and preprocessing; not a device's arithmetic or speed"
@@ -41,7 +42,7 @@ class Check:
 
     @property
     def passed(self) -> bool:
-        """Whether `value comparison limit` holds."""
+        """Tells whether `value comparison limit` holds."""
         return bool(_COMPARISONS[self.comparison](self.value, self.limit))
 
 
@@ -52,7 +53,7 @@ class Form:
     Attributes:
         name: "classifier", "twin" or "core_ml".
         bytes: Its size.
-        sha256: Of a file; of a package its `package_digest`. Which bytes the verdict is about.
+        sha256: Digest of the bytes that the verdict is about; for a package its `package_digest`.
         difference: Between its answers and the plain package's.
         checks: What it is held to.
     """
@@ -92,8 +93,8 @@ class Verification:
     Attributes:
         checks: Every condition, in order.
         images: Number of images compared.
-        expression_labels: Number of those with an expression.
-        valence_arousal_labels: Number of those with valence and arousal.
+        expression_labels: Number of images with an expression.
+        valence_arousal_labels: Number of images with valence and arousal.
         package_bytes: Size of the shipped package.
         float16: The fp16 package against PyTorch.
         decoded: The shipped package against PyTorch with the package's decoded weights.
@@ -125,24 +126,23 @@ class Verification:
 
     @property
     def all_checks(self) -> tuple[Check, ...]:
-        """Those of the package, then those of its other forms."""
+        """Lists those of the package, then those of its other forms."""
         return (*self.checks, *(check for form in self.forms for check in form.checks))
 
     @property
     def passed(self) -> bool:
-        """Whether every check holds."""
+        """Tells whether every check holds."""
         return all(check.passed for check in self.all_checks)
 
     def failures(self) -> str:
-        """The failed checks, one per line; empty if there are none."""
+        """Lists the failed checks, one per line; empty if there are none."""
         failed = [check for check in self.all_checks if not check.passed]
-        return "\n".join(
-            f"{check.name}: {_rounded(check.value)}, must be {check.comparison} {_rounded(check.limit)}"
-            for check in failed
-        )
+        values = [to_plain((check.value, check.limit), significant=6) for check in failed]
+        lines = zip(failed, values, strict=True)
+        return "\n".join(f"{one.name}: {found}, must be {one.comparison} {limit}" for one, (found, limit) in lines)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything as JSON values: six significant digits, null for NaN, so that reports are byte-stable."""
+        """Gives everything as JSON values: six significant digits, null for NaN, so that reports are byte-stable."""
         content = asdict(self)
         if not self.rule:
             del content["rule"]
@@ -151,11 +151,11 @@ class Verification:
             form.name: {"bytes": form.bytes, "sha256": form.sha256, "difference": asdict(form.difference)}
             for form in self.forms
         }
-        return {"passed": self.passed, "executed_by": EXECUTED_BY, **_rounded(content)}
+        return {"passed": self.passed, "executed_by": EXECUTED_BY, **to_plain(content, significant=6)}
 
 
 def parity_checks(what: str, difference: Difference, limit: float) -> tuple[Check, ...]:
-    """Limits on the mean differences of both outputs; `limit` is that of the probabilities."""
+    """Limits the mean differences of both outputs; `limit` is that of the probabilities."""
     affect = difference.mean_valence_arousal
     return (
         Check(f"{what}: mean probability difference", difference.mean_probability, limit, "<"),
@@ -164,19 +164,19 @@ def parity_checks(what: str, difference: Difference, limit: float) -> tuple[Chec
 
 
 def convention_checks(what: str, metadata: Mapping[str, str]) -> Iterator[Check]:
-    """An app orders its classes by the metadata, which no comparison of numbers covers."""
+    """Checks the order of classes, which apps take from the metadata and no comparison of numbers covers."""
     wanted = {"labels": ",".join(EXPRESSIONS), "valence_arousal_order": ",".join(VALENCE_AROUSAL)}
     for key, text in wanted.items():
         yield Check(f"{what}: {key}", metadata.get(key, ""), text, "==")
 
 
 def describe_results(verification: Verification | None, *, images: int) -> dict[str, str]:
-    """The package's own word on what it was measured at, as metadata.
+    """Writes the package's own word on what it was measured at, as metadata.
 
     Every number has a fixed width, so that a package that waits for its results (None) has the size of the final one.
 
     Args:
-        verification: Of the package, passed.
+        verification: The package's, passed.
         images: Number of faces that it is verified on.
     """
     nothing = Difference(0.0, 0.0, 0.0, 0.0, 0.0)
@@ -200,16 +200,5 @@ def describe_results(verification: Verification | None, *, images: int) -> dict[
 
 
 def _fixed(value: float) -> str:
-    """Four decimals; as many letters for what no face has the labels for."""
+    """Writes four decimals; as many letters for what no face has the labels for."""
     return f"{value:.4f}" if math.isfinite(value) else "  none"
-
-
-def _rounded(value: Any) -> Any:
-    """Floats to six significant digits, non-finite ones to None, inside of dicts and lists too."""
-    if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_rounded(item) for item in value]
-    if isinstance(value, float):
-        return float(f"{value:.6g}") if math.isfinite(value) else None
-    return value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias
@@ -190,7 +190,7 @@ class PretrainedWeights:
 
     Attributes:
         source: "timm/NAME@REVISION" on the Hugging Face hub, or the local file's name.
-        sha256: Of the file.
+        sha256: Digest of the file.
         licence: The weights', as timm states it; None for a local file, which does not say. timm adds that ImageNet
             itself was released for non-commercial research, and that the meaning for weights is not settled.
         matched: Tensors taken over: all of the backbone's.
@@ -316,17 +316,14 @@ def build_backbone(
             stride 32 leaves 2 x 2 places. Designs that start at full resolution stay as they are.
     """
     design = find_design(name)
-    backbone = _builder(name)(width, size, dropout)
+    if name in BACKBONES:
+        backbone: Backbone | PhoneBackbone = BACKBONES[name](width, size, dropout)
+    else:
+        from pocketaffect.models.phone import build_phone  # timm takes two seconds to import
+
+        backbone = build_phone(name, width, dropout)
     if full_resolution_stem and design.stem is not None:
         for layer in backbone.get_submodule(design.stem).modules():
             if isinstance(layer, nn.Conv2d):
                 layer.stride = (1, 1)
     return backbone
-
-
-def _builder(name: str) -> Callable[[float, int, float], Backbone | PhoneBackbone]:
-    if name in BACKBONES:
-        return BACKBONES[name]
-    from pocketaffect.models.phone import PHONE_BACKBONES  # timm takes two seconds to import
-
-    return PHONE_BACKBONES[name]

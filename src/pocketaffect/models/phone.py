@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 import torch
@@ -48,80 +49,57 @@ class PhoneBackbone(nn.Module):
         return features
 
 
-def build_mobilenetv3_small(width: float, size: int, dropout: float = 1.0) -> PhoneBackbone:
-    """Builds MobileNetV3-small: inverted residuals with squeeze-and-excitation and hard swish."""
-    del size  # pooled globally, as all networks here
-    rate = _dropout("mobilenetv3_small", dropout)
-    return _scale_head(_gen_mobilenet_v3("mobilenetv3_small_100", width, num_classes=0, drop_rate=rate), width)
+def build_phone(name: str, width: float, dropout: float = 1.0) -> PhoneBackbone:
+    """Builds a design of `PHONE_BACKBONES`; pooled globally, so that its layers fit every input size.
+
+    Args:
+        name: The design.
+        width: Multiplies the channels.
+        dropout: Multiplies the design's rate.
+    """
+    return PhoneBackbone(PHONE_BACKBONES[name](width, CATALOGUE[name].dropout * dropout))
 
 
-def build_mobilenetv3_large(width: float, size: int, dropout: float = 1.0) -> PhoneBackbone:
-    """Builds MobileNetV3-large."""
-    del size
-    rate = _dropout("mobilenetv3_large", dropout)
-    return _scale_head(_gen_mobilenet_v3("mobilenetv3_large_100", width, num_classes=0, drop_rate=rate), width)
+def _build_generated(generate: Callable[..., Any], variant: str, width: float, rate: float) -> Any:
+    return _scale_head(generate(variant, width, num_classes=0, drop_rate=rate), width)
 
 
-def build_mobilenetv4_conv_small(width: float, size: int, dropout: float = 1.0) -> PhoneBackbone:
-    """Builds MobileNetV4-Conv-S: universal inverted bottlenecks with ReLU alone."""
-    del size
-    rate = _dropout("mobilenetv4_conv_small", dropout)
-    return _scale_head(_gen_mobilenet_v4("mobilenetv4_conv_small", width, num_classes=0, drop_rate=rate), width)
-
-
-def build_efficientnet_lite0(width: float, size: int, dropout: float = 1.0) -> PhoneBackbone:
-    """Builds EfficientNet-lite0: inverted residuals with ReLU6, made for integer arithmetic."""
-    del size
-    rate = _dropout("efficientnet_lite0", dropout)
-    return _scale_head(_gen_efficientnet_lite("efficientnet_lite0", width, num_classes=0, drop_rate=rate), width)
-
-
-def build_repvit_m0_9(width: float, size: int, dropout: float = 1.0) -> PhoneBackbone:
-    """Builds RepViT-M0.9: depthwise token mixer and pointwise channel mixer, branches merged before export."""
-    del size
-    model = create_model(
+def _build_repvit(width: float, rate: float) -> Any:
+    return create_model(
         "repvit_m0_9",
         num_classes=0,
         distillation=False,  # its second classifier would average two equal features
         embed_dim=tuple(scale_channels(channels, width) for channels in REPVIT_CHANNELS),
-        drop_rate=_dropout("repvit_m0_9", dropout),
+        drop_rate=rate,
     )
-    return PhoneBackbone(model)
 
 
-def build_mobileone_s0(width: float, size: int, dropout: float = 1.0) -> PhoneBackbone:
-    """Builds MobileOne-S0: a plain chain of depthwise and pointwise convolutions, trained as up to six branches."""
-    del size
+def _build_mobileone(width: float, rate: float) -> Any:
     design = model_cfgs["mobileone_s0"]
     # Not timm's `width_factor`: it rounds the stem otherwise than the depthwise block behind it, which then fails.
     blocks = tuple(
         tuple(replace(block, c=scale_channels(block.c, width)) for block in stage) for stage in design.blocks
     )
-    model = create_model(
-        "mobileone_s0",
-        num_classes=0,
-        blocks=blocks,
-        stem_chs=scale_channels(design.stem_chs, width),
-        drop_rate=_dropout("mobileone_s0", dropout),
-    )
-    return PhoneBackbone(model)
+    stem = scale_channels(design.stem_chs, width)
+    return create_model("mobileone_s0", num_classes=0, blocks=blocks, stem_chs=stem, drop_rate=rate)
 
 
-PHONE_BACKBONES: Final[dict[str, Callable[[float, int, float], PhoneBackbone]]] = {
-    "mobilenetv3_small": build_mobilenetv3_small,
-    "mobilenetv3_large": build_mobilenetv3_large,
-    "mobilenetv4_conv_small": build_mobilenetv4_conv_small,
-    "efficientnet_lite0": build_efficientnet_lite0,
-    "repvit_m0_9": build_repvit_m0_9,
-    "mobileone_s0": build_mobileone_s0,
+PHONE_BACKBONES: Final[dict[str, Callable[[float, float], Any]]] = {
+    # Inverted residuals with squeeze-and-excitation and hard swish; universal inverted bottlenecks with ReLU alone;
+    # inverted residuals with ReLU6, made for integer arithmetic.
+    "mobilenetv3_small": partial(_build_generated, _gen_mobilenet_v3, "mobilenetv3_small_100"),
+    "mobilenetv3_large": partial(_build_generated, _gen_mobilenet_v3, "mobilenetv3_large_100"),
+    "mobilenetv4_conv_small": partial(_build_generated, _gen_mobilenet_v4, "mobilenetv4_conv_small"),
+    "efficientnet_lite0": partial(_build_generated, _gen_efficientnet_lite, "efficientnet_lite0"),
+    # Depthwise token mixer and pointwise channel mixer; a plain chain of depthwise and pointwise convolutions. Both
+    # train as parallel branches, which are merged before export.
+    "repvit_m0_9": _build_repvit,
+    "mobileone_s0": _build_mobileone,
 }
+"""Design to the function that builds timm's network at a width and a rate of dropout."""
 
 
-def _dropout(name: str, factor: float) -> float:
-    return CATALOGUE[name].dropout * factor
-
-
-def _scale_head(model: Any, width: float) -> PhoneBackbone:
+def _scale_head(model: Any, width: float) -> Any:
     """Scales the last pointwise convolution too, which timm and the papers leave at 1024 or 1280 channels.
 
     It feeds a thousand classes there; here it feeds eight, and at width 0.25 it would be three quarters of the
@@ -140,4 +118,4 @@ def _scale_head(model: Any, width: float) -> PhoneBackbone:
                 scaled = BatchNormAct2d(features, norm.eps, norm.momentum, act_layer=type(norm.act))
                 setattr(model, name, scaled)
         model.head_hidden_size = features
-    return PhoneBackbone(model)
+    return model

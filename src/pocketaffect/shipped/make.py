@@ -23,8 +23,7 @@ from pocketaffect.files import hash_file, hash_json, read_yaml, write_atomically
 from pocketaffect.provenance.code import hash_code
 from pocketaffect.provenance.origin import DECIDING_PARAMS
 from pocketaffect.registry.lineage.lineage import collect_lineage
-from pocketaffect.registry.store.card import write_card
-from pocketaffect.registry.store.publish import collect_facts
+from pocketaffect.registry.store.publish import collect_facts, write_card
 from pocketaffect.shipped.network import CARD, DIGESTS, FOLDER, find_shipped, seal
 
 RECIPE: Final = Path(__file__).parent / "recipe.yaml"

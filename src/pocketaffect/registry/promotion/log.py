@@ -1,4 +1,4 @@
-"""The promotion log: who made which version champion, when, why, and instead of which.
+"""The promotion log (who made which version champion, when, why, instead of which), and the registry on one screen.
 
 Its entries are the versions of a second registered model, `<model>.promotions`, since that is the one thing that
 MLflow appends atomically on every kind of store: a version's number and its tags appear in one transaction, numbers
@@ -19,8 +19,21 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.registry.store.store import Store
-from pocketaffect.registry.store.versions import RegisteredVersion, ensure_model, search_versions
+from pocketaffect.registry.lineage.lineage import EXPERIMENT_TAG
+from pocketaffect.registry.promotion.policy import AUDITS_THAT_PASS
+from pocketaffect.registry.store.store import Store, advise_register
+from pocketaffect.registry.store.versions import (
+    ARCHIVED_TAG,
+    CHAMPION,
+    REMOVED_TAG,
+    RegisteredVersion,
+    aliased_version,
+    ensure_model,
+    get_version,
+    list_versions,
+    search_versions,
+)
+from pocketaffect.tables import render_table
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -33,6 +46,19 @@ APPLIED_TAG: Final = "promotion.applied"
 
 FORM: Final = 2
 """The form of new entries; the first had no `form`, `checks` and `policy`."""
+
+VERDICT_TAG: Final = "promotion.verdict"
+
+SCORES: Final = {
+    "package_bytes": "bytes",
+    "balanced_accuracy": "bal. acc.",
+    "ccc_valence": "CCC V",
+    "ccc_arousal": "CCC A",
+}
+"""Metrics of the list; of the shipped file where it was measured, else of the network."""
+_ALIGN: Final = "ll" + "r" * len(SCORES) + "l"
+
+MARKS: Final = {ARCHIVED_TAG: "archived", REMOVED_TAG: "files removed"}
 
 Kind = Literal["promotion", "override", "rollback"]
 
@@ -219,3 +245,89 @@ def _content(version: ModelVersion) -> dict[str, Any] | None:
     except ValueError:
         return None
     return content if isinstance(content, dict) else None
+
+
+def look(store: Store, model_name: str) -> tuple[Log, RegisteredVersion | None, str]:
+    """Looks up the log, the champion that holds, and what does not fit; changes nothing."""
+    log = read_log(store, model_name)
+    remarks = [f"the promotion log was tampered with: {problem}" for problem in log.problems]
+    champion = aliased_version(store, model_name, CHAMPION)
+    number = None if champion is None else champion.version
+    if log.entries and not log.entries[-1].applied:
+        champion = get_version(store, model_name, log.entries[-1].after)
+    elif number != log.champion:
+        said = f"version {log.champion}" if log.champion is not None else "none"
+        stands = f"at version {number}" if number is not None else "nowhere"
+        remarks.append(f"the log says that the champion is {said}, but the alias stands {stands}: moved by other means")
+    return log, champion, "; ".join(remarks)
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A version with the scores of its run."""
+
+    version: RegisteredVersion
+    scores: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Overview:
+    """What `pocketaffect registry` shows."""
+
+    model_name: str
+    versions: tuple[Listed, ...]
+    log: Log
+    remark: str
+
+    def to_text(self) -> str:
+        """Writes it for a person."""
+        if not self.versions:
+            return f"{self.model_name}: no versions in this store yet; {advise_register()}"
+        rows: list[tuple[str, ...]] = [("version", "alias", *SCORES.values(), "commit", "audit", "verdict", "package")]
+        rows += [_version_row(listed) for listed in reversed(self.versions)]
+        lines = [self.model_name, render_table(rows, _ALIGN), ""]
+        if self.log.entries:
+            history: list[tuple[str, ...]] = [("champion", "instead of", "when", "who", "why")]
+            history += [_entry_row(entry) for entry in reversed(self.log.entries)]
+            lines.append(render_table(history, "l"))
+        else:
+            lines.append("no champion yet: `pocketaffect promote`")
+        if self.remark:
+            lines += ["", f"warning: {self.remark}"]
+        return "\n".join(lines)
+
+
+def survey(store: Store, model_name: str) -> Overview:
+    """Reads versions, aliases, scores and the promotion log; changes nothing."""
+    client = store.client()
+    versions = []
+    for version in list_versions(store, model_name):
+        metrics = client.get_run(version.run_id).data.metrics if version.run_id else {}
+        scores = {name: metrics.get(f"shipped_{name}", metrics.get(name)) for name in SCORES}
+        versions.append(Listed(version, {name: value for name, value in scores.items() if value is not None}))
+    log, _, remark = look(store, model_name)
+    return Overview(model_name, tuple(versions), log, remark)
+
+
+def _version_row(listed: Listed) -> tuple[str, ...]:
+    version, tags = listed.version, listed.version.tags
+    scores = [listed.scores.get(name) for name in SCORES]
+    commit = tags.get("git.commit", "")[:8] + ("+changes" if tags.get("git.dirty") == "true" else "")
+    commit += f" (experiment {tags[EXPERIMENT_TAG]})" if EXPERIMENT_TAG in tags else ""
+    audit = tags.get("audit", "")
+    return (
+        str(version.version),
+        ", ".join([*version.aliases, *(mark for tag, mark in MARKS.items() if tag in tags)]),
+        *("-" if value is None else f"{value:,.0f}" if value > 100 else f"{value:.3f}" for value in scores),
+        commit,
+        "passed" if audit.startswith(AUDITS_THAT_PASS) else audit or "-",
+        tags.get(VERDICT_TAG, "-"),
+        version.digest[:12],
+    )
+
+
+def _entry_row(entry: LogEntry) -> tuple[str, ...]:
+    kind = {"promotion": "", "override": f"AGAINST {', '.join(entry.failed)}: ", "rollback": "rollback: "}[entry.kind]
+    before = "-" if entry.before is None else str(entry.before)
+    policy = f" ({entry.policy})" if entry.policy else ""
+    return (str(entry.after), before, entry.when[:19].replace("T", " "), entry.who, kind + entry.why + policy)

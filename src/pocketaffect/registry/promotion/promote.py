@@ -6,7 +6,6 @@ next command completes the move.
 
 from __future__ import annotations
 
-import getpass
 import socket
 import tempfile
 from collections.abc import Sequence
@@ -23,21 +22,23 @@ from pocketaffect.mlpackage.package import package_digest
 from pocketaffect.registry.promotion.evidence import gather_evidence
 from pocketaffect.registry.promotion.log import (
     FORM,
+    VERDICT_TAG,
     Kind,
     Log,
     LogEntry,
     append_entry,
+    look,
     mark_applied,
     overtaken_error,
     read_log,
 )
 from pocketaffect.registry.promotion.policy import CheckResult, apply_policy, describe_policy, failed_checks
+from pocketaffect.registry.store.runs import login_name
 from pocketaffect.registry.store.store import Store
 from pocketaffect.registry.store.versions import (
     CANDIDATE,
     CHAMPION,
     RegisteredVersion,
-    aliased_version,
     check_forms,
     get_version,
 )
@@ -45,7 +46,6 @@ from pocketaffect.registry.store.versions import (
 VERDICTS: Final = "promotion"
 """Folder of a version's verdicts among its run's artifacts."""
 
-VERDICT_TAG: Final = "promotion.verdict"
 TIME_TAG: Final = "promotion.time"
 FAILED_TAG: Final = "promotion.failed"
 
@@ -167,21 +167,6 @@ def roll_back(store: Store, model_name: str, to: str | int | None = None, *, why
         store, version, champion, log, kind="rollback", when=_now(), why=why.strip() or "rolled back", remark=remark
     )
     return Decision("promoted", get_version(store, model_name, target), champion, (), remark, entry)
-
-
-def look(store: Store, model_name: str) -> tuple[Log, RegisteredVersion | None, str]:
-    """Looks up the log, the champion that holds, and what does not fit; changes nothing."""
-    log = read_log(store, model_name)
-    remarks = [f"the promotion log was tampered with: {problem}" for problem in log.problems]
-    champion = aliased_version(store, model_name, CHAMPION)
-    number = None if champion is None else champion.version
-    if log.entries and not log.entries[-1].applied:
-        champion = get_version(store, model_name, log.entries[-1].after)
-    elif number != log.champion:
-        said = f"version {log.champion}" if log.champion is not None else "none"
-        stands = f"at version {number}" if number is not None else "nowhere"
-        remarks.append(f"the log says that the champion is {said}, but the alias stands {stands}: moved by other means")
-    return log, champion, "; ".join(remarks)
 
 
 def settle(store: Store, model_name: str) -> tuple[Log, RegisteredVersion | None, str]:
@@ -313,8 +298,4 @@ def _now() -> str:
 
 
 def _who() -> str:
-    try:
-        login = getpass.getuser()
-    except (KeyError, OSError):  # a container's user without a name
-        login = "unknown"
-    return f"{login}@{socket.gethostname()}"
+    return f"{login_name()}@{socket.gethostname()}"

@@ -12,7 +12,7 @@ import logging
 import os
 import re
 import sqlite3
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -168,7 +168,9 @@ def moved_bases(root: Path) -> dict[str, str]:
 
 def rewrite_locations(root: Path, moved: dict[str, str]) -> None:
     """Makes every location below an old mlruns point below the new one, in one transaction."""
-    with contextlib.closing(_connect(root / STORE / DATABASE, "rw")) as connection, _transaction(connection):
+    # The connection's own block commits, or rolls back what failed.
+    with contextlib.closing(_connect(root / STORE / DATABASE, "rw")) as connection, connection:
+        connection.execute("BEGIN IMMEDIATE")
         tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         for table, column in LOCATIONS:
             if table not in tables:
@@ -195,17 +197,6 @@ def _exists(location: str) -> bool:
 def _connect(database: Path, mode: str) -> sqlite3.Connection:
     address = f"file:{quote(str(database.resolve()))}?mode={mode}"
     return sqlite3.connect(address, uri=True, timeout=WAIT_SECONDS, isolation_level=None)
-
-
-@contextlib.contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
-    connection.execute("COMMIT")
 
 
 def _wrong_content(database: Path, *, to_write: bool) -> PocketAffectError | None:
