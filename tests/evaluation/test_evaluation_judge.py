@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import cv2
 import numpy as np
@@ -26,6 +27,7 @@ from pocketaffect.evaluation.behaviour import (
 from pocketaffect.evaluation.judge import judge_network
 from pocketaffect.evaluation.prediction_table import read_predictions
 from pocketaffect.evaluation.tables import Predictions
+from pocketaffect.labels import DERIVED_VA
 from pocketaffect.models.network import AffectNetwork, NetworkSpec, save_network
 
 SIZE = 32
@@ -100,6 +102,17 @@ def test_everything_that_is_promised_is_written(judged, tmp_path):
 def test_the_page_marks_the_epoch_that_train_select_kept(workplace, judged, tmp_path):
     by_loss = judge(workplace, tmp_path / "evaluation", select="loss")
     assert [name for name in judged if by_loss[name] != judged[name]] == ["report.html"]
+
+
+def test_derived_valence_and_arousal_are_marked_in_metrics_and_page(workplace, judged, tmp_path):
+    shutil.copytree(workplace, tmp_path, dirs_exist_ok=True)
+    summary = json.loads((tmp_path / "shards" / "shards.json").read_text())
+    (tmp_path / "shards" / "shards.json").write_text(json.dumps(summary | {"va_derived": True}))
+    marked = judge(tmp_path, tmp_path / "evaluation")
+    metrics, plain = (json.loads(files["metrics.json"]) for files in (marked, judged))
+    assert metrics == plain | {"valence_arousal_derived": 1.0}
+    assert DERIVED_VA.split(",")[0] in marked["report.html"].decode()
+    assert "derived" not in judged["report.html"].decode()
 
 
 def test_a_missing_model_names_the_stage_that_makes_it_and_leaves_the_target_alone(workplace, tmp_path):

@@ -1,1 +1,1 @@
-"""What a user brings: AffectNet's releases, loose or in archives, as one table of annotations."""
+"""What a user brings: a data set in one of several layouts, loose or in archives, as one table of annotations."""
