@@ -80,7 +80,7 @@ def predict(
         from pocketaffect.predict.annotate import Annotator
         from pocketaffect.predict.pictures import find_files
         from pocketaffect.predict.reader import AffectReader
-        from pocketaffect.predict.rows import COLUMNS, csv_line, to_csv, to_json_lines
+        from pocketaffect.predict.rows import COLUMNS, csv_line, to_csv, to_json, to_rows
 
         for folder in (annotate, None if output is None else output.parent):
             if folder is not None:
@@ -95,7 +95,6 @@ def predict(
             batch=batch,
             threads=threads,
         )
-        trained_on = reader.model.trained_on
         for line in reader.model.notes(chosen=model is None):
             click.echo(line, err=True)
         annotator = None if annotate is None else Annotator(annotate)
@@ -103,8 +102,8 @@ def predict(
             if form == "csv":
                 click.echo(csv_line(list(COLUMNS)), file=stream)
             for reading in reader.read_files(files, report, step=step):
-                for row in (to_csv if form == "csv" else to_json_lines)(reading, trained_on):
-                    click.echo(row, file=stream)
+                for row in to_rows(reading, reader.model.trained_on):
+                    click.echo((to_csv if form == "csv" else to_json)(row), file=stream)
                 if annotator is not None:
                     annotator.write(reading)
     except KeyboardInterrupt:

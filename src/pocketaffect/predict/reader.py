@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -75,26 +75,12 @@ class _Film:
 
 @dataclass
 class _Waiting:
-    """A picture whose faces the model has not seen yet."""
+    """A picture whose faces the model has not seen yet: their boxes, scores and tracks, and what is cut out of it."""
 
     picture: Picture
     film: _Film
-    boxes: list[FaceBox | None]
-    scores: list[float | None]
-    tracks: list[int | None]
+    found: list[tuple[FaceBox | None, float | None, int | None]]
     crops: list[RGB]
-
-
-@dataclass
-class _Batch:
-    waiting: list[_Waiting] = field(default_factory=list)
-    faces: int = 0
-    held: int = 0
-
-    def add(self, item: _Waiting) -> None:
-        self.waiting.append(item)
-        self.faces += len(item.crops)
-        self.held += item.picture.pixels.nbytes
 
 
 class AffectReader:
@@ -102,7 +88,7 @@ class AffectReader:
 
     Args:
         model: A package, ONNX twin or checkpoint folder, or a registered version, as `open_model` takes it. None takes
-            the champion or the last export of the repository in the current folder if it has seen photographs, else
+            the champion or the last export of the repository if it has seen photographs, else
             the network that comes with pocketaffect.
         detect: False takes each picture for a face that is cut out already: its square is not widened.
         smallest_face: Side of the smallest faces that are looked for, as a share of the picture's shorter side.
@@ -110,6 +96,7 @@ class AffectReader:
         smoothing: Time constant of the smoothing over a film's frames, in seconds; 0 for none.
         batch: Faces that the model is given at once.
         threads: That the networks compute with.
+        root: The repository, for registered versions.
 
     Raises:
         PocketAffectError: There is no such model, or it is damaged.
@@ -133,8 +120,9 @@ class AffectReader:
         smoothing: float = 0.5,
         batch: int = 32,
         threads: int = 1,
+        root: Path = Path(),
     ) -> None:
-        self.model: AffectModel = open_model(model, threads=threads)
+        self.model: AffectModel = open_model(model, root=root, threads=threads)
         self._detector = FaceDetector(threads=threads, smallest_face=smallest_face) if detect else None
         self._most_faces, self._smoothing, self._batch = most_faces, smoothing, batch
 
@@ -185,38 +173,40 @@ class AffectReader:
                 report(problem)
 
     def _answer(self, pictures: Iterable[tuple[Picture, _Film]]) -> Iterator[Reading]:
-        batch = _Batch()
+        waiting: list[_Waiting] = []
         for picture, film in pictures:
-            batch.add(self._find_faces(picture, film))
-            if batch.faces >= self._batch or batch.held >= HELD_BYTES:
-                yield from self._finish(batch)
-                batch = _Batch()
-        yield from self._finish(batch)
+            waiting.append(self._find_faces(picture, film))
+            held = sum(item.picture.pixels.nbytes for item in waiting)
+            if sum(len(item.crops) for item in waiting) >= self._batch or held >= HELD_BYTES:
+                yield from self._finish(waiting)
+                waiting = []
+        yield from self._finish(waiting)
 
     def _find_faces(self, picture: Picture, film: _Film) -> _Waiting:
-        boxes, scores = list[FaceBox | None]([None]), list[float | None]([None])
-        tracks = list[int | None]([None if picture.frame is None else 0])
-        if self._detector is not None:
-            faces = self._detector.detect(picture.pixels)[: self._most_faces]
-            found = [face.box for face in faces]
-            boxes, scores, tracks = [*found], [face.score for face in faces], [None] * len(faces)
-            if picture.seconds is not None:
-                tracks = [*film.tracker.follow(found, picture.seconds)]
-        return _Waiting(picture, film, boxes, scores, tracks, [self.cut(picture.pixels, box) for box in boxes])
+        if self._detector is None:
+            track = None if picture.frame is None else 0
+            return _Waiting(picture, film, [(None, None, track)], [self.cut(picture.pixels, None)])
+        faces = self._detector.detect(picture.pixels)[: self._most_faces]
+        boxes = [face.box for face in faces]
+        tracks: list[int | None] = [None] * len(faces)
+        if picture.seconds is not None:
+            tracks = [*film.tracker.follow(boxes, picture.seconds)]
+        found = [(face.box, face.score, track) for face, track in zip(faces, tracks, strict=True)]
+        return _Waiting(picture, film, [*found], [self.cut(picture.pixels, box) for box in boxes])
 
-    def _finish(self, batch: _Batch) -> Iterator[Reading]:
-        crops = [crop for item in batch.waiting for crop in item.crops]
-        predictions = self.model.predict(np.stack(crops)) if crops else None
-        row = 0
-        for item in batch.waiting:
+    def _finish(self, waiting: list[_Waiting]) -> Iterator[Reading]:
+        crops = [crop for item in waiting for crop in item.crops]
+        rows: Iterator[npt.NDArray[np.float32]] = iter(())
+        if crops:
+            answers = self.model.predict(np.stack(crops))
+            rows = iter(np.concatenate([answers.probabilities, answers.valence_arousal], axis=1))
+        for item in waiting:
             faces = []
-            for box, score, track in zip(item.boxes, item.scores, item.tracks, strict=True):
-                assert predictions is not None
-                values = np.concatenate([predictions.probabilities[row], predictions.valence_arousal[row]])
+            for box, score, track in item.found:
+                values = next(rows).astype(np.float64)
                 if track is not None and item.picture.seconds is not None:
                     values = item.film.smoother.smooth(track, values, item.picture.seconds)
-                faces.append(self._make_face(box, score, track, values.astype(np.float64)))
-                row += 1
+                faces.append(self._make_face(box, score, track, values))
             yield Reading(item.picture, tuple(faces))
 
     def _make_face(

@@ -34,8 +34,8 @@ from pocketaffect.evaluation.tables import Labels, Predictions
 from pocketaffect.files import to_plain, write_atomically, write_json
 from pocketaffect.labels import BOX_COLUMNS, PLACE_COLUMNS, VALENCE_AROUSAL
 from pocketaffect.names import show_name
-from pocketaffect.predict.detect import FaceDetector
-from pocketaffect.predict.models import AffectModel, open_model
+from pocketaffect.predict.models import AffectModel
+from pocketaffect.predict.reader import AffectReader
 from pocketaffect.predict.tracks import LEAST_OVERLAP, overlap
 from pocketaffect.tables import render_table
 
@@ -143,7 +143,7 @@ def score_model(
     Raises:
         PocketAffectError: No such model, no known layout, or no row to judge that has a label.
     """
-    opened = open_model(model, root=root, threads=threads)
+    reader = AffectReader(model, threads=threads, root=root)
     annotations = read_annotations(DataFolder.open(data))
     with show_progress("pictures looked at", len(annotations.rows)) as progress:
         workers = min(2, os.cpu_count() or 1)
@@ -159,15 +159,15 @@ def score_model(
             found=f"{len(kept):,} rows without a label; {len(result.quarantine):,} break the data contract",
             allowed="at least one row with one of the eight expressions, or with valence and arousal",
         )
-    answers = dict(_predict(opened, data, kept, ways, threads))
     floors = _read_labels(training) if len(training) else labels
     scores = []
-    for way, (found, predictions) in answers.items():
+    for way in ways:
+        found, predictions = (_read_given if way == GIVEN else _read_detected)(reader, data, kept)
         if not len(predictions):
             logger.warning("%s: no face was found", way)
             continue
         scores.append(_judge(way, found, predictions, kept, floors, resamples))
-    report = ScoreReport(_describe(opened, data, split, kept, result), tuple(scores), target)
+    report = ScoreReport(_describe(reader.model, data, split, kept, result), tuple(scores), target)
     _write(report)
     return report
 
@@ -176,48 +176,39 @@ def _read_labels(rows: pd.DataFrame) -> Labels:
     return Labels(rows["expression"].to_numpy(np.int64), rows[list(VALENCE_AROUSAL)].to_numpy(np.float32))
 
 
-def _predict(
-    model: AffectModel, data: Path, rows: pd.DataFrame, ways: tuple[str, ...], threads: int
-) -> Iterator[tuple[str, tuple[npt.NDArray[np.bool_], Predictions]]]:
-    """Gives for each way which faces it found, bool [rows], and the answers to these."""
-    detector = FaceDetector(threads=threads) if DETECTED in ways else None
-    crops: dict[str, list[RGB]] = {way: [] for way in ways}
-    answers: dict[str, list[Predictions]] = {way: [] for way in ways}
-    found = {way: np.zeros(len(rows), bool) for way in ways}
-
-    def answer(least: int) -> None:
-        for way, waiting in crops.items():
-            if len(waiting) >= least:
-                answers[way].append(model.predict(np.stack(waiting)))
-                waiting.clear()
-
+def _open_pictures(data: Path, rows: pd.DataFrame) -> Iterator[RGB]:
     with show_progress("faces", len(rows)) as progress:
-        places = rows[list(PLACE_COLUMNS)].itertuples(index=False)
-        for row, (place, box) in enumerate(zip(places, rows[list(BOX_COLUMNS)].to_numpy(np.float64), strict=True)):
-            picture = decode_image(read_place(data, Place(*place))).pixels
-            given = FaceBox(*box.tolist()) if np.isfinite(box).all() else None
-            for way in ways:
-                chosen = given if way == GIVEN else _find_face(detector, picture, given)
-                if way == GIVEN or chosen is not None:
-                    crops[way].append(crop_face(picture, chosen, margin=model.margin, size=model.size))
-                    found[way][row] = True
-            answer(FACES_AT_ONCE)
+        for place in rows[list(PLACE_COLUMNS)].itertuples(index=False):
+            yield decode_image(read_place(data, Place(*place))).pixels
             progress(1)
-    answer(1)
-    for way, parts in answers.items():
-        probabilities = [part.probabilities for part in parts] or [np.empty((0, 8), np.float32)]
-        affect = [part.valence_arousal for part in parts] or [np.empty((0, 2), np.float32)]
-        yield way, (found[way], Predictions(np.concatenate(probabilities), np.concatenate(affect)))
 
 
-def _find_face(detector: FaceDetector | None, picture: RGB, given: FaceBox | None) -> FaceBox | None:
-    """Finds the face that the data means: the one that lies on its box, the largest where it gives none."""
-    assert detector is not None
-    boxes = [face.box for face in detector.detect(picture)]
-    if given is None:
-        return boxes[0] if boxes else None
-    best = max(boxes, key=lambda box: overlap(box, given), default=None)
-    return best if best is not None and overlap(best, given) >= LEAST_OVERLAP else None
+def _read_boxes(rows: pd.DataFrame) -> list[FaceBox | None]:
+    boxes = rows[list(BOX_COLUMNS)].to_numpy(np.float64)
+    return [FaceBox(*box.tolist()) if np.isfinite(box).all() else None for box in boxes]
+
+
+def _read_given(reader: AffectReader, data: Path, rows: pd.DataFrame) -> tuple[npt.NDArray[np.bool_], Predictions]:
+    """Reads every face by the data's box, cut as in training; the whole picture where there is none."""
+    model, parts = reader.model, []
+    pictures = zip(_open_pictures(data, rows), _read_boxes(rows), strict=True)
+    while some := list(itertools.islice(pictures, FACES_AT_ONCE)):
+        parts.append(model.predict(np.stack([crop_face(*each, margin=model.margin, size=model.size) for each in some])))
+    probabilities, affect = ([getattr(part, name) for part in parts] for name in ("probabilities", "valence_arousal"))
+    return np.ones(len(rows), bool), Predictions(np.concatenate(probabilities), np.concatenate(affect))
+
+
+def _read_detected(reader: AffectReader, data: Path, rows: pd.DataFrame) -> tuple[npt.NDArray[np.bool_], Predictions]:
+    """Reads the faces that `predict` finds: the one that lies on the data's box, the largest where it gives none."""
+    chosen = []
+    for faces, given in zip(reader.read_many(_open_pictures(data, rows)), _read_boxes(rows), strict=True):
+        near = [(overlap(face.box, given), face) for face in faces if face.box is not None and given is not None]
+        share, best = max(near, key=lambda one: one[0], default=(1.0, faces[0] if faces and given is None else None))
+        chosen.append(best if share >= LEAST_OVERLAP else None)
+    found = [face for face in chosen if face is not None]
+    probabilities = np.array([list(face.probabilities.values()) for face in found], np.float32).reshape(-1, 8)
+    affect = np.array([(face.valence, face.arousal) for face in found], np.float32).reshape(-1, 2)
+    return np.array([face is not None for face in chosen]), Predictions(probabilities, affect)
 
 
 def _judge(
