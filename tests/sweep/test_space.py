@@ -10,7 +10,7 @@ from pocketaffect.config import load_params
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.recipes import apply_settings
 from pocketaffect.sweep.objective import prepare_params
-from pocketaffect.sweep.space import Choice, Range, read_space
+from pocketaffect.sweep.space import Choice, Range, read_space, suggest_settings
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_a_suggestion_stays_in_its_range_and_has_few_digits(low, width, log, see
 def test_a_trial_s_settings_reach_the_typed_settings_and_nothing_else_changes():
     params = make_params()
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(3))
-    suggestion = read_space(params).suggest(study.ask())
+    suggestion = suggest_settings(read_space(params), study.ask())
     assert list(suggestion) == list(SPACE)
     applied = prepare_params(params, suggestion)
     assert applied.model.width == suggestion["model.width"]

@@ -13,6 +13,7 @@ from pocketaffect.arithmetic import AVX2_VARIABLES, THREAD_VARIABLES
 from pocketaffect.sweep.budget import predict_bytes
 from pocketaffect.sweep.objective import WORST_SCORE, prepare_params
 from pocketaffect.sweep.results import best_first, count_epochs, find_front
+from pocketaffect.sweep.space import suggest_settings
 from pocketaffect.sweep.worker import (
     MAX_DEATHS,
     count_trials,
@@ -138,7 +139,7 @@ def test_a_lease_lasts_as_long_as_its_holder(tmp_path):
 def test_the_trial_of_a_dead_worker_is_queued_again_and_counts_once(root):
     sweep = begin(root, trials=3)
     lost = take_trial(sweep.plan, sweep.study, "a worker that holds no lease")
-    settings = sweep.plan.space.suggest(lost)
+    settings = suggest_settings(sweep.plan.space, lost)
     run_worker(sweep.plan)
     rows = sweep.rows()
     assert [row.outcome for row in rows] == ["done"] * 3

@@ -17,7 +17,7 @@ from pocketaffect import paths
 from pocketaffect.config import Params
 from pocketaffect.recipes import Value, apply_settings
 from pocketaffect.sweep.internals import read_trial
-from pocketaffect.sweep.space import Space
+from pocketaffect.sweep.space import Space, suggest_settings
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -86,7 +86,7 @@ def run_trial(plan: Plan, study: Study, trial: Trial) -> tuple[float, ...]:
     """
     from pocketaffect.sweep.budget import predict_bytes
 
-    settings = {name: dimension.suggest(trial, name) for name, dimension in plan.space.items()}
+    settings = suggest_settings(plan.space, trial)
     trial.set_user_attr(SETTINGS, settings)
     params = prepare_params(plan.params, settings)
     size = predict_bytes(params)

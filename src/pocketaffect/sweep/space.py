@@ -112,6 +112,11 @@ def round_number(value: float) -> float:
     return float(f"{value:.{DIGITS}g}")
 
 
+def suggest_settings(space: Space, trial: Trial) -> dict[str, Value]:
+    """Suggests one point of the space."""
+    return {name: dimension.suggest(trial, name) for name, dimension in space.items()}
+
+
 def read_space(params: Params) -> Space:
     """Reads the space of `sweep.space`, every value of it held to what the setting itself allows.
 
