@@ -86,7 +86,7 @@ def test_versions_other_than_the_locks_and_missing_packages_are_told_apart(root)
         "numpy==0.1 \\\n    --hash=sha256:00\n    # via x\n"
         "no-such-thing==1.0\n"
         "not-for-here==1.0 ; sys_platform == 'amiga'\n"
-        "PyTest>=1\n"
+        f"PyTest=={pytest.__version__}\n"
     )
     found = {f.status: f for f in examine(root) if f.name == "packages"}
     assert found.keys() == {"problem", "warning"}

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from pocketaffect.errors import PocketAffectError
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
+
+LOCK: Final = "requirements.lock"
 USE_OWN: Final = "make setup, then . .venv/bin/activate, both in this checkout"
 
 
@@ -16,6 +24,31 @@ def find_foreign_sources(root: Path) -> str | None:
     if own == running or not (own / "__init__.py").is_file():
         return None
     return f"the sources in {running} run, not this checkout's in {own}"
+
+
+def compare_lock(lock: Path) -> Iterator[tuple[Requirement, str]]:
+    """Reads every package that a lock pins for this machine, with its version here; "none" where it is missing.
+
+    Raises:
+        PocketAffectError: A line is no pinned package.
+    """
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    for line in lock.read_text(encoding="utf-8").splitlines():
+        pinned = line.rstrip("\\ ").strip()
+        if not pinned or pinned.startswith(("#", "--")):
+            continue
+        try:
+            requirement = Requirement(pinned.partition(" --hash")[0])
+            if [pin.operator for pin in requirement.specifier] != ["=="]:
+                raise InvalidRequirement(pinned)
+        except InvalidRequirement:
+            raise PocketAffectError(f"{LOCK}: not a pinned package", found=line[:80], todo="make lock") from None
+        if requirement.marker is None or requirement.marker.evaluate():
+            try:
+                yield requirement, version(requirement.name)
+            except PackageNotFoundError:
+                yield requirement, "none"
 
 
 def find_experiment() -> str:

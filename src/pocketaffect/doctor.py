@@ -11,12 +11,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib.metadata import distributions
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final, Literal
 
 from pocketaffect import paths
-from pocketaffect.checkout import USE_OWN, ask_git, find_foreign_sources
+from pocketaffect.checkout import LOCK, USE_OWN, ask_git, compare_lock, find_foreign_sources
 from pocketaffect.config import PARAMS_FILE, find_defaults, find_removed, load_params
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.files import read_yaml
@@ -24,9 +23,6 @@ from pocketaffect.paths import CHECKPOINTS, DATA_FILE
 from pocketaffect.registry.store.database import DATABASE, STORE, find_problem
 from pocketaffect.sweep.space import read_space
 from pocketaffect.telemetry import TELEMETRY_OFF
-
-if TYPE_CHECKING:
-    from packaging.requirements import Requirement
 
 Status = Literal["ok", "warning", "problem"]
 
@@ -105,20 +101,16 @@ def _examine_sources(root: Path) -> Iterator[Finding]:
 
 
 def _examine_packages(root: Path) -> Iterator[Finding]:
-    from packaging.utils import canonicalize_name
-
-    lock = root / "requirements.lock"
+    lock = root / LOCK
     if not lock.is_file():
-        yield Finding("packages", "warning", f"{lock}: no such file", "git checkout requirements.lock")
+        yield Finding("packages", "warning", f"{lock}: no such file", f"git checkout {LOCK}")
         return
-    installed = {canonicalize_name(found.name): found.version for found in distributions() if found.name}
-    requirements = _locked_requirements(lock)
-    versions = [(one, installed.get(canonicalize_name(one.name))) for one in requirements]
-    missing = [one.name for one, version in versions if version is None]
+    compared = list(compare_lock(lock))
+    missing = [one.name for one, here in compared if here == "none"]
     different = [
-        f"{one.name} {version} (lock: {one.specifier})"
-        for one, version in versions
-        if version is not None and not one.specifier.contains(version, prereleases=True)
+        f"{one.name} {here} (lock: {one.specifier})"
+        for one, here in compared
+        if here != "none" and not one.specifier.contains(here, prereleases=True)
     ]
     if missing:
         yield Finding("packages", "problem", f"not installed: {_listed(missing)}", "make setup")
@@ -126,24 +118,7 @@ def _examine_packages(root: Path) -> Iterator[Finding]:
         detail = f"other versions than requirements.lock: {_listed(different)}"
         yield Finding("packages", "warning", detail, "make setup (results may differ until then)")
     if not missing and not different:
-        yield Finding("packages", "ok", f"all {len(requirements)} as in requirements.lock")
-
-
-def _locked_requirements(lock: Path) -> list[Requirement]:
-    """Reads the lock's requirements for this Python and system, without hashes, comments and options."""
-    from packaging.requirements import InvalidRequirement, Requirement
-
-    requirements = []
-    for line in lock.read_text(encoding="utf-8").splitlines():
-        if not line or line[0] in " \t#-":
-            continue
-        try:
-            requirement = Requirement(line.split("#")[0].rstrip(" \\"))
-        except InvalidRequirement:
-            continue
-        if requirement.marker is None or requirement.marker.evaluate():
-            requirements.append(requirement)
-    return requirements
+        yield Finding("packages", "ok", f"all {len(compared)} as in requirements.lock")
 
 
 def _examine_programs(root: Path) -> Iterator[Finding]:

@@ -10,7 +10,8 @@ from audit_parts import hash_tree
 
 from pocketaffect.audit.outcome import NotAuditableError
 from pocketaffect.audit.record import Cache
-from pocketaffect.audit.scratch import read_lock, verify_environment
+from pocketaffect.audit.scratch import verify_environment
+from pocketaffect.checkout import compare_lock
 
 
 def md5(content: bytes) -> str:
@@ -67,19 +68,22 @@ def test_the_cache_is_the_one_that_dvcs_settings_name(tmp_path):
     assert hash_tree(tmp_path) == before
 
 
-def test_a_lock_is_read_with_its_markers_and_hashes():
-    text = (
+def test_a_lock_is_read_with_its_markers_and_hashes(tmp_path):
+    lock = tmp_path / "requirements.lock"
+    lock.write_text(
         "numpy==2.4.6 \\\n    --hash=sha256:aa \\\n    --hash=sha256:bb\n"
         "# a remark\npywin32==311 ; sys_platform == 'win32' \\\n    --hash=sha256:cc\n"
         "uvloop[extra]==1.0 ; sys_platform != 'win32' --hash=sha256:dd\n"
     )
-    assert dict(read_lock(text)) == {"numpy": "2.4.6", "uvloop": "1.0"}
+    found = [(one.name, str(one.specifier)) for one, _ in compare_lock(lock)]
+    assert found == [("numpy", "==2.4.6"), ("uvloop", "==1.0")]
 
 
 @pytest.mark.parametrize("line", ["numpy>=2", "numpy", "-e .", "git+https://example.org/x.git"])
-def test_a_lock_that_pins_nothing_is_refused(line):
+def test_a_lock_that_pins_nothing_is_refused(line, tmp_path):
+    (tmp_path / "requirements.lock").write_text(line + "\n")
     with pytest.raises(NotAuditableError, match="not a pinned package"):
-        dict(read_lock(line + "\n"))
+        verify_environment(tmp_path / "requirements.lock")
 
 
 def test_the_environment_of_this_repository_is_the_one_of_its_lock(pytestconfig):

@@ -14,8 +14,8 @@ from pocketaffect.audit.compare import Again, Machine, compare_metrics, compare_
 from pocketaffect.audit.outcome import Audit, NotAuditableError, Verdict
 from pocketaffect.audit.quick import examine
 from pocketaffect.audit.record import Cache, Record, read_record, read_stages
-from pocketaffect.audit.scratch import LOCK, Scratch, check_out, name_sample, restore_data, verify_environment
-from pocketaffect.checkout import ask_git
+from pocketaffect.audit.scratch import Scratch, check_out, name_sample, restore_data, verify_environment
+from pocketaffect.checkout import LOCK, ask_git
 from pocketaffect.config import PARAMS_FILE, AuditParams
 from pocketaffect.data.source import read_source
 from pocketaffect.errors import PocketAffectError

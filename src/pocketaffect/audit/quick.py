@@ -21,8 +21,9 @@ from typing import Any, Final
 from pocketaffect import paths
 from pocketaffect.audit.outcome import Check, NotAuditableError
 from pocketaffect.audit.record import Record
-from pocketaffect.audit.scratch import LOCK, Scratch
+from pocketaffect.audit.scratch import Scratch
 from pocketaffect.audit.upkeep import verify_contents
+from pocketaffect.checkout import LOCK
 from pocketaffect.data.shards.split import INDEX_FILE, SUMMARY_FILE
 from pocketaffect.evaluation.prediction_table import PREDICTIONS_FILE
 from pocketaffect.files import hash_file, hash_text

@@ -10,23 +10,19 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
-
-from packaging.requirements import InvalidRequirement, Requirement
 
 from pocketaffect import paths
 from pocketaffect.audit.outcome import NotAuditableError
 from pocketaffect.audit.record import Cache
-from pocketaffect.checkout import ask_git, has_commit
+from pocketaffect.checkout import LOCK, ask_git, compare_lock, has_commit
+from pocketaffect.errors import PocketAffectError
 from pocketaffect.files import write_json
 
 log = logging.getLogger(__name__)
-
-LOCK: Final = "requirements.lock"
 
 _USERS_OWN: Final = ("MLFLOW_", "DVC_", "GIT_", "PYTHON", "PYTEST_", "VIRTUAL_ENV")
 """Variables that would point the scratch's tools at the user's store, cache, index or environment."""
@@ -216,47 +212,22 @@ def verify_environment(lock_file: Path) -> int:
         The number of packages compared: those whose marker holds here.
 
     Raises:
-        NotAuditableError: A package is missing or of another version, or there is no lock.
+        NotAuditableError: A package is missing or of another version, or there is no lock that pins packages.
     """
     if not lock_file.is_file():
         raise NotAuditableError(f"the commit has no {LOCK}", "audit a later version")
-    wrong, compared = [], 0
-    for name, wanted in read_lock(lock_file.read_text(encoding="utf-8")):
-        compared += 1
-        try:
-            found = version(name)
-        except PackageNotFoundError:
-            found = "none"
-        if found != wanted:
-            wrong.append(f"{name} {wanted} is locked, {found} is here")
+    try:
+        compared = [(one.name, next(iter(one.specifier)).version, here) for one, here in compare_lock(lock_file)]
+    except PocketAffectError as error:
+        raise NotAuditableError(error.in_one_line(), "audit a later version") from None
+    wrong = [f"{name} {wanted} is locked, {here} is here" for name, wanted, here in compared if here != wanted]
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise NotAuditableError(
             f"the environment is not the one of {LOCK}: {'; '.join(wrong[:3])}{more}",
             "repeat with --build-environment, or make setup at that commit",
         )
-    return compared
-
-
-def read_lock(text: str) -> Iterator[tuple[str, str]]:
-    """Reads name and version of every package that a lock pins for this machine.
-
-    Raises:
-        NotAuditableError: A line is not a pinned package.
-    """
-    for line in text.splitlines():
-        pinned = line.rstrip("\\ ").strip()
-        if not pinned or pinned.startswith(("#", "--")):
-            continue
-        try:
-            requirement = Requirement(pinned.partition(" --hash")[0])
-            (pin,) = requirement.specifier
-            if pin.operator != "==":
-                raise ValueError(pin.operator)
-        except (InvalidRequirement, ValueError):
-            raise NotAuditableError(f"{LOCK}: not a pinned package: {line[:80]!r}", "make lock") from None
-        if requirement.marker is None or requirement.marker.evaluate():
-            yield requirement.name, pin.version
+    return len(compared)
 
 
 def _crlf(content: bytes) -> bytes:

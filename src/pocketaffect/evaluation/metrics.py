@@ -43,11 +43,8 @@ _CONSTANT: Final = 1e-12
 class Metric:
     """One row of the table of metrics.
 
-    Args:
-        title: The name that people read; `↓` marks those of which less is better.
-        compute: Statistics to values, float64 [weightings], or [weightings, 2] for valence and arousal; NaN where the
-            weighting leaves nothing to measure.
-        resampled: Whether the bootstrap gives it an interval.
+    `↓` in the title marks those of which less is better. `compute` turns statistics into float64 [weightings], or
+    [weightings, 2] for valence and arousal; NaN where the weighting leaves nothing to measure.
     """
 
     title: str

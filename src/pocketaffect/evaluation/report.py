@@ -24,13 +24,8 @@ from pocketaffect.figures import inline_svg, page_template, render_svg
 from pocketaffect.files import write_atomically
 
 ADJUSTED_METRICS: Final = (
-    "accuracy",
-    "balanced_accuracy",
-    "worst_class_recall",
-    "macro_f1",
-    "kappa",
-    "auc",
-    "expected_calibration_error",
+    *("accuracy", "balanced_accuracy", "worst_class_recall", "macro_f1"),
+    *("kappa", "auc", "expected_calibration_error"),
 )
 """Metrics that the page shows with and without training's shares."""
 

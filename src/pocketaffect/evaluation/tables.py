@@ -22,9 +22,8 @@ _ROW_SUM_TOLERANCE = 0.01
 class Predictions:
     """What a model said about n faces.
 
-    Args:
-        probabilities: float32 [n, 8], rows sum to 1, in the order of `labels.EXPRESSIONS`.
-        valence_arousal: float32 [n, 2]. Not clipped: a model may leave [-1, 1].
+    Probabilities are float32 [n, 8] whose rows sum to 1, in the order of `labels.EXPRESSIONS`; valence and arousal
+    float32 [n, 2], not clipped: a model may leave [-1, 1].
 
     Raises:
         PocketAffectError: A shape is wrong, a value is not finite or a row is no distribution.
@@ -58,9 +57,8 @@ class Predictions:
 class Labels:
     """What annotators said about n faces.
 
-    Args:
-        expression: int64 [n], 0..7, or `labels.NO_EXPRESSION` where there is none.
-        valence_arousal: float32 [n, 2] in [-1, 1]; both NaN where there is none.
+    Expressions are int64 [n], 0..7, or `labels.NO_EXPRESSION` where there is none; valence and arousal float32 [n, 2]
+    in [-1, 1], both NaN where there is none.
 
     Raises:
         PocketAffectError: A shape is wrong or a value is neither a label nor "no label".

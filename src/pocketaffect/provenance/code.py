@@ -48,9 +48,7 @@ def find_code(*entries: str | Path, with_pages: bool = True) -> dict[str, Path]:
     A string counts too where it names a module of ours, which starts as a process, or a template, table or other file
     of the package.
 
-    Args:
-        entries: Dotted names or files of our modules, or scripts; every module of the package where none is given.
-        with_pages: Whether what only draws for people counts.
+    Entries are dotted names or files of our modules, or scripts; every module of the package where none is given.
 
     Raises:
         PocketAffectError: There is no such module or script.

@@ -35,18 +35,10 @@ FINISHED: Final = ("done", "stopped early", "over budget", "failed")
 class TrialRow:
     """One trial; a repetition stands for all that it repeats.
 
-    Attributes:
-        number: Optuna's number of the trial.
-        first: Name of the folder that its network lies in: the number before any repetition.
-        outcome: The trial's end.
-        score: The highest of an epoch (`training.scores.SCORE`); of one stopped early, the last. None where nothing
-            was trained.
-        bytes: Predicted bytes; None before the suggestion.
-        settings: Settings by dotted names of params.yaml.
-        epochs: Number of trained epochs.
-        seconds: Duration of training.
-        remark: Reason why it failed, or the trial whose score it repeats.
-        curve: Score by epoch.
+    `first` is the number before any repetition, which its folder is named by. The score is the highest of an epoch
+    (`training.scores.SCORE`), the last of a trial that was stopped early, None where nothing was trained; `curve` has
+    it by epoch. `bytes` are predicted; None before the suggestion. The remark says why it failed, or whose score it
+    repeats.
     """
 
     number: int

@@ -120,10 +120,8 @@ def _has_labels(split: Split, task: str, *, soft: bool) -> bool:
 class Step(NamedTuple):
     """What is kept of a step until somebody looks; all of it may still be on its way from a GPU.
 
-    Attributes:
-        losses: float [3], those of `Losses`.
-        broken: bool [n], images for which the network's answers are not finite.
-        rows: int64 [n], the images' places in their split.
+    `losses` are float [3], those of `Losses`; `broken` is bool [n], images for which the network's answers are not
+    finite; `rows` are int64 [n], the images' places in their split.
     """
 
     losses: torch.Tensor

@@ -48,12 +48,8 @@ class Objective(nn.Module):
     log-likelihood but for constants, L_e exp(-s_e) + s_e / 2 + L_va exp(-s_va) + s_va. They begin at
     `expression_weight` and `va_weight`.
 
-    Attributes:
-        log_variances: float [2], of expression and VA; None with fixed task weights.
-
-    Args:
-        params: The recipe.
-        expression: int64 [images] of the training split, for the weights and the shares of the classes.
+    `expression`, int64 [images] of the training split, gives the weights and the shares of the classes;
+    `log_variances`, float [2] of expression and VA, are None with fixed task weights.
     """
 
     class_weights: torch.Tensor | None
