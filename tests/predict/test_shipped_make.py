@@ -60,7 +60,7 @@ def test_it_makes_a_folder_to_ship_goes_on_where_it_was_ended_and_compares_the_w
     card = (made / CARD).read_text()
     for said in ("The pictures' licence is not stated", make.SOURCE, "## How well", "Emotion recognition at work"):
         assert said in card
-    kept = made.parent / "teacher" / "model.safetensors"
+    kept = made.parent / "teacher" / paths.MODEL / "model.safetensors"
     before = hash_file(kept), kept.stat().st_mtime_ns
     assert make.make_network(tmp_path / "faces", **how) == made
     assert (hash_file(kept), kept.stat().st_mtime_ns) == before

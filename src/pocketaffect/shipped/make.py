@@ -64,16 +64,13 @@ def make_network(data: Path, *, recipe: Path = RECIPE, root: Path = Path(), work
     )
     code = hash_code(*(root.resolve() / paths.PIPELINES / f"{stage}.py" for stage in STAGES))
     place = work.resolve() / hash_json([settings, listing, code])[:16]
-    _prepare(place, data, hash_json(listing)[:32], root)
+    digest = hash_json(listing)[:32]
     teacher = settings.pop("teacher", None)
-    student = settings
     if teacher is not None:
-        write_json(place / PARAMS_FILE, merge(settings, teacher))
-        if not (place / "teacher").is_dir():
-            _run(("validate", "preprocess", "train"), place)
-            (place / paths.MODEL).replace(place / "teacher")
-        student = merge(settings, {"train": {"distill": {"teacher": "teacher"}}})
-    write_json(place / PARAMS_FILE, student)
+        _prepare(place / "teacher", data, digest, root, merge(settings, teacher))
+        _run(("validate", "preprocess", "train"), place / "teacher")
+        settings = merge(settings, {"train": {"distill": {"teacher": str("teacher" / paths.MODEL)}}})
+    _prepare(place, data, digest, root, settings)
     _run(STAGES, place)
     return _assemble(place)
 
@@ -99,7 +96,7 @@ def _list_files(folder: Path) -> list[Path]:
     return [file for file in folder.rglob("*") if file.is_file()]
 
 
-def _prepare(place: Path, data: Path, digest: str, root: Path) -> None:
+def _prepare(place: Path, data: Path, digest: str, root: Path, settings: Mapping[str, Any]) -> None:
     place.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(root / "requirements.lock", place / "requirements.lock")
     for name, target in ((paths.DATA, data), (paths.PIPELINES, root / paths.PIPELINES)):
@@ -107,6 +104,7 @@ def _prepare(place: Path, data: Path, digest: str, root: Path) -> None:
             (place / name).symlink_to(target.resolve())
     imported = {"deps": [{"path": SOURCE}], "outs": [{"path": str(paths.DATA), "md5": f"{digest}.dir"}]}
     write_json(place / paths.DATA_FILE, imported)  # JSON is YAML
+    write_json(place / PARAMS_FILE, settings)
 
 
 def _run(stages: tuple[str, ...], place: Path) -> None:
