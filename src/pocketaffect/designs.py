@@ -24,29 +24,27 @@ class Design:
     Attributes:
         name: Name in `model.architecture`; timm's own where timm builds it.
         citation: The paper.
-        licence: Licence of the code that defines the layers (SPDX).
         source: Address of that code and its licence.
         dropout: Rate after pooling that its authors train with; `model.dropout` multiplies it.
         stem: The module that holds the first, strided convolutions; None when the input's resolution is kept.
         reparameterised: Trains with more branches than it ships: `reparameterize` makes them one.
         weights: timm's name of its ImageNet weights at width 1; None where there are none.
+        licence: Licence of the code that defines the layers (SPDX).
         smallest_size: Pixels a side of the smallest input.
     """
 
     name: str
     citation: str
-    licence: str
     source: str
     dropout: float
     stem: str | None
     reparameterised: bool = False
     weights: str | None = None
+    licence: str = "Apache-2.0"
     smallest_size: int = SMALLEST_SIZE
 
 
 _PAPER: Final = "Hewitt & Gunes 2018, arXiv 1807.08775"
-_OURS: Final = "Apache-2.0"
-_TIMM: Final = "Apache-2.0"
 _PAPER_SOURCE: Final = "pocketaffect, written from the paper's tables"
 
 
@@ -57,13 +55,12 @@ def _timm_source(origin: str) -> str:
 CATALOGUE: Final[dict[str, Design]] = {
     design.name: design
     for design in (
-        Design("alexnet", _PAPER, _OURS, _PAPER_SOURCE, dropout=0.5, stem=None),
-        Design("vgg", _PAPER, _OURS, _PAPER_SOURCE, dropout=0.5, stem=None),
-        Design("mobilenet", _PAPER, _OURS, _PAPER_SOURCE, dropout=0.3, stem="stem"),
+        Design("alexnet", _PAPER, _PAPER_SOURCE, dropout=0.5, stem=None),
+        Design("vgg", _PAPER, _PAPER_SOURCE, dropout=0.5, stem=None),
+        Design("mobilenet", _PAPER, _PAPER_SOURCE, dropout=0.3, stem="stem"),
         Design(
             "mobilenetv3_small",
             "Howard et al. 2019, arXiv 1905.02244",
-            _TIMM,
             _timm_source("https://github.com/tensorflow/models (Apache-2.0)"),
             dropout=0.2,
             stem="model.conv_stem",
@@ -72,7 +69,6 @@ CATALOGUE: Final[dict[str, Design]] = {
         Design(
             "mobilenetv3_large",
             "Howard et al. 2019, arXiv 1905.02244",
-            _TIMM,
             _timm_source("https://github.com/tensorflow/models (Apache-2.0)"),
             dropout=0.2,
             stem="model.conv_stem",
@@ -81,7 +77,6 @@ CATALOGUE: Final[dict[str, Design]] = {
         Design(
             "mobilenetv4_conv_small",
             "Qin et al. 2024, arXiv 2404.10518",
-            _TIMM,
             _timm_source("https://github.com/tensorflow/models (Apache-2.0)"),
             dropout=0.3,
             stem="model.conv_stem",
@@ -90,7 +85,6 @@ CATALOGUE: Final[dict[str, Design]] = {
         Design(
             "efficientnet_lite0",
             "Tan & Le 2019, arXiv 1905.11946; lite: without squeeze-and-excitation, ReLU6",
-            _TIMM,
             _timm_source("https://github.com/tensorflow/tpu (Apache-2.0)"),
             dropout=0.2,
             stem="model.conv_stem",
@@ -99,7 +93,6 @@ CATALOGUE: Final[dict[str, Design]] = {
         Design(
             "repvit_m0_9",
             "Wang et al. 2023, arXiv 2307.09283",
-            _TIMM,
             _timm_source("https://github.com/THU-MIG/RepViT (Apache-2.0)"),
             dropout=0.0,
             stem="model.stem.conv1",
@@ -109,7 +102,6 @@ CATALOGUE: Final[dict[str, Design]] = {
         Design(
             "mobileone_s0",
             "Vasu et al. 2022, arXiv 2206.04040",
-            _TIMM,
             _timm_source("https://github.com/apple/ml-mobileone (Apple's own terms, no patent licence)"),
             dropout=0.0,
             stem="model.stem",
@@ -122,7 +114,7 @@ CATALOGUE: Final[dict[str, Design]] = {
 
 
 def find_design(name: str) -> Design:
-    """The design called `name`.
+    """Finds the design called `name`.
 
     Raises:
         PocketAffectError: There is none.
@@ -133,7 +125,7 @@ def find_design(name: str) -> Design:
 
 
 def known_design(name: str) -> str:
-    """`name` itself, for validators of settings.
+    """Returns `name` itself, for validators of settings.
 
     Raises:
         ValueError: No design is called that.

@@ -43,13 +43,13 @@ class Precision:
 
     @property
     def storage(self) -> str:
-        """How a package holds a compressed tensor, in the words of `mlpackage.program.Program.storage`."""
+        """Says how a package holds a compressed tensor, in the words of `mlpackage.program.Program.storage`."""
         held = {"float": self.name, "linear": "constexpr_affine_dequantize", "palette": "constexpr_lut_to_dense"}
         return f"{held[self.kind]}, {self.bits} bits"
 
     @property
     def system(self) -> str:
-        """Who opens it, and what is not known of that."""
+        """Says who opens it, and what is not known of that."""
         return f"{self.target} and later" + (", not seen on a device" if self.target == "iOS18" else "")
 
 
@@ -80,7 +80,7 @@ PRECISIONS: Final[dict[str, Precision]] = {
 
 
 def find_precision(name: str) -> Precision:
-    """The precision of that name.
+    """Finds the precision of that name.
 
     Raises:
         PocketAffectError: There is none.
@@ -91,7 +91,7 @@ def find_precision(name: str) -> Precision:
 
 
 def known_precision(name: str) -> str:
-    """The name itself, of a precision or "auto"; for a field of params.yaml.
+    """Returns the name itself, of a precision or "auto"; for a field of params.yaml.
 
     Raises:
         ValueError: There is none of that name; the message lists them.
@@ -102,7 +102,7 @@ def known_precision(name: str) -> str:
 
 
 def readable_precisions(target: str) -> list[Precision]:
-    """Every precision that systems of the deployment target read.
+    """Lists every precision that systems of the deployment target read.
 
     Raises:
         PocketAffectError: An unknown target.
@@ -118,9 +118,9 @@ def require_usable(precision: str, target: str, finetune: str) -> None:
     """Refuses a precision that needs a newer system than the deployment target, or one that fine-tuning is not for.
 
     Args:
-        precision: As in params.yaml: a name or "auto".
-        target: As in params.yaml.
-        finetune: As in params.yaml: "none" or "dkm".
+        precision: `export.precision` of params.yaml: a name or "auto".
+        target: `export.deployment_target`.
+        finetune: `export.finetune`: "none" or "dkm".
 
     Raises:
         PocketAffectError: It does, or is not; or an unknown name or target.

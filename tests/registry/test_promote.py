@@ -17,7 +17,7 @@ from pocketaffect import paths
 from pocketaffect.checkout import ask_git
 from pocketaffect.config import load_params
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.registry.promotion import evidence
+from pocketaffect.registry.promotion import policy
 from pocketaffect.registry.promotion import promote as promotion
 from pocketaffect.registry.promotion.log import ENTRY_TAG, SUFFIX, look, read_log, survey
 from pocketaffect.registry.promotion.promote import promote, roll_back
@@ -383,7 +383,7 @@ def test_a_champion_of_other_data_is_measured_anew_before_it_is_compared(store, 
         return make_answers(right=0.5, seed=5), "its faces made smaller, from 96 to 64 px"
 
     # Executing is mlpackage's, and tested there with real packages: test_publish does it through the whole chain.
-    monkeypatch.setattr(evidence, "execute_on_shards", execute)
+    monkeypatch.setattr(policy, "execute_on_shards", execute)
     decision = promote(store, params)
     assert asked == [(package_path(store, get_version(store, NAME, 1)), "v" * 64)]
     row = next(check for check in decision.checks if check.name == "max_drop_balanced_accuracy")

@@ -33,7 +33,7 @@ from pocketaffect.files import hash_file
 from pocketaffect.labels import SOFT_COLUMNS
 from pocketaffect.provenance.origin import describe_origin
 from pocketaffect.registry.lineage.trace import trace
-from pocketaffect.registry.promotion.evidence import find_gaps, gather_evidence
+from pocketaffect.registry.promotion.policy import find_gaps, gather_evidence
 from pocketaffect.registry.store.publish import publish
 from pocketaffect.registry.store.store import open_store
 from pocketaffect.registry.store.versions import get_version, package_path

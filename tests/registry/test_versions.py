@@ -23,7 +23,7 @@ from registry_parts import in_processes, make_package
 from pocketaffect.config import RegisterParams
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.mlpackage.package import package_digest
-from pocketaffect.registry.promotion.evidence import find_gaps
+from pocketaffect.registry.promotion.policy import find_gaps
 from pocketaffect.registry.store.register import register_package
 from pocketaffect.registry.store.runs import RunRecord, login_name
 from pocketaffect.registry.store.store import open_store

@@ -61,13 +61,9 @@ def conventions(size: int, precision: Precision, crop_margin: float) -> dict[str
 
 @dataclass(frozen=True)
 class Package:
-    """A saved package.
+    """A saved package: its form, what `save_package` writes elsewhere, its place and size.
 
     Attributes:
-        precision: Its form.
-        model: What `save_package` writes elsewhere.
-        path: Where it lies.
-        bytes: Its size.
         reference: The float16 package for the same systems, which it was compressed from.
     """
 

@@ -11,8 +11,7 @@ import copy
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from itertools import count
+from itertools import count, islice
 from typing import Any, Final, TypeVar
 
 import numpy as np
@@ -42,15 +41,9 @@ _LEAST_SOFTNESS: Final = 1e-12
 def finetune_for_export(
     network: AffectNetwork, split: Split, export: ExportParams, train: TrainParams
 ) -> AffectNetwork:
-    """A copy of the network, trained on in the form of `export.precision`.
+    """Copies the network and trains it on, in the form of `export.precision`.
 
     Images, augmentation and loss are those of the training; the batches are those of the epochs after it.
-
-    Args:
-        network: The trained network.
-        split: What it was trained on.
-        export: The section of params.yaml, with `finetune: dkm`.
-        train: The section of params.yaml.
 
     Raises:
         PocketAffectError: The precision is not one that fine-tuning is for, or the loss is not finite.
@@ -120,7 +113,8 @@ def finetune_palette(
         raise PocketAffectError("fine-tuning of palettes", found=precision, allowed="a palette")
     palettization = import_coremltools("coremltools.optimize.torch.palettization")
     folded = fold_batchnorm(network)
-    with _seeded(seed):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
         config = palettization.DKMPalettizerConfig(
             module_name_configs={
                 name: _palette_config(palettization, chosen, layer) for name, layer in _large_layers(folded)
@@ -170,13 +164,6 @@ def _large_layers(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
             yield name, layer
 
 
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        yield
-
-
 def _train(
     network: nn.Module,
     batches: Iterable[Samples],
@@ -188,14 +175,12 @@ def _train(
     optimizer = torch.optim.Adam(network.parameters(), learning_rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / steps)))
     taken = 0
-    for step, batch in enumerate(batches):
-        if step == steps:
-            break
+    for batch in islice(batches, steps):
         advance()
         value = loss(network, batch)
         if not bool(torch.isfinite(value)):
             raise PocketAffectError(
-                f"fine-tuning: loss is {float(value.detach())} at step {step + 1}",
+                f"fine-tuning: loss is {float(value.detach())} at step {taken + 1}",
                 allowed="a finite number",
                 todo="lower the learning rate of the fine-tuning",
             )
@@ -203,7 +188,7 @@ def _train(
         value.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         schedule.step()
-        taken = step + 1
+        taken += 1
     if taken < steps:
         raise PocketAffectError("fine-tuning: too few batches", found=taken, allowed=f"{steps} (its steps)")
 

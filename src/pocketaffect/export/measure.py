@@ -67,12 +67,12 @@ class Faces:
 
     @property
     def has_expression(self) -> NDArray[np.bool_]:
-        """Which faces have it: bool [n]."""
+        """Tells which faces have it: bool [n]."""
         return np.asarray(self.expression >= 0)
 
     @property
     def has_valence_arousal(self) -> NDArray[np.bool_]:
-        """Which faces have it: bool [n]."""
+        """Tells which faces have it: bool [n]."""
         return np.asarray(np.all(np.isfinite(self.valence_arousal), axis=1))
 
     def require_labels(self) -> None:
@@ -89,13 +89,17 @@ class Faces:
             )
 
     def thin_out(self, count: int) -> Faces:
-        """At most `count` of the faces, spread evenly over all."""
-        rows = np.unique(np.linspace(0, len(self.images) - 1, min(count, len(self.images))).round().astype(int))
+        """Takes at most `count` of the faces, spread evenly over all."""
+        rows = self.spread_rows(count)
         return Faces(np.asarray(self.images[rows]), self.expression[rows], self.valence_arousal[rows])
+
+    def spread_rows(self, count: int) -> NDArray[np.intp]:
+        """Lists at most `count` rows, spread evenly over all."""
+        return np.unique(np.linspace(0, len(self.images) - 1, min(count, len(self.images))).round().astype(np.intp))
 
 
 def predict_network(network: nn.Module, images: NDArray[np.uint8]) -> Predictions:
-    """What the network answers, in evaluation mode and float32 on the CPU; `network` itself stays as it is."""
+    """Computes what the network answers, in evaluation mode and float32 on the CPU; `network` itself stays as it is."""
     evaluated = copy.deepcopy(network).cpu().float().eval()
     probabilities, affect = [], []
     with torch.no_grad():
@@ -127,12 +131,12 @@ def load_affect_program(path: Path) -> Program:
 
 
 def predict_program(program: Program, images: NDArray[np.uint8]) -> Predictions:
-    """What the package answers."""
+    """Computes what the package answers."""
     return arrange(program.predict(images), program.classes)
 
 
 def arrange(outputs: Mapping[str, NDArray[Any]], classes: Sequence[str]) -> Predictions:
-    """A program's outputs in this project's order; a classifier's probabilities are found by name, as an app does."""
+    """Brings a program's outputs into our order; a classifier's probabilities are found by name, as an app does."""
     if not classes:
         return Predictions(outputs[PROBABILITIES], outputs[VALENCE_AROUSAL_OUTPUT])
     order = [list(classes).index(name) for name in EXPRESSIONS]
@@ -140,7 +144,7 @@ def arrange(outputs: Mapping[str, NDArray[Any]], classes: Sequence[str]) -> Pred
 
 
 def compare(ours: Predictions, theirs: Predictions) -> Difference:
-    """How far two sets of answers lie apart."""
+    """Measures how far two sets of answers lie apart."""
     probability = np.abs(ours.probabilities.astype(np.float64) - theirs.probabilities)
     affect = np.abs(ours.valence_arousal.astype(np.float64) - theirs.valence_arousal)
     same = ours.probabilities.argmax(axis=1) == theirs.probabilities.argmax(axis=1)
@@ -154,7 +158,7 @@ def compare(ours: Predictions, theirs: Predictions) -> Difference:
 
 
 def score(predictions: Predictions, faces: Faces) -> Quality:
-    """Metrics over the labelled faces, as in `evaluation`."""
+    """Computes metrics over the labelled faces, as in `evaluation`."""
     found = {
         **expression_metrics(predictions.probabilities, faces.expression),
         **valence_arousal_metrics(predictions.valence_arousal, faces.valence_arousal),

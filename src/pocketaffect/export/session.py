@@ -31,7 +31,7 @@ class Twin:
         self.metadata = metadata
 
     def predict(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
-        """Probabilities [n, 8] and valence-arousal [n, 2] of uint8 [n, size, size, 3], RGB."""
+        """Computes probabilities [n, 8] and valence-arousal [n, 2] of uint8 [n, size, size, 3], RGB."""
         names = (PROBABILITIES, VALENCE_AROUSAL_OUTPUT)
         parts: list[list[Any]] = []
         for start in range(0, len(images), _IMAGES_AT_ONCE):

@@ -26,14 +26,7 @@ _COMPARISONS: Final[dict[str, Callable[[Any, Any], bool]]] = {
 
 @dataclass(frozen=True)
 class Check:
-    """One condition on the shipped package; a value of NaN fails it.
-
-    Attributes:
-        name: What is compared.
-        value: What was measured.
-        limit: What it is held against.
-        comparison: One of `<`, `<=`, `>=`, `==`.
-    """
+    """One condition on the shipped package; a value of NaN fails it. `comparison` is one of `<`, `<=`, `>=`, `==`."""
 
     name: str
     value: float | str
@@ -52,7 +45,6 @@ class Form:
 
     Attributes:
         name: "classifier", "twin" or "core_ml".
-        bytes: Its size.
         sha256: Digest of the bytes that the verdict is about; for a package its `package_digest`.
         difference: Between its answers and the plain package's.
         checks: What it is held to.
@@ -70,7 +62,6 @@ class Candidate:
     """A precision that was considered for a budget.
 
     Attributes:
-        precision: Its name.
         verdict: "chosen", or why it was not.
         package_bytes: Size of its package; None if none was made.
         score: What the choice went by (see `choose`); None if the package was not executed.

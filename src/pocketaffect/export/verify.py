@@ -220,7 +220,7 @@ class Verifier:
         images = self.faces.images
         try:
             model = import_coremltools().models.MLModel(str(path))
-            rows = np.unique(np.linspace(0, len(images) - 1, min(_NATIVE_FACES, len(images))).round().astype(int))
+            rows = self.faces.spread_rows(_NATIVE_FACES)
             answers = [model.predict({IMAGE: Image.fromarray(images[row])}) for row in rows]
         except Exception as error:  # its exception types are those of Objective-C
             raise PocketAffectError(f"{path}: Core ML cannot run the package", found=error) from None

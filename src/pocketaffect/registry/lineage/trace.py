@@ -74,7 +74,6 @@ class Trace:
     """What is known of one version's or one file's origin.
 
     Attributes:
-        title: The thing that was asked for.
         file: Name and value of what the file says of itself; empty where no file was read.
         version: The registry's; None where it has none, or where there is no registry.
         settings: Each section that decides the result, and its values.
@@ -206,7 +205,7 @@ def find_trial(client: MlflowClient, experiment: str, settings: Mapping[str, obj
     Args:
         client: Client of the store.
         experiment: The pipeline's.
-        settings: Under dotted names, all of them.
+        settings: All of them, under dotted names.
     """
     found = client.get_experiment_by_name(f"{experiment}{SUFFIX}")
     if found is None:

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.registry.lineage.lineage import EXPERIMENT_TAG
-from pocketaffect.registry.promotion.policy import AUDITS_THAT_PASS
 from pocketaffect.registry.store.store import Store, advise_register
 from pocketaffect.registry.store.versions import (
     ARCHIVED_TAG,
@@ -48,6 +47,7 @@ FORM: Final = 2
 """The form of new entries; the first had no `form`, `checks` and `policy`."""
 
 VERDICT_TAG: Final = "promotion.verdict"
+AUDITS_THAT_PASS: Final = ("bit-identical", "equal within tolerance")
 
 SCORES: Final = {
     "package_bytes": "bytes",
@@ -73,12 +73,10 @@ class LogEntry:
         when: UTC, to the microsecond.
         why: The reason in the mover's words, or the policy's verdict.
         before: The champion until then; None for the first.
-        after: The champion from then on.
         digest: Digest of the package of `after`.
         failed: Checks that were overridden.
-        verdict_sha256: Of the verdict's file among the artifacts of `after`; empty for a rollback.
+        verdict_sha256: Digest of the verdict's file among the artifacts of `after`; empty for a rollback.
         remark: Other findings, such as an alias that somebody had moved by hand.
-        checks: Every check that was made.
         policy: The commit that holds the policy, and whether params.yaml says otherwise.
         previous: Hash of the entry before; empty for the first.
         form: Number of the form, which says which fields are hashed.
@@ -93,10 +91,10 @@ class LogEntry:
     before: int | None
     after: int
     digest: str
-    failed: tuple[str, ...]
-    verdict_sha256: str
-    remark: str
-    previous: str
+    failed: tuple[str, ...] = ()
+    verdict_sha256: str = ""
+    remark: str = ""
+    previous: str = ""
     checks: tuple[str, ...] = ()
     policy: str = ""
     form: int = 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -19,7 +19,6 @@ from pocketaffect.config import Params
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.files import hash_file, hash_json, write_json
 from pocketaffect.mlpackage.package import package_digest
-from pocketaffect.registry.promotion.evidence import gather_evidence
 from pocketaffect.registry.promotion.log import (
     FORM,
     VERDICT_TAG,
@@ -32,7 +31,13 @@ from pocketaffect.registry.promotion.log import (
     overtaken_error,
     read_log,
 )
-from pocketaffect.registry.promotion.policy import CheckResult, apply_policy, describe_policy, failed_checks
+from pocketaffect.registry.promotion.policy import (
+    CheckResult,
+    apply_policy,
+    describe_policy,
+    failed_checks,
+    gather_evidence,
+)
 from pocketaffect.registry.store.runs import login_name
 from pocketaffect.registry.store.store import Store
 from pocketaffect.registry.store.versions import (
@@ -54,16 +59,7 @@ Outcome = Literal["promoted", "overridden", "refused", "would be promoted", "wou
 
 @dataclass(frozen=True)
 class Decision:
-    """What came of a promotion.
-
-    Attributes:
-        outcome: The outcome in a word or two.
-        version: The one that was to become champion.
-        before: The champion until then.
-        checks: Every check of the policy.
-        remark: Other findings.
-        entry: The log's, where the champion changed.
-    """
+    """What came of a promotion: which version was to replace which, by which checks, and the log's entry if it did."""
 
     outcome: Outcome
     version: RegisteredVersion
@@ -85,7 +81,7 @@ def promote(
     """Makes a version champion if every check of `promotion` in params.yaml holds.
 
     Args:
-        store: The store that `open_store` returned.
+        store: The store.
         params: The policy, and how faces are cut.
         wanted: Alias or number.
         root: The repository, for the validation faces where a version must be executed on them.
@@ -115,26 +111,26 @@ def promote(
         return Decision("would be refused" if failed else "would be promoted", version, champion, checks, remark)
     made = [check.name for check in checks if check.passed is not None]
     outcome: Outcome = "promoted" if not failed else "refused" if override is None else "overridden"
-    when = _now()
-    verdict = _verdict(outcome, version, champion, checks, params, when, override, policy)
-    verdict_sha256 = _write_verdict(store, version, verdict)
+    why = (override or "").strip() or f"held: {', '.join(made) or 'no check was made'}"
+    draft = _draft("override" if failed else "promotion", version, champion, log, why, remark)
+    verdict = {
+        "outcome": outcome,
+        "version": version.version,
+        "package_sha256": version.digest,
+        "champion": None if champion is None else {"version": champion.version, "package_sha256": champion.digest},
+        "when": draft.when,
+        "who": draft.who,
+        "override": override,
+        "checks": [asdict(check) for check in checks],
+        "policy": params.promotion.model_dump(),
+        "policy_from": policy,
+    }
+    names, kept = tuple(check.name for check in failed), _write_verdict(store, version, verdict)
     if outcome == "refused":
-        _tag_verdict(store, model_name, version.version, outcome, when, [check.name for check in failed])
+        _tag_verdict(store, model_name, version.version, outcome, draft.when, names)
         return Decision(outcome, version, champion, checks, remark)
-    entry = _move(
-        store,
-        version,
-        champion,
-        log,
-        kind="override" if failed else "promotion",
-        when=when,
-        why=(override or "").strip() or f"held: {', '.join(made) or 'no check was made'}",
-        failed=[check.name for check in failed],
-        checks=made,
-        policy=policy,
-        verdict_sha256=verdict_sha256,
-        remark=remark,
-    )
+    entry = replace(draft, failed=names, verdict_sha256=kept, checks=tuple(made), policy=policy)
+    entry = _move(store, version, entry)
     return Decision(outcome, get_version(store, model_name, version.version), champion, checks, remark, entry)
 
 
@@ -163,9 +159,8 @@ def roll_back(store: Store, model_name: str, to: str | int | None = None, *, why
     check_forms(store, version)
     if champion is not None and champion.version == target:
         return Decision("champion already", version, champion, (), remark)
-    entry = _move(
-        store, version, champion, log, kind="rollback", when=_now(), why=why.strip() or "rolled back", remark=remark
-    )
+    draft = _draft("rollback", version, champion, log, why.strip() or "rolled back", remark)
+    entry = _move(store, version, draft)
     return Decision("promoted", get_version(store, model_name, target), champion, (), remark, entry)
 
 
@@ -179,44 +174,30 @@ def settle(store: Store, model_name: str) -> tuple[Log, RegisteredVersion | None
     return log, champion, remark
 
 
-def _move(
-    store: Store,
-    version: RegisteredVersion,
-    champion: RegisteredVersion | None,
-    log: Log,
-    *,
-    kind: Kind,
-    when: str,
-    why: str,
-    failed: Sequence[str] = (),
-    checks: Sequence[str] = (),
-    policy: str = "",
-    verdict_sha256: str = "",
-    remark: str = "",
+def _draft(
+    kind: Kind, version: RegisteredVersion, champion: RegisteredVersion | None, log: Log, why: str, remark: str
 ) -> LogEntry:
-    """Logs the move and makes it, unless the champion is another one than was compared with."""
-    before = None if champion is None else champion.version
-    entry = LogEntry(
+    return LogEntry(
         kind=kind,
-        who=_who(),
-        when=when,
+        who=f"{login_name()}@{socket.gethostname()}",
+        when=datetime.now(UTC).isoformat(timespec="microseconds"),
         why=why,
-        before=before,
+        before=None if champion is None else champion.version,
         after=version.version,
         digest=version.digest,
-        failed=tuple(failed),
-        verdict_sha256=verdict_sha256,
         remark=remark,
         previous=log.head,
-        checks=tuple(checks),
-        policy=policy,
         form=FORM,
     )
+
+
+def _move(store: Store, version: RegisteredVersion, entry: LogEntry) -> LogEntry:
+    """Logs the move and makes it, unless the champion is another one than was compared with."""
     with store.locked():
         latest, now, _ = look(store, version.model_name)
-        if latest.head != log.head:
+        if latest.head != entry.previous:
             raise overtaken_error(latest)
-        if (None if now is None else now.version) != before:
+        if (None if now is None else now.version) != entry.before:
             raise PocketAffectError("the champion was moved by other means meanwhile", todo="repeat the command")
         entry = append_entry(store, entry, version)
         _apply(store, version.model_name, entry)
@@ -247,32 +228,8 @@ def _apply(store: Store, model_name: str, entry: LogEntry) -> None:
     mark_applied(store, model_name, entry)
 
 
-def _verdict(
-    outcome: Outcome,
-    version: RegisteredVersion,
-    champion: RegisteredVersion | None,
-    checks: Sequence[CheckResult],
-    params: Params,
-    when: str,
-    override: str | None,
-    policy: str,
-) -> dict[str, Any]:
-    return {
-        "outcome": outcome,
-        "version": version.version,
-        "package_sha256": version.digest,
-        "champion": None if champion is None else {"version": champion.version, "package_sha256": champion.digest},
-        "when": when,
-        "who": _who(),
-        "override": override,
-        "checks": [asdict(check) for check in checks],
-        "policy": params.promotion.model_dump(),
-        "policy_from": policy,
-    }
-
-
 def _write_verdict(store: Store, version: RegisteredVersion, verdict: dict[str, Any]) -> str:
-    """Keeps the verdict with the version's run; its SHA-256."""
+    """Keeps the verdict with the version's run; returns its SHA-256."""
     with tempfile.TemporaryDirectory(prefix="pocketaffect-") as folder:
         content = hash_json(verdict)
         file = Path(folder) / f"{verdict['when'].replace(':', '')}-{content[:8]}.json"
@@ -291,11 +248,3 @@ def _tag_verdict(
 
 def _listed(log: Log) -> str:
     return ", ".join(map(str, sorted({entry.after for entry in log.entries}))) or "none"
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="microseconds")
-
-
-def _who() -> str:
-    return f"{login_name()}@{socket.gethostname()}"

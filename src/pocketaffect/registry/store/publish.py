@@ -52,17 +52,11 @@ class CardFacts:
     """What the card is made from.
 
     Attributes:
-        params: All settings of the pipeline.
-        lineage: Origin.
         digest: SHA-256 of the package.
         forms: Name and bytes of each file of the model, the package first.
-        verification: verification.json.
-        contract: contract.json.
-        summary: shards.json.
-        metrics: Metrics of the shipped file; empty where its answers were not kept.
-        classes: Scores for each expression; empty likewise.
-        pytorch: metrics.json, of the network before it was exported.
-        behaviour: Rows of behaviour.csv likewise.
+        verification: verification.json, as `contract` is contract.json, and `summary` shards.json.
+        metrics: Metrics of the shipped file; empty where its answers were not kept, as the expressions' `classes` are.
+        pytorch: metrics.json, of the network before it was exported, as are the rows of behaviour.csv.
     """
 
     params: Params

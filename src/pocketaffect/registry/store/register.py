@@ -60,9 +60,9 @@ def register_package(
     exists, and one left without it is marked FAILED and loses its files, which would fill the disk with every attempt.
 
     Args:
-        store: The store that `open_store` returned.
+        store: The store.
         register: Names of model and experiment.
-        record: The record to register.
+        record: What to register.
         root: The repository, which says whether a version's commit was replaced (amend, squash); None for none.
 
     Raises:

@@ -127,10 +127,6 @@ def aliased_version(store: Store, model_name: str, alias: str) -> RegisteredVers
 def package_path(store: Store, version: RegisteredVersion) -> Path:
     """Finds the version's .mlpackage on this machine, after checking that its bytes are those that were registered.
 
-    Args:
-        store: From `open_store` or `find_store`.
-        version: The version that `find_version` or `get_version` returned.
-
     Returns:
         The store's own file where that lies on this machine (do not change it), else a download.
 
@@ -150,8 +146,8 @@ def artifact_path(store: Store, version: RegisteredVersion, name: str) -> Path |
     """Finds a registered file of the version's run on this machine, held to its registered bytes; None if it has none.
 
     Args:
-        store: From `open_store` or `find_store`.
-        version: The version that `find_version` or `get_version` returned.
+        store: The store.
+        version: The version.
         name: Place among the run's artifacts, such as `verification.json`.
 
     Raises:
@@ -176,14 +172,14 @@ def check_forms(store: Store, version: RegisteredVersion) -> None:
 
 
 def local_folder(source: str) -> Path | None:
-    """The folder where the source is one on this machine."""
+    """Finds the folder where the source is one on this machine."""
     if source.startswith("file:"):
         return Path(url2pathname(urlsplit(source).path))
     return Path(source) if source.startswith("/") else None
 
 
 def _read_contents(store: Store, version: RegisteredVersion) -> Mapping[str, str]:
-    """Place -> SHA-256 of all that was registered; nothing for a version of a pocketaffect that kept no list."""
+    """Reads place -> SHA-256 of all that was registered; nothing for a version of a pocketaffect that kept no list."""
     wanted = version.tags.get(CONTENTS_TAG)
     if wanted is None:
         return {}
@@ -193,7 +189,7 @@ def _read_contents(store: Store, version: RegisteredVersion) -> Mapping[str, str
 
 
 def _find(store: Store, version: RegisteredVersion, place: str) -> Path:
-    """A file or folder of the version's run, downloaded where the store is not on this machine."""
+    """Finds a file or folder of the version's run, downloaded where the store is not on this machine."""
     from mlflow.exceptions import MlflowException
 
     folder = local_folder(version.source)
@@ -207,7 +203,7 @@ def _find(store: Store, version: RegisteredVersion, place: str) -> Path:
 
 
 def _hold(version: RegisteredVersion, path: Path, place: str, digest: str) -> Path:
-    """The file or package, if it has its registered bytes."""
+    """Returns the file or package, if it has its registered bytes."""
     if not path.exists():
         raise _gone(version, place, f"nothing at {path}")
     try:
