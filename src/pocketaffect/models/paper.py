@@ -68,7 +68,7 @@ class GaussianDropout(nn.Module):
 
 
 def scale_channels(channels: int, width: float) -> int:
-    """Channels of a layer at a width multiplier: rounded to a multiple of 8, at least 8; exact at width 1.
+    """Scales a layer's channels by a width multiplier: to a multiple of 8, at least 8; exact at width 1.
 
     Multiples of 8 are what phones' matrix units work in.
     """

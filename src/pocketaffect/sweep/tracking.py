@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from pocketaffect.registry.lineage.trace import OUTCOME_TAG, PARENT_TAG, STUDY_TAG, SUFFIX, TRIAL_TAG
 from pocketaffect.registry.store.store import Store
+from pocketaffect.registry.store.versions import search_all
 from pocketaffect.sweep.internals import get_storage
 from pocketaffect.sweep.results import FINISHED, TrialRow, best_first, count_epochs
 from pocketaffect.sweep.storage import hold_study
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from pocketaffect.sweep.run import Sweep
 
 STATUS: Final = {"done": "FINISHED", "stopped early": "KILLED", "over budget": "KILLED", "failed": "FAILED"}
-PAGE: Final = 1000
 
 
 class TrialRuns:
@@ -94,13 +94,7 @@ class TrialRuns:
         self.client.set_terminated(run_id, STATUS[row.outcome])
 
     def _search(self, text: str) -> list[Run]:
-        from mlflow.utils import get_results_from_paginated_fn
-
-        search, experiments = self.client.search_runs, [self.experiment]
-        found: list[Run] = get_results_from_paginated_fn(  # type: ignore[no-untyped-call]
-            lambda size, token: search(experiments, text, max_results=size, page_token=token), PAGE
-        )
-        return found
+        return search_all(self.client.search_runs, [self.experiment], text)
 
     def _find_logged(self) -> set[int]:
         numbers = set()

@@ -80,7 +80,7 @@ class Lineage:
     """Name of the DVC experiment that made it; "" for none."""
 
     def to_tags(self) -> dict[str, str]:
-        """The lineage as MLflow tags; the commit also under the name that MLflow's pages show."""
+        """Writes the lineage as MLflow tags; the commit also under the name that MLflow's pages show."""
         changed = ", ".join(self.dirty_paths)
         shown = {
             "dirty": str(self.dirty).lower(),
@@ -168,7 +168,7 @@ def _outputs(lock: dict[str, Any]) -> frozenset[str]:
 
 
 def _read_git(root: Path, *, pipeline_outputs: frozenset[str]) -> tuple[str, tuple[str, ...]]:
-    """The commit and the paths (relative to `root`) that differ from it."""
+    """Reads the commit and the paths (relative to `root`) that differ from it."""
     if ask_git(root, "rev-parse", "--is-inside-work-tree") != "true":
         return NO_GIT, ()
     commit = ask_git(root, "rev-parse", "--verify", "--quiet", "HEAD") or NO_COMMIT
@@ -180,7 +180,7 @@ def _read_git(root: Path, *, pipeline_outputs: frozenset[str]) -> tuple[str, tup
 
 
 def _is_written(path: str, written: set[str]) -> bool:
-    """Whether the path is one of the pipeline's outputs or lies in one."""
+    """Tells whether the path is one of the pipeline's outputs or lies in one."""
     return any(str(place) in written for place in (PurePosixPath(path), *PurePosixPath(path).parents))
 
 
@@ -196,7 +196,7 @@ def _version(distribution: str) -> str:
 
 
 def _processor() -> str:
-    """The processor's model as the system names it."""
+    """Finds the processor's model as the system names it."""
     listed, found = Path("/proc/cpuinfo"), None
     if listed.is_file():
         text = listed.read_text(encoding="utf-8", errors="replace")

@@ -109,7 +109,7 @@ class LogEntry:
 
     @property
     def sha256(self) -> str:
-        """The hash that the next entry names."""
+        """Computes the hash that the next entry names."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
 
@@ -125,12 +125,12 @@ class Log:
 
     @property
     def head(self) -> str:
-        """Hash of the last entry; empty without any."""
+        """Gives the hash of the last entry; empty without any."""
         return self.entries[-1].sha256 if self.entries else ""
 
     @property
     def champion(self) -> int | None:
-        """The version that the log says is live."""
+        """Gives the version that the log says is live."""
         return self.entries[-1].after if self.entries else None
 
     def earlier_champion(self) -> int | None:

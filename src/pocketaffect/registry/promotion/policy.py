@@ -167,7 +167,7 @@ def _find_answers(
 def execute_on_shards(
     package: Path, shards: Path, *, wanted: str | None, trained_with: Mapping[str, str], here: PreprocessParams
 ) -> tuple[PredictionTable, str]:
-    """Answers of a package to the validation split in `shards`, and a remark on what was done to the faces.
+    """Computes a package's answers to the validation split in `shards`, and a remark on what was done to the faces.
 
     Args:
         package: The .mlpackage, of bytes that were checked.

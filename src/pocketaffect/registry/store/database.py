@@ -186,7 +186,7 @@ def rewrite_locations(root: Path, moved: dict[str, str]) -> None:
 
 
 def has_content(database: Path) -> bool:
-    """Whether there is a database; SQLite's empty file counts as none."""
+    """Tells whether there is a database; SQLite's empty file counts as none."""
     return database.is_file() and database.stat().st_size > 0
 
 

@@ -174,7 +174,7 @@ def collect_facts(
 
 
 def _companions(root: Path) -> list[Path]:
-    """The twin and the classifier form, as far as the export wrote them."""
+    """Lists the twin and the classifier form, as far as the export wrote them."""
     return [root / path for path in (paths.CLASSIFIER, paths.TWIN) if (root / path).exists()]
 
 

@@ -59,11 +59,9 @@ class RunRecord:
     """What a run of the pipeline hands over to MLflow.
 
     Attributes:
-        package: The .mlpackage.
-        lineage: Its origin, which becomes tags of run and version.
+        lineage: The package's origin, which becomes tags of run and version.
         params: Settings under dotted names.
         history: One mapping per epoch: `epoch` (the step) and that epoch's numbers.
-        metrics: Final metrics.
         artifacts: Files and folders kept with the run under their names.
         companions: Other forms of the model, kept beside the package; a `.onnx` among them is what `mlflow.pyfunc`
             executes.
@@ -87,7 +85,7 @@ class RunRecord:
 
     @cached_property
     def digest(self) -> str:
-        """The digest by which the registry knows the package."""
+        """Computes the digest by which the registry knows the package."""
         return package_digest(self.package)
 
     def version_tags(self) -> dict[str, str]:
@@ -195,7 +193,7 @@ def write_flavor(folder: Path, *, served_file: str, forms: Mapping[str, str]) ->
     """Writes MLflow's files beside the model: `mlflow.pyfunc` loads the folder, `mlflow models serve` answers with it.
 
     Args:
-        folder: What becomes the version's model folder; an empty one of its own.
+        folder: What becomes the version's model folder, with the forms.
         served_file: Name in that folder of the ONNX twin, else of the package.
         forms: Name -> digest of each form of the model in that folder; loading holds them to it, whichever it executes.
     """

@@ -75,7 +75,7 @@ class Store:
         return MlflowClient(tracking_uri=self.tracking_uri, registry_uri=self.tracking_uri)
 
     def find_here(self, location: str) -> str:
-        """Where files lie now, whose location in the store may be from before the repository was moved."""
+        """Finds where files lie now, whose location in the store may be from before the repository was moved."""
         for old, new in self.moved.items():
             if location.startswith(f"{old}/"):
                 return new + location.removeprefix(old)
@@ -232,7 +232,7 @@ def _create_database(folder: Path) -> None:
 
 
 def _other_address(folder: Path) -> str:
-    """The address of another store than the repository's own, as MLFLOW_TRACKING_URI names it; "" for none."""
+    """Gives the address of another store than the repository's own, as MLFLOW_TRACKING_URI names it; "" for none."""
     address = os.environ.get(ADDRESS, "").strip()
     return "" if _is_local_database(address, folder / DATABASE) else address
 

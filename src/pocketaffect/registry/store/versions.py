@@ -34,6 +34,7 @@ CHAMPION: Final = "champion"
 FIRST_COMMIT_TAG: Final = "git.first_commit"
 """Tag: the commit of the first registration, where that one had uncommitted changes or was replaced since."""
 
+PAGE: Final = 1000
 ARCHIVED_TAG: Final = "archived"
 REMOVED_TAG: Final = "artifacts.removed"
 """Tag: when `gc` removed a version's files, which are no loss then."""
@@ -245,13 +246,12 @@ def search_versions(client: MlflowClient, wanted: str) -> list[ModelVersion]:
 
 
 def search_all(search: Callable[..., PagedList[T]], *wanted: object) -> list[T]:
-    """Asks one of MLflow's searches for page after page, of 1000 each, and gives what all of them hold."""
-    found: list[T] = []
-    token: str | None = None
-    while token is None or token:
-        page = search(*wanted, max_results=1000, page_token=token)
-        found += page
-        token = page.token or ""
+    """Asks one of MLflow's searches for page after page, and gives what all of them hold."""
+    from mlflow.utils import get_results_from_paginated_fn
+
+    found: list[T] = get_results_from_paginated_fn(  # type: ignore[no-untyped-call]
+        lambda size, token: search(*wanted, max_results=size, page_token=token), PAGE
+    )
     return found
 
 
