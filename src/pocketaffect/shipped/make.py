@@ -8,6 +8,7 @@ network that learns from it.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import shutil
 import subprocess
@@ -58,13 +59,11 @@ def make_network(data: Path, *, recipe: Path = RECIPE, root: Path = Path(), work
             f"{data}: no such folder", todo="make shipped DATA=PATH of your copy of FER2013 and FER+"
         )
     settings = _read_recipe(recipe, root)
-    listing = sorted(
-        ({"md5": hash_file(file, "md5"), "relpath": file.relative_to(data).as_posix()} for file in _list_files(data)),
-        key=lambda entry: entry["relpath"],
-    )
+    files = {file.relative_to(data).as_posix(): file for file in data.rglob("*") if file.is_file()}
+    listing = [{"md5": hash_file(file, "md5"), "relpath": name} for name, file in sorted(files.items())]
+    digest = hashlib.md5(json.dumps(listing, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
     code = hash_code(*(root.resolve() / paths.PIPELINES / f"{stage}.py" for stage in STAGES))
     place = work.resolve() / hash_json([settings, listing, code])[:16]
-    digest = hash_json(listing)[:32]
     teacher = settings.pop("teacher", None)
     if teacher is not None:
         _prepare(place / "teacher", data, digest, root, merge(settings, teacher))
@@ -92,17 +91,13 @@ def merge(settings: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, An
     return merged
 
 
-def _list_files(folder: Path) -> list[Path]:
-    return [file for file in folder.rglob("*") if file.is_file()]
-
-
 def _prepare(place: Path, data: Path, digest: str, root: Path, settings: Mapping[str, Any]) -> None:
     place.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(root / "requirements.lock", place / "requirements.lock")
     for name, target in ((paths.DATA, data), (paths.PIPELINES, root / paths.PIPELINES)):
         if not (place / name).is_symlink():
             (place / name).symlink_to(target.resolve())
-    imported = {"deps": [{"path": SOURCE}], "outs": [{"path": str(paths.DATA), "md5": f"{digest}.dir"}]}
+    imported = {"deps": [{"path": SOURCE}], "outs": [{"path": str(paths.DATA), "md5": digest}]}
     write_json(place / paths.DATA_FILE, imported)  # JSON is YAML
     write_json(place / PARAMS_FILE, settings)
 
