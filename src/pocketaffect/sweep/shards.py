@@ -29,15 +29,20 @@ def ensure_shards(params: Params, pipeline_size: int, root: Path = Path()) -> Pa
     """
     size = params.preprocess.image_size
     if size == pipeline_size:
-        return _find_pipeline_shards(root, size)
+        shards = root / paths.SHARDS
+        if (found := int(read_summary(shards)["size"])) != size:
+            raise PocketAffectError(
+                f"{shards}: made with other settings",
+                found=f"{found} pixels a side, preprocess.image_size is {size}",
+                todo="dvc repro preprocess",
+            )
+        return shards
     made_from = {
         "manifest": hash_file(root / paths.MANIFEST_TABLE),
         "preprocess": params.preprocess.model_dump(include={"image_size", "margin", "align", "shard_images", "colour"}),
         "sources": hash_code(write_shards.__module__),
     }
     target = root / paths.SWEEP / "shards" / f"{size}-{hash_json(made_from)[:12]}"
-    if (target / SUMMARY_FILE).is_file():
-        return target
     target.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(target.with_suffix(".lock")):
         if not (target / SUMMARY_FILE).is_file():
@@ -51,17 +56,3 @@ def ensure_all_shards(wanted: Sequence[Params], pipeline_size: int, root: Path) 
     """Calls `ensure_shards` for each of several sizes."""
     for params in wanted:
         ensure_shards(params, pipeline_size, root)
-
-
-def _find_pipeline_shards(root: Path, size: int) -> Path:
-    shards = root / paths.SHARDS
-    if not (shards / SUMMARY_FILE).is_file():
-        raise PocketAffectError(f"{shards}: no shards", todo="dvc repro preprocess")
-    found = int(read_summary(shards)["size"])
-    if found != size:
-        raise PocketAffectError(
-            f"{shards}: made with other settings",
-            found=f"{found} pixels a side, preprocess.image_size is {size}",
-            todo="dvc repro preprocess",
-        )
-    return shards
