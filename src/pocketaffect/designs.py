@@ -24,12 +24,12 @@ class Design:
     Attributes:
         name: Name in `model.architecture`; timm's own where timm builds it.
         citation: The paper.
-        source: Address of that code and its licence.
+        source: Address of the code that defines the layers, and of its licence.
         dropout: Rate after pooling that its authors train with; `model.dropout` multiplies it.
         stem: The module that holds the first, strided convolutions; None when the input's resolution is kept.
         reparameterised: Trains with more branches than it ships: `reparameterize` makes them one.
         weights: timm's name of its ImageNet weights at width 1; None where there are none.
-        licence: Licence of the code that defines the layers (SPDX).
+        licence: Licence of that code (SPDX).
         smallest_size: Pixels a side of the smallest input.
     """
 
