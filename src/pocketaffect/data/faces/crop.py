@@ -32,9 +32,10 @@ MAX_SIDE_RATIO: Final = 2.0
 SUPERSAMPLING: Final = 2
 """Factor by which a turned square is sampled larger than the result before it is averaged."""
 
-LEAST_DETAIL: Final = 1.0
-"""Pixels that a scaled decode keeps for one of the result. On photographs, crops then differ from those of the full
-decode by 1.8 grey levels of 255 in the mean (at 1.25 by 1.6, at 1.5 by 1.4); a JPEG's own error is about 3."""
+LEAST_DETAIL: Final = 3.0
+"""Pixels that a scaled decode keeps for one of the result. `predict` decodes in full, and a decode at half the size
+changes 6 % of classes at 1, still 4 % at 3 (`benchmarks/data/decode.py`): it is left to faces of six times
+the network's side, whose full decode takes long."""
 
 
 @dataclass(frozen=True)
