@@ -26,15 +26,17 @@ PHOTOGRAPHS: Final[Mapping[str, tuple[Value, Value]]] = {
     "train.epochs": (16, 24),
     "train.ema_decay": (0.0, 0.995),
     "train.class_weights": ("balanced", "none"),
-    "train.logit_adjustment": (0.0, 0.7),
+    "train.logit_adjustment": (0.0, 0.4),
     "train.va_loss": ("mse", "mix"),
     "train.va_weight": (6.0, 2.0),
+    "train.augment.brightness": (0.0, 0.1),
     "train.augment.contrast": (0.0, 0.2),
     "train.augment.zoom": (0.0, 0.15),
     "train.augment.aspect": (0.0, 0.15),
-    "train.augment.blur": (0.0, 0.9),
+    "train.augment.blur": (0.0, 1.0),
     "train.augment.sharpen": (0.0, 0.5),
     "train.augment.tint": (0.0, 0.3),
+    "train.augment.jpeg": (0.0, 0.3),
 }
 """The recipe: settings with their value for the drawn sample, as params.yaml has it, and the one for photographs."""
 
