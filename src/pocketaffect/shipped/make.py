@@ -147,7 +147,7 @@ def compare_weights(made: Path, shipped: Path | None) -> str:
 
 def main() -> int:
     """Runs `make shipped`; 1 where something failed, or where the weights are others and were not to be put in."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description="Makes the shipped network again from your copy of its data.")
     parser.add_argument("data", type=Path, help="your copy of FER2013 and FER+")
     parser.add_argument("--write", action="store_true", help="put the network into the package, in place of its own")
     arguments = parser.parse_args()
