@@ -70,5 +70,5 @@ def test_a_phone_network_verifies_in_a_compressed_form(name, tmp_path, limits):
     loose = limits.model_copy(
         update={"budget_bytes": 10**8, "min_agreement": 0.5, "max_accuracy_drop": 0.5, "max_rmse_rise": 0.5}
     )
-    verification = Verifier(shipped, faces, trained=trained).verify(package, loose)
+    verification = Verifier(shipped, faces, loose, trained=trained).verify(package)
     assert verification.passed, verification.failures()

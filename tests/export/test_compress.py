@@ -102,6 +102,7 @@ import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
 import torch
 from conftest import SmallNetwork
 from pathlib import Path
+from pocketaffect.export.convert import PackageDescription, Packages
 from pocketaffect.mlpackage.package import package_digest
 from pocketaffect.precisions import PRECISIONS
 network = SmallNetwork(); network.load_state_dict(torch.load({str(weights)!r}))

@@ -27,6 +27,9 @@ COMPRESSED: Final = {
 ENCRYPTED: Final = 0x1
 """A zip's flag."""
 
+MAX_OFFSET: Final = 1 << 63
+"""Files are shorter; the directory of a damaged zip may say otherwise."""
+
 MAX_HEADER_BYTES: Final = 1 << 20
 """A longer extended header of a tar is no name: it would be read into memory whole."""
 
@@ -131,7 +134,8 @@ def _scan_zip(file: Path, stream: BinaryIO) -> pa.Table:
                     offset = _find_data(stream, member) if plain else NO_FILE
                     deflated = member.compress_type == zipfile.ZIP_DEFLATED
                     members.add(member.orig_filename, offset, member.compress_size, deflated=deflated)
-    except (zipfile.BadZipFile, ValueError) as error:  # ValueError: a name that is not the UTF-8 it claims to be
+    # ValueError: a name that is not the UTF-8 it claims to be; NotImplementedError: a version from the future.
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
         raise _broken(file, f"{error} (read as zip)") from None
     return members.finish()
 
@@ -159,8 +163,9 @@ def _refuse_member(file: Path, member: zipfile.ZipInfo) -> None:
 
 def _find_data(stream: BinaryIO, member: zipfile.ZipInfo) -> int:
     """Finds where a member's data starts: its own header may be longer than the directory says."""
-    header = os.pread(stream.fileno(), LOCAL_HEADER.size, member.header_offset)
+    place = member.header_offset
+    header = os.pread(stream.fileno(), LOCAL_HEADER.size, place) if 0 <= place < MAX_OFFSET else b""
     if len(header) < LOCAL_HEADER.size or not header.startswith(b"PK\x03\x04"):
-        raise zipfile.BadZipFile(f"no member at byte {member.header_offset:,}, where {member.filename!r} should be")
+        raise zipfile.BadZipFile(f"no member at byte {place:,}, where {member.filename!r} should be")
     *_, name, extra = LOCAL_HEADER.unpack(header)
-    return member.header_offset + LOCAL_HEADER.size + int(name) + int(extra)
+    return place + LOCAL_HEADER.size + int(name) + int(extra)
