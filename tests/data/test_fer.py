@@ -136,6 +136,7 @@ def test_numbers_of_a_file_that_changed_meanwhile_are_not_taken_for_a_picture(tm
         ("fer2013new.csv", lambda text: text.replace(",8,", ",-8,"), ["line 2", "is no count of votes"]),
         ("fer2013.csv", lambda text: text.replace("Training", "PublicTest"), ["row by row", "row 1 of each"]),
         ("fer2013.csv", lambda text: text + "0,1,Training\n", ["row by row", "11 and 10 rows"]),
+        ("fer2013.csv", lambda text: text.partition("\n")[0] + "\n", ["row by row", "0 and 10 rows"]),
         ("fer2013new.csv", lambda text: text.replace("0", "0,0", 1), ["not readable as CSV", "line 2"]),
     ],
 )

@@ -23,7 +23,10 @@ def test_the_recipe_holds_settings_that_the_pipeline_takes(tmp_path):
     teacher = sections.pop("teacher")
     for settings in (sections, make.merge(sections, teacher)):
         write_json(tmp_path / "params.yaml", read_yaml(ROOT / "params.yaml") | settings)
-        load_params(tmp_path / "params.yaml")
+        loaded = load_params(tmp_path / "params.yaml").model_dump(by_alias=True)
+        assert make.merge(loaded, settings) == loaded
+    assert teacher["model"]["width"] > sections["model"]["width"]
+    assert sections["export"]["budget_bytes"] <= 500_000
 
 
 def test_a_recipe_without_all_sections_and_a_folder_that_is_not_there_are_refused(tmp_path):

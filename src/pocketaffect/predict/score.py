@@ -134,7 +134,7 @@ def score_model(
         model: As `open_model` takes it.
         data: A folder in a layout that `data use` knows.
         split: The rows to judge; floors come from the training rows.
-        ways: Of WAYS.
+        ways: Ways to find faces, a part of WAYS.
         target: The folder to write, replaced as a whole.
         resamples: Draws of faces for the intervals.
         threads: That the networks compute with.

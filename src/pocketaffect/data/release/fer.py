@@ -50,7 +50,8 @@ def scan_pixels(base: Path) -> pa.Table:
     """
     with (base / LABELS_FILE).open("rb") as stream:
         faces = _read_faces(stream, base / LABELS_FILE)
-    usages, starts, lengths = zip(*_find_cells(base / PIXELS_FILE), strict=True)
+    cells = [*_find_cells(base / PIXELS_FILE)]
+    usages, starts, lengths = zip(*cells, strict=True) if cells else ((), (), ())
     same = len(usages) == len(faces) and faces["Usage"].to_numpy() == np.array(usages)
     if not np.all(same):
         counts = f"{len(usages):,} and {len(faces):,} rows"
