@@ -159,14 +159,14 @@ def test_a_tint_multiplies_the_channels_and_is_cut_at_white():
 
 
 def test_a_compressed_face_is_what_pillow_reads_of_the_same_quality():
-    face = np.random.default_rng(0).integers(0, 256, (4, 4, 1), np.uint8).repeat(8, 0).repeat(8, 1).repeat(3, 2)
+    face = np.random.default_rng(0).integers(0, 256, (2, 2, 3), np.uint8).repeat(16, 0).repeat(16, 1)
     changed, kept = face.copy(), face.copy()
-    recompress(changed, 0.25, 0.5)
+    recompress(changed, 0.0, 0.5)
     recompress(kept, 0.5, 0.5)
     memory = BytesIO()
-    Image.fromarray(face).save(memory, "JPEG", quality=55)
+    Image.fromarray(face).save(memory, "JPEG", quality=20)
     memory.seek(0)
-    assert np.abs(changed - np.asarray(Image.open(memory), float)).mean() <= 2
+    assert np.abs(changed - np.asarray(Image.open(memory), float)).mean() <= 0.5  # 2.8 with red and blue exchanged
     assert np.abs(changed - face.astype(float)).mean() > 0.1
     np.testing.assert_array_equal(kept, face)
 

@@ -14,14 +14,14 @@ from typing import Final
 import cv2
 import numpy as np
 import numpy.typing as npt
-import simplejpeg
 import torch
 
 from pocketaffect.config import EvaluateParams
+from pocketaffect.data.shards.augment import compress_jpeg
 from pocketaffect.data.shards.batches import ordered_batches, warp_face
 from pocketaffect.data.shards.split import Split
 from pocketaffect.evaluation.tables import Predictions
-from pocketaffect.models.network import AffectNetwork
+from pocketaffect.models.network import LUMA, AffectNetwork
 
 Images = npt.NDArray[np.uint8]
 
@@ -32,7 +32,6 @@ MOST_CLASSES_CHANGED: Final = 0.10
 _SEED: Final = 2018
 _TINT: Final = (1.3, 0.9, 0.65)
 """Factors of red, green and blue that make a grey face skin-coloured."""
-_LUMA: Final = (0.299, 0.587, 0.114)
 
 
 @dataclass(frozen=True)
@@ -130,8 +129,7 @@ def brighten(faces: Images, factor: float) -> Images:
 
 def recompress(faces: Images, quality: int) -> Images:
     """Writes images as JPEG with halved colour, and reads them again."""
-    coded = (simplejpeg.encode_jpeg(face, quality, "RGB", "420") for face in faces)
-    return np.stack([simplejpeg.decode_jpeg(content, "RGB") for content in coded])
+    return np.stack([compress_jpeg(face, quality) for face in faces])
 
 
 def recompress_twice(faces: Images, quality: int) -> Images:
@@ -147,7 +145,7 @@ def tint(faces: Images) -> Images:
 
 def drain(faces: Images) -> Images:
     """Takes the colour out: every channel becomes the luma."""
-    luma = np.asarray(np.round(faces @ np.array(_LUMA)), np.uint8)
+    luma = np.asarray(np.round(faces @ np.array(LUMA)), np.uint8)
     return luma[..., None].repeat(3, axis=-1)
 
 

@@ -46,8 +46,14 @@ def change_tint(face: npt.NDArray[np.uint8], draws: npt.NDArray[np.float64], tin
     cv2.transform(face, np.diag(1 + tint * (2 * draws - 1)).astype(np.float32), dst=face)
 
 
+def compress_jpeg(face: npt.NDArray[np.uint8], quality: int) -> npt.NDArray[np.uint8]:
+    """Writes uint8 [height, width, 3] in RGB as JPEG of this quality, colour halved, and reads it back."""
+    content = cv2.imencode(".jpg", cv2.cvtColor(face, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    return np.asarray(cv2.cvtColor(np.asarray(cv2.imdecode(content, cv2.IMREAD_COLOR)), cv2.COLOR_BGR2RGB), np.uint8)
+
+
 def recompress(face: npt.NDArray[np.uint8], draw: float, share: float) -> None:
-    """Writes one face as JPEG of JPEG_QUALITY and reads it back, in place, where the draw is below the share.
+    """Compresses one face by a quality within JPEG_QUALITY, in place, where the draw is below the share.
 
     Args:
         face: uint8 [size, size, 3], contiguous.
@@ -56,9 +62,7 @@ def recompress(face: npt.NDArray[np.uint8], draw: float, share: float) -> None:
     """
     if draw < share:
         low, high = JPEG_QUALITY
-        quality = int(low + (high - low) * draw / share)
-        content = cv2.imencode(".jpg", face, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-        face[:] = np.asarray(cv2.imdecode(content, cv2.IMREAD_COLOR))
+        face[:] = compress_jpeg(face, int(low + (high - low) * draw / share))
 
 
 def change_tones(pixels: npt.NDArray[np.float32], draws: npt.NDArray[np.float64], augment: AugmentParams) -> None:
