@@ -85,6 +85,21 @@ def test_rows_to_judge_and_the_way_are_chosen(score, data, tmp_path):
     assert summary["facts"]["rows"].startswith("5 (validation)")
 
 
+def test_valence_and_arousal_from_votes_are_said_to_be_derived(score, data, photograph, tmp_path):
+    assert score(data, "--by", "given-box").exit_code == 0
+    assert "valence and arousal" not in json.loads((tmp_path / "report/score.json").read_text())["facts"]
+    for number, folder in enumerate(("FER2013Train", "FER2013Valid")):
+        (tmp_path / "fer" / folder).mkdir(parents=True)
+        Image.fromarray(photograph).convert("L").resize((48, 48)).rotate(number).save(
+            tmp_path / "fer" / folder / "a.png"
+        )
+        (tmp_path / "fer" / folder / "label.csv").write_text('a.png,"(0, 0, 48, 48)",1,8,1,0,0,0,0,0,0,0\n')
+    done = score(tmp_path / "fer", "--by", "given-box")
+    assert done.exit_code == 0, done.output
+    assert "derived" in json.loads((tmp_path / "report/score.json").read_text())["facts"]["valence and arousal"]
+    assert "derived" in (tmp_path / "report/given-box/report.html").read_text()
+
+
 def test_data_without_labels_is_refused_and_the_last_report_stays(score, data, tmp_path):
     assert score(data).exit_code == 0
     write_list(data / "validation.csv", [("portraits/1.png", BOX, 8, -2.0)])

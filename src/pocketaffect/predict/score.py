@@ -32,7 +32,7 @@ from pocketaffect.evaluation.report import write_report
 from pocketaffect.evaluation.slices import Groups, group_faces, slice_metrics
 from pocketaffect.evaluation.tables import Labels, Predictions
 from pocketaffect.files import to_plain, write_atomically, write_json
-from pocketaffect.labels import BOX_COLUMNS, PLACE_COLUMNS, VALENCE_AROUSAL
+from pocketaffect.labels import BOX_COLUMNS, DERIVED_VA, PLACE_COLUMNS, VALENCE_AROUSAL
 from pocketaffect.names import show_name
 from pocketaffect.predict.models import AffectModel
 from pocketaffect.predict.reader import AffectReader
@@ -257,6 +257,7 @@ def _describe(model: AffectModel, data: Path, split: str, rows: pd.DataFrame, re
         "data": show_name(data.name),
         "rows": f"{len(rows):,} ({split}); {len(result.quarantine):,} break the data contract, "
         f"{len(result.dropped):,} have no label to judge by",
+        **({"valence and arousal": DERIVED_VA} if result.derived_va else {}),
     }
 
 
