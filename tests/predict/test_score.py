@@ -87,7 +87,7 @@ def test_rows_to_judge_and_the_way_are_chosen(score, data, tmp_path):
 
 def test_valence_and_arousal_from_votes_are_said_to_be_derived(score, data, photograph, tmp_path):
     assert score(data, "--by", "given-box").exit_code == 0
-    assert "valence and arousal" not in json.loads((tmp_path / "report/score.json").read_text())["facts"]
+    assert "labels" not in json.loads((tmp_path / "report/score.json").read_text())["facts"]
     for number, folder in enumerate(("FER2013Train", "FER2013Valid")):
         (tmp_path / "fer" / folder).mkdir(parents=True)
         Image.fromarray(photograph).convert("L").resize((48, 48)).rotate(number).save(
@@ -96,7 +96,7 @@ def test_valence_and_arousal_from_votes_are_said_to_be_derived(score, data, phot
         (tmp_path / "fer" / folder / "label.csv").write_text('a.png,"(0, 0, 48, 48)",1,8,1,0,0,0,0,0,0,0\n')
     done = score(tmp_path / "fer", "--by", "given-box")
     assert done.exit_code == 0, done.output
-    assert "derived" in json.loads((tmp_path / "report/score.json").read_text())["facts"]["valence and arousal"]
+    assert "derived" in json.loads((tmp_path / "report/score.json").read_text())["facts"]["labels"]
     assert "derived" in (tmp_path / "report/given-box/report.html").read_text()
 
 

@@ -257,7 +257,7 @@ def _describe(model: AffectModel, data: Path, split: str, rows: pd.DataFrame, re
         "data": show_name(data.name),
         "rows": f"{len(rows):,} ({split}); {len(result.quarantine):,} break the data contract, "
         f"{len(result.dropped):,} have no label to judge by",
-        **({"valence and arousal": DERIVED_VA} if result.derived_va else {}),
+        **({"labels": DERIVED_VA} if result.derived_va else {}),
     }
 
 
