@@ -127,7 +127,10 @@ def test_a_training_killed_after_an_epoch_ends_with_the_undisturbed_bytes(after,
     before = callbacks["Timer"]["time_elapsed"]["train"]
     assert "going on from" in place.run()
     assert place.results() == undisturbed.results()
-    assert seconds_of_training(place) > before > 0
+    # What the killed process trained counts too. After the last epoch nothing was left to train: both are then the
+    # same seconds, but for what a float of the seconds since 1970 holds of a microsecond.
+    assert before > 0
+    assert seconds_of_training(place) > before - 1e-5
 
 
 @pytest.mark.slow
