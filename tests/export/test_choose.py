@@ -10,12 +10,14 @@ import pytest
 
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.export.choose import (
+    APART,
     CHOSEN,
     CLOSE,
     RULE,
     _explain,
     _Measured,
     _pick,
+    choose_package,
     choose_precision,
     propose_precisions,
     score_package,
@@ -53,6 +55,22 @@ def test_the_best_that_fits_is_chosen_and_each_other_has_its_reason(choose, maki
     assert set(reasons) == {one.name for one in readable_precisions("iOS16")}
     assert tabulate(verification.candidates) in caplog.text
     assert json.loads(json.dumps(verification.to_dict(), allow_nan=False))["candidates"][0]["precision"] == "fp32"
+
+
+def test_faces_that_were_set_apart_choose_and_the_whole_validation_split_verifies(making, held_to, verifier):
+    """With other labels than the validation faces', so that a score of the wrong faces shows."""
+    faces = verifier.faces.thin_out(20)
+    apart = dataclasses.replace(faces, expression=(faces.expression + 1) % 8)
+    budget = making.make(PRECISIONS["palette4"]).bytes
+    loose = {"min_agreement": 0.5, "max_accuracy_drop": 0.5, "max_rmse_rise": 0.5}
+    judge = held_to(budget_bytes=budget, precision="auto", **loose)
+    package, verification = choose_package(making, judge, apart)
+    (chosen,) = (one for one in verification.candidates if one.verdict == CHOSEN)
+    expected = judge.on(apart).verify(package)
+    assert verification.rule == f"20 {APART}; {RULE}"
+    assert chosen.quality == expected.shipped_quality != verification.shipped_quality
+    assert verification.images == len(verifier.faces.images)
+    assert verification.shipped_quality == judge.verify(package).shipped_quality
 
 
 def test_a_budget_one_byte_short_rejects_by_that_byte(choose, making):

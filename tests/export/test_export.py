@@ -55,11 +55,11 @@ def recipe():
 
 @pytest.fixture
 def export(split, training, recipe, limits, tmp_path):
-    def run(network, **changes):
+    def run(network, choosing=split, **changes):
         return export_network(
             network,
             training,
-            split,
+            choosing,
             split,
             export=limits.model_copy(update=changes),
             train=recipe,
@@ -170,8 +170,9 @@ def test_a_temperature_moves_probabilities_and_no_valence(untrained, split):
 
 
 @pytest.mark.slow
-def test_auto_writes_the_chosen_package_and_reports_every_candidate(export, trained, split, tmp_path):
-    verification = export(trained, precision="auto", budget_bytes=160_000, min_agreement=0.9)
+def test_auto_writes_the_chosen_package_and_reports_every_candidate(export, trained, split, draw, tmp_path):
+    apart = as_split(draw(64, seed=2))
+    verification = export(trained, apart, precision="auto", budget_bytes=160_000, min_agreement=0.9)
     path = tmp_path / "out" / PACKAGE.name
     assert verification.passed
     assert verification.package_bytes == package_bytes(path) <= 160_000
@@ -179,6 +180,8 @@ def test_auto_writes_the_chosen_package_and_reports_every_candidate(export, trai
     report = json.loads(json.dumps(verification.to_dict(), allow_nan=False))
     verdicts = {one["precision"]: one["verdict"] for one in report["candidates"]}
     assert verdicts[verification.precision] == "chosen"
+    assert report["rule"].startswith("64 faces set apart to choose by; a form that iOS16 reads")
+    assert report["images"] == 256
     assert "over the budget" in verdicts["fp16"]
     answers = load_program(path).predict(split.images())["probabilities"].argmax(1)
     known = split.expression >= 0

@@ -1,4 +1,4 @@
-"""The best precision that fits the budget, by what the shipped files answer to the validation faces."""
+"""The best precision that fits the budget, by what the shipped files answer to the faces that choose."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Final
 
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.export.convert import Package, Packages
+from pocketaffect.export.measure import Faces
 from pocketaffect.export.verdict import Candidate, Verification
 from pocketaffect.export.verify import Verifier
 from pocketaffect.precisions import AUTO, SPEC_VERSIONS, Precision, find_precision, readable_precisions
@@ -26,7 +27,9 @@ RULE: Final = (
 )
 FACES_TO_CHOOSE_BY: Final = 1024
 """More of them separate the precisions no better than the limits of the verification do; the choice's own metrics
-are those of the whole split."""
+are those of the whole validation split."""
+VALIDATION: Final = "validation faces"
+APART: Final = "faces set apart to choose by"
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,13 @@ def score_package(verification: Verification) -> float:
     return verification.shipped.agreement - max(0.0, lost) - max(0.0, gained)
 
 
-def choose_package(packages: Packages, verifier: Verifier) -> tuple[Package, Verification]:
+def choose_package(packages: Packages, verifier: Verifier, apart: Faces | None = None) -> tuple[Package, Verification]:
     """Makes the package in the precision that params.yaml names, or in the best that fits; verifies it on all faces.
+
+    Args:
+        packages: The network's.
+        verifier: On the validation faces.
+        apart: Faces that choose; None: the validation faces do.
 
     Raises:
         PocketAffectError: `export.precision` is "auto", and none fits and passes.
@@ -67,18 +75,24 @@ def choose_package(packages: Packages, verifier: Verifier) -> tuple[Package, Ver
     if verifier.limits.precision != AUTO:
         package = packages.make(find_precision(verifier.limits.precision))
         return package, verifier.verify(package)
-    few = verifier.on_fewer(FACES_TO_CHOOSE_BY)
-    package, verification = choose_precision(packages, few)
-    if few is verifier:
+    faces, kind = (verifier.faces, VALIDATION) if apart is None else (apart, APART)
+    choosing = verifier.on(faces.thin_out(FACES_TO_CHOOSE_BY))
+    package, verification = choose_precision(packages, choosing, kind)
+    if choosing is verifier:
         return package, verification
     on_all, rule = verifier.verify(package), verification.rule
     return package, dataclasses.replace(on_all, rule=rule, candidates=verification.candidates)
 
 
-def choose_precision(packages: Packages, verifier: Verifier) -> tuple[Package, Verification]:
+def choose_precision(packages: Packages, verifier: Verifier, kind: str = VALIDATION) -> tuple[Package, Verification]:
     """Makes and executes the packages that fit, and picks one of those that pass by `RULE`.
 
     Forms that hold strictly less than one that fits and passes are left out, as are those that cannot fit.
+
+    Args:
+        packages: The network's.
+        verifier: On the faces that choose.
+        kind: What these are, for messages.
 
     Returns:
         The package, and its verification with every candidate and what became of it.
@@ -86,7 +100,7 @@ def choose_precision(packages: Packages, verifier: Verifier) -> tuple[Package, V
     Raises:
         PocketAffectError: None fits, or none that fits passes; each is listed with the reason.
     """
-    limits = verifier.limits
+    limits, faces = verifier.limits, f"{len(verifier.faces.images):,} {kind}"
     candidates: dict[str, Candidate] = {}
     passed: list[_Measured] = []
     for precision in readable_precisions(limits.deployment_target):
@@ -102,14 +116,14 @@ def choose_precision(packages: Packages, verifier: Verifier) -> tuple[Package, V
     if not passed:
         raise PocketAffectError(
             f"export.precision auto: no precision fits export.budget_bytes {limits.budget_bytes:,} and passes",
-            found=f"on {len(verifier.faces.images):,} validation faces\n{tabulate(candidates.values())}",
+            found=f"on {faces}\n{tabulate(candidates.values())}",
             todo=f"raise export.budget_bytes, lower model.width{_newer(limits.deployment_target)}",
         )
     chosen = _pick(passed)
     for one in passed:
         name = one.package.precision.name
         candidates[name] = dataclasses.replace(candidates[name], verdict=_explain(one, chosen))
-    rule = f"{len(verifier.faces.images):,} validation faces; {RULE}"
+    rule = f"{faces}; {RULE}"
     table = tabulate(candidates.values())
     logger.info("precisions for %s bytes, by the answers to %s:\n%s", f"{limits.budget_bytes:,}", rule, table)
     return chosen.package, dataclasses.replace(chosen.verification, rule=rule, candidates=tuple(candidates.values()))

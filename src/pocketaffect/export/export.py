@@ -32,7 +32,7 @@ from pocketaffect.export.verify import Verifier, has_core_ml
 from pocketaffect.files import write_atomically, write_json
 from pocketaffect.mlpackage.package import program_digest, save_package
 from pocketaffect.models.network import READS_LUMA, AffectNetwork, NetworkSpec
-from pocketaffect.precisions import require_usable
+from pocketaffect.precisions import AUTO, require_usable
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +57,8 @@ def export_network(
     Args:
         network: The trained network.
         training: What it was trained on, for `export.finetune`.
-        choosing: Faces that choose the temperature of the probabilities, and below which of them an answer is unsure.
+        choosing: Faces that choose the temperature of the probabilities, below which of them an answer is unsure, and
+            the precision where it is "auto"; may be those of `validation`.
         validation: Faces and labels that the files are executed on.
         export: The section of params.yaml.
         train: The section of params.yaml, for `export.finetune`.
@@ -75,7 +76,8 @@ def export_network(
     tuned = None if export.finetune == "none" else finetune_for_export(network, training, export, train)
     shipping = reparameterize(network) if tuned is None else tuned
     confidence = choose_confidence(shipping, choosing, calibrate=export.calibrate)
-    faces = Faces(validation.images(), validation.expression, validation.valence_arousal)
+    faces = _read(validation)
+    apart = _read(choosing) if export.precision == AUTO and choosing.paths != validation.paths else None
     texts = {**lineage, **describe_confidence(confidence), **describe_results(None, images=len(faces.images))}
     with tempfile.TemporaryDirectory(prefix="pocketaffect-") as scratch, write_atomically(target) as folder:
         folder.mkdir()
@@ -87,7 +89,7 @@ def export_network(
         )
         known = calibrate(network, confidence)
         verifier = Verifier(packages.network, faces, export, trained=known, tuned=tuned is not None)
-        package, verification = choose_package(packages, verifier)
+        package, verification = choose_package(packages, verifier, apart)
         logger.info("%s: %d bytes, budget %d", package.precision.name, package.bytes, export.budget_bytes)
         if verification.passed:
             verification = _write(package, verification, verifier, folder)
@@ -103,6 +105,10 @@ def export_network(
         write_predictions(folder / paths.SHIPPED_PREDICTIONS.name, answers)
         write_json(folder / paths.VERIFICATION.name, verification.to_dict())
     return verification
+
+
+def _read(split: Split) -> Faces:
+    return Faces(split.images(), split.expression, split.valence_arousal)
 
 
 def _describe(spec: NetworkSpec, export: ExportParams, margin: float, texts: Mapping[str, str]) -> PackageDescription:

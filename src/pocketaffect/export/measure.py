@@ -89,7 +89,9 @@ class Faces:
             )
 
     def thin_out(self, count: int) -> Faces:
-        """Takes at most `count` of the faces, spread evenly over all."""
+        """Takes at most `count` of the faces, spread evenly over all; itself where there are no more."""
+        if len(self.images) <= count:
+            return self
         rows = self.spread_rows(count)
         return Faces(np.asarray(self.images[rows]), self.expression[rows], self.valence_arousal[rows])
 

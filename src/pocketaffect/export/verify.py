@@ -86,12 +86,11 @@ class Verifier:
         self._reference = predict_network(network, faces.images) if tuned else before
         self._executed: dict[Path, tuple[Program, Predictions]] = {}
 
-    def on_fewer(self, count: int) -> Verifier:
-        """Makes a verifier of the same network on at most `count` of the faces, spread evenly over all."""
-        if len(self.faces.images) <= count:
+    def on(self, faces: Faces) -> Verifier:
+        """Makes a verifier of the same network, held to the same limits, on other faces."""
+        if faces is self.faces:
             return self
-        few = self.faces.thin_out(count)
-        return Verifier(self._network, few, self.limits, trained=self._trained, tuned=self._tuned)
+        return Verifier(self._network, faces, self.limits, trained=self._trained, tuned=self._tuned)
 
     def verify(self, package: Package) -> Verification:
         """Compares a package with the network that it was made of, in the two steps named above.
