@@ -9,7 +9,7 @@ from torch import nn
 from pocketaffect.designs import CATALOGUE
 from pocketaffect.models.network import AffectNetwork, NetworkSpec
 
-PHONE = [name for name in CATALOGUE if name not in ("alexnet", "vgg", "mobilenet")]
+PHONE = [name for name in CATALOGUE if name not in ("alexnet", "vgg", "mobilenet", "resnet10")]
 
 HEAVY = ("mobilenetv3_large", "mobileone_s0")
 """Slow to build: the first is the small one's twin, the second has 900 tensors."""

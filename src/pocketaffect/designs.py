@@ -59,6 +59,13 @@ CATALOGUE: Final[dict[str, Design]] = {
         Design("vgg", _PAPER, _PAPER_SOURCE, dropout=0.5, stem=None),
         Design("mobilenet", _PAPER, _PAPER_SOURCE, dropout=0.3, stem="stem"),
         Design(
+            "resnet10",
+            "He et al. 2016, arXiv 1512.03385; one basic block a stage, for small faces",
+            "pocketaffect, written from the paper's tables",
+            dropout=0.2,
+            stem="stem",
+        ),
+        Design(
             "mobilenetv3_small",
             "Howard et al. 2019, arXiv 1905.02244",
             _timm_source("https://github.com/tensorflow/models (Apache-2.0)"),

@@ -42,7 +42,7 @@ def test_the_size_is_known_before_the_conversion(spec, precisions, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("architecture", ["mobilenet", "mobilenetv3_small", "mobileone_s0"])
+@pytest.mark.parametrize("architecture", ["resnet10", "mobilenetv3_small", "mobileone_s0"])
 def test_the_size_of_random_configurations_is_known_before_the_conversion(architecture, tmp_path):
     rng = np.random.default_rng(list(CATALOGUE).index(architecture))
     spec = NetworkSpec(

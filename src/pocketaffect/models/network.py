@@ -18,12 +18,16 @@ from pocketaffect.errors import PocketAffectError
 from pocketaffect.files import write_atomically, write_json
 from pocketaffect.labels import CLASS_MEAN_VA, EXPRESSIONS, VALENCE_AROUSAL
 from pocketaffect.models.paper import BACKBONES, Backbone
+from pocketaffect.models.residual import build_resnet10
 
 if TYPE_CHECKING:
     from pocketaffect.models.phone import PhoneBackbone
 
 WEIGHTS_FILE: Final = "model.safetensors"
 SPEC_FILE: Final = "model.json"
+
+OWN_BACKBONES: Final = {**BACKBONES, "resnet10": build_resnet10}
+"""The designs that are built without timm."""
 
 Colour: TypeAlias = Literal["rgb", "grey"]
 
@@ -316,8 +320,8 @@ def build_backbone(
             stride 32 leaves 2 x 2 places. Designs that start at full resolution stay as they are.
     """
     design = find_design(name)
-    if name in BACKBONES:
-        backbone: Backbone | PhoneBackbone = BACKBONES[name](width, size, dropout)
+    if name in OWN_BACKBONES:
+        backbone: Backbone | PhoneBackbone = OWN_BACKBONES[name](width, size, dropout)
     else:
         from pocketaffect.models.phone import build_phone  # timm takes two seconds to import
 

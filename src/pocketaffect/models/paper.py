@@ -89,12 +89,12 @@ def build_mobilenet(width: float, size: int, dropout: float = 1.0) -> Backbone:
     """Builds variant 3: MobileNet (Howard et al. 2017), depthwise-separable blocks and global average pooling."""
     del size  # pooled globally: any input size gives the same layers
     channels = scale_channels(32, width)
-    layers: OrderedDict[str, nn.Module] = OrderedDict(stem=_convolution(3, channels, 3, stride=2))
+    layers: OrderedDict[str, nn.Module] = OrderedDict(stem=make_convolution(3, channels, 3, stride=2))
     for number, (wanted, stride) in enumerate(MOBILENET_BLOCKS):
         following = scale_channels(wanted, width)
         layers[f"block{number}"] = nn.Sequential(
-            _convolution(channels, channels, 3, stride=stride, groups=channels),
-            _convolution(channels, following, 1),
+            make_convolution(channels, channels, 3, stride=stride, groups=channels),
+            make_convolution(channels, following, 1),
         )
         channels = following
     layers["pool"] = nn.AdaptiveAvgPool2d(1)
@@ -119,7 +119,7 @@ def _build_pooled(
     for number, (kernel, wanted) in enumerate(stages):
         channels = scale_channels(wanted, width)
         for repeat in range(repeats):
-            layers[f"stage{number}_{repeat}"] = _convolution(previous, channels, kernel)
+            layers[f"stage{number}_{repeat}"] = make_convolution(previous, channels, kernel)
             previous = channels
         layers[f"pool{number}"] = nn.MaxPool2d(2)
         layers[f"dropout{number}"] = GaussianDropout(CONVOLUTION_DROPOUT * dropout)
@@ -138,7 +138,8 @@ def _build_pooled(
     return Backbone(layers, features)
 
 
-def _convolution(previous: int, channels: int, kernel: int, *, stride: int = 1, groups: int = 1) -> nn.Sequential:
+def make_convolution(previous: int, channels: int, kernel: int, *, stride: int = 1, groups: int = 1) -> nn.Sequential:
+    """Makes a "same"-padded convolution without bias, its batch normalisation, and ReLU."""
     return nn.Sequential(
         nn.Conv2d(previous, channels, kernel, stride=stride, padding=kernel // 2, groups=groups, bias=False),
         nn.BatchNorm2d(channels),
