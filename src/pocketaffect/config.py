@@ -236,6 +236,7 @@ class SweepParams(Section):
     """What `pocketaffect sweep` searches, and with what. `sweep.space` reads the space itself."""
 
     budget_bytes: Count
+    budget_macs: Count | None = None
     objectives: Literal["score", "score-and-bytes"]
     trials: Count
     epochs: Count

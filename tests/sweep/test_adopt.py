@@ -16,8 +16,10 @@ from pocketaffect.sweep.results import TrialRow
 SHIPPED = Path(__file__).parents[2] / "params.yaml"
 
 
-def make_row(number: int, outcome: str = "done", score: float | None = 0.5, size: int = 1000, remark: str = ""):
-    return TrialRow(number, number, outcome, score, size, {"model.width": 0.5}, 3, 1.0, remark, {})
+def make_row(
+    number: int, outcome: str = "done", score: float | None = 0.5, size: int = 1000, remark: str = "", macs: int = 50
+):
+    return TrialRow(number, number, outcome, score, size, macs, {"model.width": 0.5}, 3, 1.0, remark, {})
 
 
 @pytest.fixture
@@ -91,6 +93,28 @@ def test_the_best_trial_is_adopted_and_among_equals_the_smallest():
     assert choose_trial(rows, 0).number == 0
     asked = {"sweep.epochs": 7, "sweep.budget_bytes": 1234}
     assert list_changes(rows[0], asked) == {"model.width": 0.5, "train.epochs": 7, "export.budget_bytes": 1234}
+    assert list_changes(rows[0], asked, under=999)["export.budget_bytes"] == 999
+
+
+@pytest.mark.parametrize(
+    ("limits", "chosen"), [({}, 0), ({"under": 900}, 1), ({"macs": 60}, 2), ({"under": 900, "macs": 60}, 3)]
+)
+def test_under_another_budget_the_best_trial_within_it_is_adopted(limits, chosen):
+    rows = [
+        make_row(0, score=0.9, size=1000, macs=100),
+        make_row(1, score=0.8, size=900, macs=90),
+        make_row(2, score=0.7, size=950, macs=50),
+        make_row(3, score=0.6, size=600, macs=60),
+    ]
+    assert choose_trial(rows, None, **limits).number == chosen
+
+
+def test_a_budget_that_no_finished_trial_is_within_is_refused_with_the_cheapest_ones():
+    rows = [make_row(0, size=1000, macs=40), make_row(1, size=900, macs=90), make_row(2, "failed", size=5, macs=5)]
+    with pytest.raises(PocketAffectError, match="takes at most 950 bytes and 50 multiply-accumulates") as caught:
+        choose_trial(rows, None, under=950, macs=50)
+    assert "trial 1 with 900 bytes" in str(caught.value)
+    assert "trial 0 with 40" in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from operator import attrgetter
 
 import pytest
 from hypothesis import given, settings
@@ -8,10 +9,11 @@ from hypothesis import strategies as st
 from sweep_parts import begin, make_params, make_root
 
 from pocketaffect.errors import PocketAffectError
+from pocketaffect.export.layers import reparameterize
 from pocketaffect.export.size import predict_package_bytes
-from pocketaffect.models.network import NetworkSpec
+from pocketaffect.models.network import AffectNetwork, NetworkSpec, count_macs
 from pocketaffect.recipes import apply_settings
-from pocketaffect.sweep.budget import find_smallest, list_first_points, predict_bytes, require_fit
+from pocketaffect.sweep.budget import list_corners, list_first_points, predict_cost, require_fit
 from pocketaffect.sweep.space import Range, read_space
 from pocketaffect.sweep.worker import run_worker
 
@@ -26,11 +28,15 @@ RATES = {"low": 0.0001, "high": 0.1, "log": True}
 BUDGET = 300_000
 
 
-def test_a_trial_s_bytes_are_those_that_its_network_is_predicted_to_take():
-    params = make_params()
+@pytest.mark.parametrize("architecture", ["vgg", "mobileone_s0"])
+def test_a_trial_s_costs_are_those_of_its_network_as_it_ships(architecture):
+    params = apply_settings(make_params(), {"model.architecture": architecture})
     model = params.model
     spec = NetworkSpec(model.architecture, model.width, 32, model.head, model.dropout)
-    assert predict_bytes(params) == predict_package_bytes(spec, params.export.precision)
+    cost = predict_cost(params)
+    assert cost.bytes == predict_package_bytes(spec, params.export.precision)
+    assert cost.macs == count_macs(reparameterize(AffectNetwork(spec)), 32)
+    assert (cost.macs < count_macs(AffectNetwork(spec), 32)) == (architecture == "mobileone_s0")  # its branches merge
 
 
 def test_the_smallest_package_is_that_of_a_search_by_hand():
@@ -40,30 +46,50 @@ def test_the_smallest_package_is_that_of_a_search_by_hand():
         point: predict_package_bytes(NetworkSpec(point[0], 0.1, 32, point[1], params.model.dropout), point[2])
         for point in points
     }
-    smallest = find_smallest(params, read_space(params))
-    assert smallest.bytes == min(sizes.values())
+    smallest = find_smallest(params)
+    assert smallest.cost.bytes == min(sizes.values())
     names = ("model.architecture", "model.head", "export.precision")
     assert tuple(smallest.settings[name] for name in names) == min(sizes, key=lambda point: sizes[point])
     assert smallest.settings["model.width"] == 0.1
 
 
-def test_a_budget_that_nothing_fits_is_refused_with_the_smallest_possible():
-    smallest = find_smallest(make_params(space=SPACE), read_space(make_params(space=SPACE)))
-    params = make_params(space=SPACE, budget_bytes=smallest.bytes - 1)
-    with pytest.raises(PocketAffectError, match=f"{smallest.bytes:,} bytes") as caught:
-        require_fit(params, read_space(params))
-    assert "sweep.budget_bytes" in str(caught.value)
-    fitting = make_params(space=SPACE, budget_bytes=smallest.bytes)
-    assert require_fit(fitting, read_space(fitting)) == smallest
+def hold(space=SPACE, **budgets):
+    params = make_params(space=space, **budgets)
+    require_fit(params, read_space(params))
 
 
-def list_points(space, budget=BUDGET):
-    params = make_params(space=space, budget_bytes=budget)
+@pytest.mark.parametrize(("name", "title"), [("bytes", "bytes"), ("macs", "multiply-accumulates")])
+def test_a_budget_that_nothing_fits_is_refused_with_the_smallest_possible(name, title):
+    lowest = getattr(find_smallest(make_params(space=SPACE), name).cost, name)
+    with pytest.raises(PocketAffectError, match=f"smallest possible takes {lowest:,} {title}") as caught:
+        hold(**{f"budget_{name}": lowest - 1})
+    assert f"sweep.budget_{name} {lowest - 1:,}" in str(caught.value)
+    hold(**{f"budget_{name}": lowest})
+
+
+def test_budgets_that_no_network_is_within_both_of_are_refused_with_what_each_leaves():
+    space = {"model.architecture": ["mobilenet", "alexnet", "vgg"], "model.width": [0.1, 0.2]}
+    small, quick = (find_smallest(make_params(space=space), name).cost for name in ("bytes", "macs"))
+    assert small.macs > quick.macs  # the smallest package is not the quickest network
+    assert small.bytes < quick.bytes
+    with pytest.raises(PocketAffectError, match="contradict each other") as caught:
+        hold(space, budget_bytes=small.bytes, budget_macs=quick.macs)
+    assert f"sweep.budget_macs from {small.macs:,}, or sweep.budget_bytes from {quick.bytes:,}" in str(caught.value)
+    hold(space, budget_bytes=small.bytes, budget_macs=small.macs)
+    hold(space, budget_bytes=quick.bytes, budget_macs=quick.macs)
+
+
+def find_smallest(params, name="bytes"):
+    return min(list_corners(params, read_space(params)), key=attrgetter(f"cost.{name}"))
+
+
+def list_points(space, budget=BUDGET, macs=None):
+    params = make_params(space=space, budget_bytes=budget, budget_macs=macs)
     return params, list_first_points(params, read_space(params))
 
 
 def size(params, point):
-    return predict_bytes(apply_settings(params, point))
+    return predict_cost(apply_settings(params, point)).bytes
 
 
 def test_each_architecture_comes_once_the_present_one_first_with_the_present_recipe():
@@ -84,6 +110,15 @@ def test_the_width_is_the_widest_that_fits(widths):
         assert size(params, wider) > BUDGET * 0.99
         if "step" in widths:
             assert point["model.width"] == pytest.approx(round(point["model.width"] * 100) / 100)
+
+
+def test_the_widest_width_is_within_both_budgets():
+    space = {"model.width": {"low": 0.1, "high": 0.9}}
+    _, (widest,) = list_points(space)
+    macs = predict_cost(apply_settings(make_params(), widest)).macs * 3 // 4
+    params, (point,) = list_points(space, macs=macs)
+    assert point["model.width"] < widest["model.width"]
+    assert 0.8 * macs < predict_cost(apply_settings(params, point)).macs <= macs
 
 
 def test_of_a_list_of_widths_the_widest_that_fits_is_taken_in_whatever_order_they_stand():

@@ -10,7 +10,7 @@ import pytest
 from sweep_parts import begin, fail_without_weights, make_params, make_root, note_arithmetic, score_by_rate
 
 from pocketaffect.arithmetic import AVX2_VARIABLES, THREAD_VARIABLES
-from pocketaffect.sweep.budget import predict_bytes
+from pocketaffect.sweep.budget import predict_cost
 from pocketaffect.sweep.objective import WORST_SCORE, prepare_params
 from pocketaffect.sweep.results import best_first, count_epochs, find_front
 from pocketaffect.sweep.space import suggest_settings
@@ -56,7 +56,7 @@ def test_what_is_over_the_budget_trains_nothing_and_says_its_bytes(root):
     trained = []
 
     def train(plan, params, trial, folder):
-        trained.append(predict_bytes(params))
+        trained.append(predict_cost(params).bytes)
         return score_by_rate(plan, params, trial, folder)
 
     budget = 110_000
@@ -68,12 +68,25 @@ def test_what_is_over_the_budget_trains_nothing_and_says_its_bytes(root):
     assert max(trained) <= budget
     assert len(trained) + len(over) == 20
     for row in over:
-        assert row.bytes == predict_bytes(prepare_params(sweep.plan.params, row.settings)) > budget
+        assert row.bytes == predict_cost(prepare_params(sweep.plan.params, row.settings)).bytes > budget
         assert (row.score, row.epochs) == (None, 0)
         trial = sweep.study.trials[row.number]
         assert trial.value == WORST_SCORE
-        assert trial.constraints == {"bytes": row.bytes - budget}
+        assert trial.constraints == {"bytes": row.bytes / budget - 1}
     assert count_epochs(sweep.rows()) == 3 * len(trained)
+
+
+def test_what_is_over_the_multiplications_alone_trains_nothing_and_says_so(root):
+    macs = 400_000
+    sweep = begin(root, trials=12, budget_macs=macs)
+    run_worker(sweep.plan)
+    over = [row for row in sweep.rows() if row.outcome == "over budget"]
+    assert 0 < len(over) < 12
+    for row in sweep.rows():
+        assert row.macs == predict_cost(prepare_params(sweep.plan.params, row.settings)).macs
+        assert (row in over) == (row.macs > macs)
+        assert sweep.study.trials[row.number].constraints["macs"] == row.macs / macs - 1
+        assert row.remark == (f"{row.macs:,} multiply-accumulates are over sweep.budget_macs" if row in over else "")
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "gp", "nsga2", "random"])

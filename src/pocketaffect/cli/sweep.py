@@ -57,18 +57,27 @@ def status() -> None:
 
 @sweep.command()
 @click.argument("trial", type=int, required=False)
-def adopt(trial: int | None) -> None:
+@click.option("--under", type=click.IntRange(1), metavar="BYTES", help="The best whose package is at most so large.")
+@click.option("--macs", type=click.IntRange(1), metavar="N", help="The best of at most so many multiply-accumulates.")
+def adopt(trial: int | None, under: int | None, macs: int | None) -> None:
     """Write TRIAL's settings (default: the best one's) into params.yaml, and show what changed."""
+    if trial is not None and (under or macs):
+        raise click.UsageError("name a trial, or --under and --macs for the best one within them")
     from pocketaffect.config import load_params
     from pocketaffect.recipes import write_settings
     from pocketaffect.sweep.adopt import choose_trial, list_changes
     from pocketaffect.sweep.run import look_at_sweep
 
     seen = look_at_sweep(load_params())
-    row = choose_trial(seen.rows, trial, seen.unfit)
-    difference = write_settings(list_changes(row, seen.asked))
+    row = choose_trial(seen.rows, trial, seen.unfit, under=under, macs=macs)
+    difference = write_settings(list_changes(row, seen.asked, under))
     click.echo(difference or "params.yaml says so already")
-    click.echo(f"\ntrial {row.number}: score {row.score:.4f}, {row.bytes:,} bytes predicted; `dvc repro` trains it")
+    costs = f"{row.bytes:,} bytes predicted" + (f", {row.macs:,} multiply-accumulates" if row.macs else "")
+    click.echo(f"\ntrial {row.number}: score {row.score:.4f}, {costs}; `dvc repro` trains it")
+    for name, given in (("bytes", under), ("macs", macs)):
+        asked = seen.asked.get(f"sweep.budget_{name}")
+        if given and asked and given > asked:
+            click.echo(f"note: the sweep tried no network above its sweep.budget_{name}, {asked:,}", err=True)
     if row.number in seen.unfit:
         click.echo(f"warning: its package was not fit to ship: {seen.unfit[row.number]}", err=True)
     for change in seen.changes:

@@ -61,12 +61,14 @@ class Shapes:
         kernels: Every matrix and kernel.
         vectors: Number of elements of every other stored array: biases, of which normalisation leaves one.
         wide: Dimensions of 128 and more among all of them, whose numbers take a byte more.
+        macs: Multiply-accumulates of one image, on which no size depends.
     """
 
     spec: NetworkSpec
     kernels: tuple[Kernel, ...]
     vectors: tuple[int, ...]
     wide: int
+    macs: int
 
     @property
     def compressed(self) -> int:
@@ -113,7 +115,7 @@ def read_shapes(shipped: AffectNetwork) -> Shapes:
         rows, columns = shipped.prototypes.shape
         kernels.append(Kernel(rows * columns, columns))
     wide += sum(length >= _WIDE for length in vectors)
-    return Shapes(shipped.spec, tuple(kernels), tuple(vectors), wide)
+    return Shapes(shipped.spec, tuple(kernels), tuple(vectors), wide, count_macs(shipped, shipped.spec.size))
 
 
 def predict_package_bytes(model: NetworkSpec | AffectNetwork | Shapes, precision: str) -> int:
@@ -220,8 +222,7 @@ def _measure(spec: NetworkSpec) -> ModelRow:
     shipped = reparameterize(network) if find_design(spec.architecture).reparameterised else network
     shapes = read_shapes(shipped)
     sizes = tuple(predict_package_bytes(shapes, precision) for precision in LISTED)
-    macs = count_macs(shipped, spec.size)
-    return ModelRow(spec, count_parameters(network), count_shipped_parameters(shipped), macs, sizes)
+    return ModelRow(spec, count_parameters(network), count_shipped_parameters(shipped), shapes.macs, sizes)
 
 
 def count_shipped_parameters(shipped: nn.Module) -> int:

@@ -1,6 +1,6 @@
-"""The bytes of a trial's package, known before anything is trained: what fits, and which trials to begin with.
+"""What a trial's network costs, known before anything is trained: what fits, and which trials to begin with.
 
-Under a byte budget the best network is seldom much smaller than the budget, and the user's own recipe is seldom far
+Under a budget the best network is seldom much smaller than the budget, and the user's own recipe is seldom far
 from good. So the first trials of a study are the settings as they stand, each architecture at the widest width that
 fits: the sampler need not find that out.
 """
@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from optuna import Study
 
-from pocketaffect.config import Params
+from pocketaffect.config import Params, SweepParams
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.export.size import list_shapes, predict_package_bytes
 from pocketaffect.models.network import NetworkSpec
@@ -35,66 +36,100 @@ DECIDING: Final = (
     *(ARCHITECTURE, WIDTH, "model.head", "model.full_resolution_stem"),
     *("preprocess.image_size", "export.precision"),
 )
-"""Settings that a package's bytes depend on."""
+"""Settings that bytes and multiply-accumulates depend on."""
 
 
-class Smallest(NamedTuple):
-    """The smallest package that a space can give."""
+class Cost(NamedTuple):
+    """What a network takes on the phone: bytes of its package, multiply-accumulates of one face."""
 
     bytes: int
+    macs: int
+
+
+TITLES: Final = {"bytes": "bytes", "macs": "multiply-accumulates"}
+"""The costs that `sweep.budget_…` may limit, and their names in sentences."""
+
+
+class Corner(NamedTuple):
+    """One of the cheapest networks that a space can give, and the settings that make it."""
+
+    cost: Cost
     settings: dict[str, Value]
 
+    def describe(self) -> str:
+        """Lists the settings."""
+        return ", ".join(f"{name} {value}" for name, value in self.settings.items()) or "the settings as they are"
 
-def predict_bytes(params: Params) -> int:
-    """Predicts the bytes of the package that `params` would ship (see `export.size`).
+
+def predict_cost(params: Params) -> Cost:
+    """Predicts what the network that `params` would ship costs (see `export.size`).
 
     Raises:
         PocketAffectError: A network that cannot be built, or a precision whose size is not known before training.
     """
     shapes = list_shapes(NetworkSpec.from_params(params.model, params.preprocess.image_size))
-    return predict_package_bytes(shapes, params.export.precision)
+    return Cost(predict_package_bytes(shapes, params.export.precision), shapes.macs)
 
 
-def find_smallest(params: Params, space: Space) -> Smallest:
-    """Finds the smallest package of the space: every choice, each range at its low end. Takes 0.2 s for each network.
+def list_limits(sweep: SweepParams) -> dict[str, int]:
+    """Lists the budgets that are set, by the name of the cost that each limits."""
+    limits = {name: getattr(sweep, f"budget_{name}") for name in TITLES}
+    return {name: limit for name, limit in limits.items() if limit is not None}
+
+
+def measure_excess(cost: Cost, sweep: SweepParams) -> dict[str, float]:
+    """Measures how far a network is over each budget, as a share of it; within it, that is no more than 0."""
+    return {name: getattr(cost, name) / limit - 1 for name, limit in list_limits(sweep).items()}
+
+
+def list_corners(params: Params, space: Space) -> list[Corner]:
+    """Lists the cheapest networks of the space: every choice, each range at its low end. Takes 0.2 s for each.
 
     Raises:
         PocketAffectError: No network of the space can be built.
     """
     deciding = {name: space[name] for name in DECIDING if name in space}
     values = [(one.corners()[:1] if isinstance(one, Range) else one.corners()) for one in deciding.values()]
-    smallest: Smallest | None = None
+    corners = []
     refusal: PocketAffectError | None = None
     for point in itertools.product(*values):
         settings = dict(zip(deciding, point, strict=True))
         try:
-            size = predict_bytes(apply_settings(params, settings))
+            corners.append(Corner(predict_cost(apply_settings(params, settings)), settings))
         except PocketAffectError as error:  # one architecture may not go as narrow as the others
             refusal = error
-            continue
-        if smallest is None or size < smallest.bytes:
-            smallest = Smallest(size, settings)
-    if smallest is None:
+    if not corners:
         raise PocketAffectError("params.yaml: sweep.space has no network that can be built", found=refusal)
-    return smallest
+    return corners
 
 
-def require_fit(params: Params, space: Space) -> Smallest:
-    """Refuses a budget that nothing in the space fits.
+def require_fit(params: Params, space: Space) -> None:
+    """Refuses budgets that nothing in the space fits.
 
     Raises:
-        PocketAffectError: Even the smallest package is too large; its size is named.
+        PocketAffectError: Even the cheapest network is over a budget, or within each one networks are, but none within
+            both; what they cost is named.
     """
-    smallest = find_smallest(params, space)
-    if smallest.bytes > params.sweep.budget_bytes:
-        found = ", ".join(f"{name} {value}" for name, value in smallest.settings.items()) or "the settings as they are"
+    corners, limits = list_corners(params, space), list_limits(params.sweep)
+    for name, limit in limits.items():
+        least = min(corners, key=attrgetter(f"cost.{name}"))
+        if (lowest := getattr(least.cost, name)) > limit:
+            raise PocketAffectError(
+                f"params.yaml: sweep.budget_{name} {limit:,}: no configuration of sweep.space fits",
+                found=f"the smallest possible takes {lowest:,} {TITLES[name]}: {least.describe()}",
+                allowed=f"sweep.budget_{name} from {lowest:,}",
+                todo="raise the budget, or give the space a smaller width, architecture or precision",
+            )
+    if all(any(share > 0 for share in measure_excess(corner.cost, params.sweep).values()) for corner in corners):
+        small = min((one for one in corners if one.cost.macs <= limits["macs"]), key=attrgetter("cost.bytes"))
+        quick = min((one for one in corners if one.cost.bytes <= limits["bytes"]), key=attrgetter("cost.macs"))
         raise PocketAffectError(
-            f"params.yaml: sweep.budget_bytes {params.sweep.budget_bytes:,}: no configuration of sweep.space fits",
-            found=f"the smallest possible takes {smallest.bytes:,} bytes: {found}",
-            allowed=f"sweep.budget_bytes from {smallest.bytes:,}",
-            todo="raise the budget, or give the space a smaller width, architecture or precision",
+            f"params.yaml: sweep.budget_bytes {limits['bytes']:,} and sweep.budget_macs {limits['macs']:,} contradict "
+            "each other: networks of sweep.space are within either, none within both",
+            found=f"within the bytes, at least {quick.cost.macs:,} multiply-accumulates: {quick.describe()}; "
+            f"within those, at least {small.cost.bytes:,} bytes: {small.describe()}",
+            allowed=f"sweep.budget_macs from {quick.cost.macs:,}, or sweep.budget_bytes from {small.cost.bytes:,}",
         )
-    return smallest
 
 
 def enqueue_first_trials(study: Study, params: Params, space: Space, folder: Path) -> None:
@@ -113,9 +148,9 @@ def enqueue_first_trials(study: Study, params: Params, space: Space, folder: Pat
 
 
 def list_first_points(params: Params, space: Space) -> list[dict[str, Value]]:
-    """Lists one point for each architecture of the space that has a network within the budget, the present one's first.
+    """Lists one point for each architecture that fits the budgets, the present one's first.
 
-    Settings that do not decide about bytes are what they are now, or the nearest that the space has. Those that do
+    Settings that do not decide about costs are what they are now, or the nearest that the space has. Those that do
     (but the width) are so too where any width fits; else the first combination of which one does.
     """
     present = read_present(params)
@@ -139,14 +174,15 @@ def _list_points(space: Space, near: Mapping[str, Value], names: Sequence[str]) 
 
 
 def _widen(params: Params, point: Mapping[str, Value], widths: Dimension | None) -> dict[str, Value] | None:
-    """Finds the point at the widest width that fits; None where none does. Bytes rise with width."""
+    """Finds the point at the widest width that fits; None where none does. Costs rise with width."""
 
     def fits(width: Value | None) -> bool:
         settings = {**point} if width is None else {**point, WIDTH: width}
         try:
-            return predict_bytes(apply_settings(params, settings)) <= params.sweep.budget_bytes
+            cost = predict_cost(apply_settings(params, settings))
         except PocketAffectError:  # some designs cannot be as narrow as others
             return False
+        return all(share <= 0 for share in measure_excess(cost, params.sweep).values())
 
     if widths is None:
         return dict(point) if fits(None) else None

@@ -1,4 +1,4 @@
-"""What one trial does: a suggestion, its bytes, and, where these fit the budget, a training and its score."""
+"""What one trial does: a suggestion, its costs, and, where these fit the budgets, a training and its score."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 SETTINGS: Final = "settings"
 BYTES: Final = "bytes"
+MACS: Final = "macs"
 EPOCHS: Final = "epochs"
 SECONDS: Final = "seconds"
 REPEATS: Final = "repeats"
@@ -84,18 +85,20 @@ def run_trial(plan: Plan, study: Study, trial: Trial) -> tuple[float, ...]:
         TrialPruned: The training was given up.
         PocketAffectError: An impossible network, a loss that is not finite.
     """
-    from pocketaffect.sweep.budget import predict_bytes
+    from pocketaffect.sweep.budget import measure_excess, predict_cost
 
     settings = suggest_settings(plan.space, trial)
     trial.set_user_attr(SETTINGS, settings)
     params = prepare_params(plan.params, settings)
-    size = predict_bytes(params)
-    budget = plan.params.sweep.budget_bytes
-    trial.set_user_attr(BYTES, size)
-    trial.set_constraint(BYTES, size - budget)
-    if size > budget:
-        trial.set_user_attr(OVER_BUDGET, size - budget)
-        return _values(plan, WORST_SCORE, size)
+    cost = predict_cost(params)
+    trial.set_user_attr(BYTES, cost.bytes)
+    trial.set_user_attr(MACS, cost.macs)
+    excess = measure_excess(cost, plan.params.sweep)
+    for name, share in excess.items():
+        trial.set_constraint(name, share)
+    if over := [name for name, share in excess.items() if share > 0]:
+        trial.set_user_attr(OVER_BUDGET, over)
+        return _values(plan, WORST_SCORE, cost.bytes)
     same = _find_same(study, settings)
     if same is not None:  # seeded throughout, it would give the same score
         trial.set_user_attr(REPEATS, same.number)
@@ -105,7 +108,7 @@ def run_trial(plan: Plan, study: Study, trial: Trial) -> tuple[float, ...]:
         score = plan.train(plan, params, trial, plan.trial_folder(first_number(read_trial(trial))))
     finally:
         trial.set_user_attr(SECONDS, round(time.monotonic() - begun, 3))
-    return _values(plan, score, size)
+    return _values(plan, score, cost.bytes)
 
 
 def prepare_params(params: Params, settings: dict[str, Value]) -> Params:

@@ -1,4 +1,4 @@
-"""A study's trials as rows: what became of each, the best, and the front of score and bytes."""
+"""A study's trials as rows: what became of each, the best, and the fronts of score and cost."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pocketaffect.sweep.objective import (
     EPOCHS,
     ERROR,
     HISTORY,
+    MACS,
     OVER_BUDGET,
     REPEATS,
     SECONDS,
@@ -37,8 +38,8 @@ class TrialRow:
 
     `first` is the number before any repetition, which its folder is named by. The score is the highest of an epoch
     (`training.scores.SCORE`), the last of a trial that was stopped early, None where nothing was trained; `curve` has
-    it by epoch. `bytes` are predicted; None before the suggestion. The remark says why it failed, or whose score it
-    repeats.
+    it by epoch. `bytes` are predicted, as are `macs`, multiply-accumulates of one face; None before the suggestion. The
+    remark says why it failed, whose score it repeats, or that it is over `sweep.budget_macs`.
     """
 
     number: int
@@ -46,6 +47,7 @@ class TrialRow:
     outcome: Outcome
     score: float | None
     bytes: int | None
+    macs: int | None
     settings: Mapping[str, Value]
     epochs: int
     seconds: float | None
@@ -76,10 +78,10 @@ def best_first(rows: Sequence[TrialRow], unfit: Collection[int] = ()) -> list[Tr
     return sorted(done, key=lambda row: (-(row.score or 0.0), row.bytes or 0, row.number))
 
 
-def find_front(rows: Sequence[TrialRow]) -> list[TrialRow]:
-    """Finds the Pareto front, fewest bytes first: each has a higher score than all that are smaller."""
+def find_front(rows: Sequence[TrialRow], cost: Literal["bytes", "macs"] = "bytes") -> list[TrialRow]:
+    """Finds the Pareto front, the cheapest first: each has a higher score than all that cost less."""
     front: list[TrialRow] = []
-    for row in sorted(best_first(rows), key=lambda row: (row.bytes or 0, -(row.score or 0.0), row.number)):
+    for row in sorted(best_first(rows), key=lambda row: (getattr(row, cost) or 0, -(row.score or 0.0), row.number)):
         if not front or (row.score or 0.0) > (front[-1].score or 0.0):
             front.append(row)
     return front
@@ -101,6 +103,9 @@ def _read_row(trial: FrozenTrial, firsts: Mapping[int, int]) -> TrialRow:
     if outcome == "failed" and not remark:
         deaths = int(attributes.get(DEATHS, 0)) + 1
         remark = f"{deaths} worker(s) died of it: killed, or out of memory"
+    over = attributes.get(OVER_BUDGET)
+    if isinstance(over, list) and MACS in over:  # version 0.1 kept the excess of bytes, a number
+        remark = f"{attributes[MACS]:,} multiply-accumulates are over sweep.budget_macs"
     if REPEATS in attributes:
         remark = f"as trial {attributes[REPEATS]}"
     return TrialRow(
@@ -109,6 +114,7 @@ def _read_row(trial: FrozenTrial, firsts: Mapping[int, int]) -> TrialRow:
         outcome=outcome,
         score=score,
         bytes=attributes.get(BYTES),
+        macs=attributes.get(MACS),
         settings=attributes.get(SETTINGS, {}),
         epochs=int(attributes.get(EPOCHS, 0)),
         seconds=attributes.get(SECONDS),
