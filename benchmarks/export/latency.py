@@ -8,10 +8,8 @@ rounds in which every network has its turn.
 
 from __future__ import annotations
 
-import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,12 +20,12 @@ import torch
 
 from pocketaffect import paths
 from pocketaffect.export.forms import save_twin
+from pocketaffect.export.latency import ROUNDS, time_in_turns
 from pocketaffect.export.layers import fold_batchnorm
 from pocketaffect.export.session import load_twin
 from pocketaffect.mlpackage.program import load_program
 from pocketaffect.models.network import AffectNetwork, NetworkSpec, load_network
 
-ROUNDS = 200
 TIMM = ("mobilenetv3_small_100", "efficientnet_lite0")
 
 
@@ -68,16 +66,10 @@ def main() -> None:
             network(pixels)
 
     runs["our network, PyTorch"] = pytorch
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(ROUNDS):
-        for name, run in runs.items():
-            start = time.perf_counter()
-            run()
-            times[name].append((time.perf_counter() - start) * 1e3)
-    base = statistics.median(times["our twin, ONNX"])
-    print(f"{ours.size} px, one thread, batch 1, median of {ROUNDS}")
-    for name, values in times.items():
-        middle = statistics.median(values)
+    times = time_in_turns(runs)
+    base = times["our twin, ONNX"]
+    print(f"{ours.size} px, one thread, batch 1, median of {ROUNDS} alternating rounds")
+    for name, middle in times.items():
         print(f"{name:30}{middle:8.3f} ms{middle / base:8.2f} x")
 
 
