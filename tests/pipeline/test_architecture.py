@@ -116,13 +116,13 @@ def test_a_room_that_could_stand_alone_imports_no_other(room, allowed):
     assert {name: why for name, why in imported.items() if name not in {room, *allowed}} == {}
 
 
-def test_only_the_command_line_imports_the_app():
+def test_only_the_command_line_and_the_kit_import_the_app():
     importing = {
         room_of(file)
         for file, imports in read_imports().items()
         if any(room_of(imported) == "app" for imported in imports)
     }
-    assert importing == {"app", "cli"}
+    assert importing == {"app", "kit", "cli"}
 
 
 def test_a_circle_is_found_where_there_is_one():

@@ -207,6 +207,7 @@ class Recommender:
         recent: Collection[str] = (),
         count: int = COUNT,
         seed: int = 0,
+        variety: float = VARIETY,
     ) -> list[Suggestion]:
         """Suggests `count` songs for an affect, best first, one for each artist; fewer where there are fewer tracks.
 
@@ -217,12 +218,13 @@ class Recommender:
             recent: Ids of tracks not to suggest again; they come back only where nothing else is left.
             count: Number of songs.
             seed: Seed of the chance: equal arguments give equal songs.
+            variety: Scale of the chance in a score; 0 for the mapping alone.
         """
         random = np.random.default_rng(seed)
         taste = self._taste(listener, ratings)
         context = Context(self._features, affect)
         scores = context.mapped if taste is None else context.weigh(taste.sample(random))
-        tracks = [self.catalogue.tracks[index] for index in self._choose(scores, recent, count, random)]
+        tracks = [self.catalogue.tracks[index] for index in self._choose(scores, recent, count, variety, random)]
         return [suggest(track, explain(track), adapted=taste is not None) for track in tracks]
 
     def _taste(self, listener: str | None, ratings: Sequence[Rating]) -> Taste | None:
@@ -254,7 +256,12 @@ class Recommender:
         return Taste(rows, np.array([rating.stars for rating, _ in known]))
 
     def _choose(
-        self, scores: npt.NDArray[np.float32], recent: Collection[str], count: int, random: np.random.Generator
+        self,
+        scores: npt.NDArray[np.float32],
+        recent: Collection[str],
+        count: int,
+        variety: float,
+        random: np.random.Generator,
     ) -> list[int]:
         """Picks the indices of the best tracks, by score and chance."""
         scores = scores.copy()
@@ -262,7 +269,7 @@ class Recommender:
         scores[heard] -= HEARD_PENALTY
         best = np.argpartition(-scores, SHORTLIST)[:SHORTLIST] if len(scores) > SHORTLIST else np.arange(len(scores))
         best.sort()
-        drawn = scores[best] + VARIETY * random.gumbel(size=len(best))
+        drawn = scores[best] + variety * random.gumbel(size=len(best))
         chosen: list[int] = []
         postponed: list[int] = []
         artists: set[int] = set()
