@@ -12,7 +12,7 @@ UV := $(shell sed -n 's/^uv==\([^ ;]*\).*/\1/p' requirements.lock)
 FOREIGN := $(shell test -x $(BIN)/python && grep -qsF -- " $$(pwd -P)/.venv" .venv/pyvenv.cfg || echo foreign)
 
 .DEFAULT_GOAL := help
-.PHONY: foreign help setup repro summary web app shipped test test-all lint format types doctor lock deps clean
+.PHONY: foreign help setup repro summary web app shipped test test-all swift-test lint format types doctor lock deps clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +50,10 @@ test: setup ## the fast tests
 
 test-all: setup ## all tests
 	$(BIN)/pytest -m ''
+
+swift-test: setup ## the kit's tests under Swift, where there is one
+	@if command -v swift >/dev/null; then $(BIN)/pytest -n 0 -m slow tests/kit/test_swift.py; \
+	  else echo "no swift on the PATH (swift.org/install): the kit's tests were not run" >&2; fi
 
 lint: setup ## style, common mistakes and misspellings
 	$(BIN)/ruff check .

@@ -159,12 +159,11 @@ def _ask_songs(catalogue: Catalogue) -> list[dict[str, Any]]:
 
 
 def _ask_model(model: AffectModel) -> dict[str, Any]:
-    """Gives the model's own answer to a crop; three decimals are the same on every processor, and enough."""
-    box = FaceBox(20.5, 10.25, 70, 60)
-    answers = model.predict(crop_face(draw_picture(120, 90), box, margin=model.margin, size=model.size)[np.newaxis])
+    """Gives the model's own answer to a picture; three decimals are the same on every processor, and enough."""
+    answers = model.predict(draw_picture(model.size, model.size)[np.newaxis])
     affect = [*answers.probabilities[0].tolist(), *answers.valence_arousal[0].tolist()]
     facts = {"size": model.size, "margin": model.margin, "unsure_below": model.unsure_below}
-    return facts | {"image": [120, 90], "box": _list(box), "affect": [round(value, 3) for value in affect]}
+    return facts | {"affect": [round(value, 3) for value in affect]}
 
 
 def _list(box: FaceBox) -> list[float]:

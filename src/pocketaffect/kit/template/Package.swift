@@ -3,7 +3,7 @@ import PackageDescription
 
 let package = Package(
     name: "PocketAffectKit",
-    platforms: [.iOS(.v16), .macOS(.v13)],
+    platforms: [.iOS("16.0"), .macOS("13.0")],
     products: [
         .library(name: "PocketAffectKit", targets: ["PocketAffectKit"]),
         .library(name: "AffectCore", targets: ["AffectCore"]),

@@ -65,6 +65,20 @@ final class EdgeTests: XCTestCase {
         XCTAssertEqual(smoother.smooth(excited, track: 0, at: 2), excited)
     }
 
+    func testAPackagesBytesComeFileByFileInTheOrderOfTheirPaths() throws {
+        let package = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString)
+        defer { try? FileManager.default.removeItem(at: package) }
+        let files = ["Manifest.json": "{}", "Data/b": "", "Data/a.bin": "abc"]
+        for (path, text) in files {
+            let file = package.appendingPathComponent(path)
+            let folder = file.deletingLastPathComponent()
+            try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+            try Data(text.utf8).write(to: file)
+        }
+        let content = try packageContent(at: package)
+        XCTAssertEqual(String(decoding: content, as: UTF8.self), "Data/a.bin\03\0abcData/b\00\0Manifest.json\02\0{}")
+    }
+
     func testWhereAllSongsWereHeardTheyComeBack() throws {
         let json = """
             {"genres": {"happiness": ["pop"]}, "mapping": {"genre": 0.35, "closeness": 0.6, "mode": 0.05}, "songs": [

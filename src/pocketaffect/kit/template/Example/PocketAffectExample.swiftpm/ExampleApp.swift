@@ -1,0 +1,12 @@
+import SwiftUI
+
+@main
+struct ExampleApp: App {
+    @StateObject private var session = Session()
+
+    var body: some Scene {
+        WindowGroup {
+            ContentView(session: session)
+        }
+    }
+}
