@@ -24,7 +24,7 @@ public enum CGImageAlphaInfo: UInt32 {
     case none, premultipliedLast, premultipliedFirst, last, first, noneSkipLast, noneSkipFirst, alphaOnly
 }
 
-public struct CGBitmapInfo: OptionSet {
+public struct CGBitmapInfo: OptionSet, Sendable {
     public let rawValue: UInt32
     public init(rawValue: UInt32) { self.rawValue = rawValue }
     public static let byteOrder32Little = CGBitmapInfo(rawValue: 2 << 12)

@@ -4,7 +4,7 @@ open class MLModelConfiguration {
     public init() {}
 }
 
-public struct MLModelMetadataKey: Hashable {
+public struct MLModelMetadataKey: Hashable, Sendable {
     public static let creatorDefinedKey = MLModelMetadataKey()
 }
 

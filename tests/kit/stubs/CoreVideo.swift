@@ -8,7 +8,7 @@ public typealias CVPixelBuffer = CVImageBuffer
 public typealias CVReturn = Int32
 public enum CVAttachmentMode: UInt32 { case shouldNotPropagate, shouldPropagate }
 
-public struct CVPixelBufferLockFlags: OptionSet {
+public struct CVPixelBufferLockFlags: OptionSet, Sendable {
     public let rawValue: UInt64
     public init(rawValue: UInt64) { self.rawValue = rawValue }
     public static let readOnly = CVPixelBufferLockFlags(rawValue: 1)

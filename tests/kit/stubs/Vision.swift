@@ -14,7 +14,7 @@ public final class VNDetectFaceRectanglesRequest: VNRequest {
     public var results: [VNFaceObservation]? { fatalError() }
 }
 
-public struct VNImageOption: Hashable {}
+public struct VNImageOption: Hashable, Sendable {}
 
 public final class VNImageRequestHandler {
     public init(
