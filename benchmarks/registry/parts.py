@@ -108,17 +108,10 @@ def find_faults(store: Store, made: Path, expected_versions: int) -> list[str]:
 
 LINEAGE: Final = Lineage(
     commit="a" * 40,
-    dirty=False,
     dirty_paths=(),
     data_md5="b" * 32 + ".dir",
     data_source="sample",
-    dvc_lock_sha256="c" * 64,
-    params_sha256="d" * 64,
-    requirements_sha256="e" * 64,
-    package_version="0",
-    python_version="3",
-    torch_version="2",
-    coremltools_version="9",
-    platform="any",
-    cpu="any",
+    sha256={"dvc_lock": "c" * 64, "params": "d" * 64, "requirements": "e" * 64},
+    versions={"pocketaffect": "0", "python": "3", "torch": "2", "coremltools": "9"},
+    machine={"platform": "any", "cpu": "any"},
 )

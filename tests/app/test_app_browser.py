@@ -128,7 +128,7 @@ def test_the_browser_reads_what_python_reads(app: tuple[str, Services], page: Pa
         face = reading["faces"][0]
         box = FaceBox(face["x"], face["y"], face["width"], face["height"])
         model = services.model
-        crop = crop_face(picture, box, margin=model.crop_margin, size=model.input_size)
+        crop = crop_face(picture, box, margin=model.metadata.crop_margin, size=model.metadata.input_size)
         feed = {"image": crop.transpose(2, 0, 1)[None].astype(np.float32)}
         probabilities, affect = session.run(["probabilities", "valence_arousal"], feed)
         np.testing.assert_allclose(reading["probabilities"], probabilities[0], atol=2e-3)

@@ -19,7 +19,7 @@ from schemathesis.specs.openapi.checks import (
 
 from pocketaffect.app.music.catalogue import Catalogue
 from pocketaffect.app.server.server import create_app
-from pocketaffect.app.study.protocol import CONSENT_VERSION, Consent
+from pocketaffect.app.study.protocol import CONSENT_VERSION
 
 CHECKS = [not_a_server_error, content_type_conformance, response_schema_conformance, negative_data_rejection]
 
@@ -48,7 +48,7 @@ def test_no_generated_request_crashes_the_server(
             operation = found.ok()
             if mode is GenerationMode.NEGATIVE and not {"requestBody", "parameters"} & set(operation.definition.raw):
                 continue  # it takes nothing that could be wrong
-            run = services.study.begin(Consent(CONSENT_VERSION))
+            run = services.study.begin(CONSENT_VERSION)
             token = {"Authorization": f"Bearer {run.token}"}
             few = settings(
                 max_examples=EXAMPLES,

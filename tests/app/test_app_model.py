@@ -23,7 +23,11 @@ def passed(content: bytes) -> dict[str, object]:
 
 def test_a_verified_file_is_described_by_its_own_metadata(write_model: Write, twin: bytes) -> None:
     model = find_model(str(write_model(twin, passed(twin) | {"executed_by": "an interpreter"})))
-    assert (model.input_size, model.crop_margin, model.labels) == (SIZE, 0.1, EXPRESSIONS)
+    assert (model.metadata.input_size, model.metadata.crop_margin, model.facts()["labels"]) == (
+        SIZE,
+        0.1,
+        [*EXPRESSIONS],
+    )
     assert model.digest == hashlib.sha256(twin).hexdigest()
     assert model.verified == "an interpreter"
     assert model.facts()["files"] == [f"/model/{model.digest[:16]}/0.onnx"]

@@ -47,9 +47,7 @@ def register(store: Store, folder: Path, content: str) -> RegisteredVersion:
     (place / "evaluation/metrics.json").write_text(content)
     record = RunRecord(
         place / "affect.mlpackage",
-        Lineage(
-            **dict.fromkeys(Lineage.__dataclass_fields__, "x") | {"dirty": False, "dirty_paths": (), "experiment": ""}
-        ),
+        Lineage("x", (), "x", "x", sha256={}, versions={}, machine={}),
         artifacts=[place / "params.yaml", place / "evaluation"],
         description=content,
     )

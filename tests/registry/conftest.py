@@ -58,19 +58,12 @@ def store(root) -> Store:
 def lineage(root) -> Lineage:
     return Lineage(
         commit=str(ask_git(root, "rev-parse", "HEAD")),
-        dirty=False,
         dirty_paths=(),
         data_md5="b" * 32 + ".dir",
         data_source="sample",
-        dvc_lock_sha256="c" * 64,
-        params_sha256="d" * 64,
-        requirements_sha256="e" * 64,
-        package_version="0.1.0",
-        python_version="3.11.7",
-        torch_version="2.15.0",
-        coremltools_version="9.0",
-        platform="Linux x86_64",
-        cpu="AVX2",
+        sha256={"dvc_lock": "c" * 64, "params": "d" * 64, "requirements": "e" * 64},
+        versions={"pocketaffect": "0.1.0", "python": "3.11.7", "torch": "2.15.0", "coremltools": "9.0"},
+        machine={"platform": "Linux x86_64", "cpu": "AVX2"},
     )
 
 

@@ -165,17 +165,17 @@ def test_the_data_hash_is_the_one_the_stages_read(repository):
 
 def test_hashes_and_versions_are_those_of_files_and_environment(repository):
     lineage = collect_lineage(repository)
-    assert lineage.params_sha256 == hashlib.sha256(b"train: {epochs: 1}\n").hexdigest()
-    assert lineage.requirements_sha256 == hashlib.sha256(b"numpy==2.2\n").hexdigest()
-    assert lineage.dvc_lock_sha256 == "none"
-    assert lineage.torch_version == importlib.metadata.version("torch")
-    assert lineage.package_version == importlib.metadata.version("pocketaffect")
-    assert lineage.cpu == torch.backends.cpu.get_cpu_capability()
+    assert lineage.sha256["params"] == hashlib.sha256(b"train: {epochs: 1}\n").hexdigest()
+    assert lineage.sha256["requirements"] == hashlib.sha256(b"numpy==2.2\n").hexdigest()
+    assert lineage.sha256["dvc_lock"] == "none"
+    assert lineage.versions["torch"] == importlib.metadata.version("torch")
+    assert lineage.versions["pocketaffect"] == importlib.metadata.version("pocketaffect")
+    assert lineage.machine["cpu"] == torch.backends.cpu.get_cpu_capability()
 
 
 def test_an_empty_folder_gives_a_lineage_of_nones(tmp_path_factory):
     lineage = collect_lineage(tmp_path_factory.mktemp("empty"))
-    assert {lineage.data_md5, lineage.data_source, lineage.params_sha256, lineage.requirements_sha256} == {"none"}
+    assert {lineage.data_md5, lineage.data_source, lineage.sha256["params"], lineage.sha256["requirements"]} == {"none"}
 
 
 def test_a_merge_conflict_in_dvc_lock_is_named(repository):
@@ -185,7 +185,7 @@ def test_a_merge_conflict_in_dvc_lock_is_named(repository):
 
 
 def test_tags_are_text_within_mlflows_limits(lineage):
-    many = dataclasses.replace(lineage, dirty=True, dirty_paths=tuple(f"file{i}" for i in range(5000)))
+    many = dataclasses.replace(lineage, dirty_paths=tuple(f"file{i}" for i in range(5000)))
     tags = many.to_tags()
     assert all(isinstance(value, str) and 0 < len(value) <= 5000 for key, value in tags.items())
     assert tags["git.dirty_paths"].endswith("…")

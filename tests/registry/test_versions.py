@@ -150,11 +150,15 @@ def test_an_experiments_version_is_no_candidate_until_a_commit_on_a_branch_makes
     store, register, record, lineage, package, tmp_path
 ):
     register(package=make_package(tmp_path / "other.mlpackage", b"other"))
-    experiment = dataclasses.replace(lineage, experiment="q8", dirty=True, dirty_paths=("params.yaml",))
+    experiment = dataclasses.replace(lineage, experiment="q8", dirty_paths=("params.yaml",))
     made = register(lineage=experiment)
     assert (made.version, made.aliases, made.tags["dvc.experiment"]) == (2, (), "q8")
     assert any("only the DVC experiment q8 made it" in gap for gap in find_gaps(made, package, tmp_path))
-    for still in (experiment, dataclasses.replace(experiment, dirty=False), dataclasses.replace(lineage, dirty=True)):
+    for still in (
+        experiment,
+        dataclasses.replace(experiment, dirty_paths=()),
+        dataclasses.replace(lineage, dirty_paths=("code.py",)),
+    ):
         assert register(lineage=still).tags["dvc.experiment"] == "q8"
 
     git = ("git", "-C", str(tmp_path), "-c", "user.name=t", "-c", "user.email=t@example.org")

@@ -85,16 +85,6 @@ class Database:
             except sqlite3.OperationalError as error:
                 raise PocketAffectError(f"{self._file}: nothing was stored", found=error, todo="try again") from error
 
-    @contextmanager
-    def snapshot(self) -> Iterator[sqlite3.Connection]:
-        """Lets several queries see the same state."""
-        with self._lock:
-            self._connection.execute("BEGIN")
-            try:
-                yield self._connection
-            finally:
-                self._connection.execute("COMMIT")
-
     def read(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Reads the rows of a query."""
         with self._lock:

@@ -3,11 +3,9 @@
 import numpy as np
 
 from pocketaffect.app.affect import Affect
-from pocketaffect.app.study.protocol import CONSENT_VERSION, PROMPTS, Consent, PromptRow
+from pocketaffect.app.study.protocol import CONSENT_VERSION, PROMPTS, PromptRow
 from pocketaffect.app.study.store import StudyStore
 from pocketaffect.labels import CLASS_MEAN_VA, EXPRESSIONS
-
-CONSENT = Consent(CONSENT_VERSION)
 
 
 def make_row(number: int, seed: int = 0, **changes) -> PromptRow:
@@ -29,7 +27,7 @@ def make_row(number: int, seed: int = 0, **changes) -> PromptRow:
 
 def add_run(store: StudyStore, seed: int, prompts: int = len(PROMPTS)) -> str:
     """A run with its first prompts answered, as its token."""
-    token = store.begin(CONSENT).token
+    token = store.begin(CONSENT_VERSION).token
     for number in range(1, prompts + 1):
         store.add(token, make_row(number, seed))
     return token

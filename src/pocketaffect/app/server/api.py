@@ -20,7 +20,7 @@ from pocketaffect.app.music.listeners import Listeners, Rating
 from pocketaffect.app.music.recommend import COUNT, SERVICES, Recommender, Suggestion
 from pocketaffect.app.music.spotify import SpotifyRecommender
 from pocketaffect.app.server.model import ServedModel
-from pocketaffect.app.study.protocol import CONSENT_VERSION, NEUTRAL_PROMPT, PROMPTS, STATEMENTS, Consent, PromptRow
+from pocketaffect.app.study.protocol import CONSENT_VERSION, NEUTRAL_PROMPT, PROMPTS, STATEMENTS, PromptRow
 from pocketaffect.app.study.store import Progress, StudyStore, UnknownRunError
 
 MAX_RECENT: Final = 200
@@ -158,7 +158,7 @@ def _add_study(api: APIRouter, services: Services) -> None:
 
     @api.post("/study/runs", status_code=201, summary="Begin a run, with consent")
     def begin(body: ConsentBody) -> Begun:
-        run = services.study.begin(Consent(body.version, services.retention_days))
+        run = services.study.begin(body.version, services.retention_days)
         return Begun(token=run.token, expires=run.expires)
 
     @api.put("/study/run/rows", status_code=204, summary="Keep a prompt's row; once answered it is on disk")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -20,17 +21,21 @@ from pocketaffect.registry.store.store import Store, advise_register, find_store
 from pocketaffect.registry.store.versions import RegisteredVersion, artifact_path, get_version
 
 
-class _Metadata(BaseModel):
-    """What a model's own metadata must say for the page."""
+class Metadata(BaseModel):
+    """What a model's own metadata must say for the page; `precision` is that of the stored weights."""
 
     labels: Literal[",".join(EXPRESSIONS)]  # type: ignore[valid-type]
     valence_arousal_order: Literal[",".join(VALENCE_AROUSAL)]  # type: ignore[valid-type]
     input_color_order: Literal["RGB"]
     input_size: Annotated[int, Field(ge=8, le=512)]
+    """Pixels a side."""
     crop_margin: Annotated[float, Field(ge=0, le=1)]
+    """Share of the face box's longer side that is added at each of its ends."""
     precision: str = "unknown"
     trained_on: str | None = None
+    """`labels.DRAWINGS`, of which the page warns, `labels.PHOTOGRAPHS`, or None where it is not said."""
     unsure_below: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Probability of the likeliest expression below which the page says "unsure"; None likewise."""
 
 
 @dataclass(frozen=True)
@@ -40,33 +45,21 @@ class ServedModel:
     Attributes:
         name: A file's name or a version, for people.
         content: The ONNX file's bytes.
-        labels: The expressions in the order of the probabilities.
-        input_size: Pixels a side.
-        crop_margin: Share of the face box's longer side that is added at each of its ends.
-        precision: Name of the stored weights' precision, or "unknown".
+        metadata: What the file says of itself.
         commit: Git commit of the sources, where the registry knows it.
-        digest: SHA-256 of the file.
         verified: The program that executed the model in its verification.
-        trained_on: `labels.DRAWINGS`, of which the page warns, `labels.PHOTOGRAPHS`, or None where it is not said.
-        unsure_below: Probability of the likeliest expression below which the page says "unsure"; None likewise.
     """
 
     name: str
     content: bytes
-    labels: tuple[str, ...]
-    input_size: int
-    crop_margin: float
-    precision: str
+    metadata: Metadata
     commit: str | None
-    digest: str
     verified: str
-    trained_on: str | None = None
-    unsure_below: float | None = None
 
-    @property
-    def bytes(self) -> int:
-        """Length of the file."""
-        return len(self.content)
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the file."""
+        return hashlib.sha256(self.content).hexdigest()
 
     @property
     def address(self) -> str:
@@ -75,8 +68,9 @@ class ServedModel:
 
     def facts(self) -> dict[str, object]:
         """Lists everything but the content as JSON values, with the file's length and address."""
-        facts = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "content"}
-        return facts | {"labels": list(self.labels), "bytes": self.bytes, "files": [self.address]}
+        said = self.metadata.model_dump(exclude={"valence_arousal_order", "input_color_order"})
+        own = {name: getattr(self, name) for name in ("name", "commit", "digest", "verified")}
+        return {**said, **own, "labels": list(EXPRESSIONS), "bytes": len(self.content), "files": [self.address]}
 
 
 def find_model(wanted: str | None, root: Path = Path()) -> ServedModel:
@@ -153,7 +147,7 @@ def describe_model(content: bytes, *, name: str, commit: str | None, verified: s
 
     try:
         properties = onnx.load_model_from_string(content).metadata_props
-        metadata = _Metadata.model_validate({entry.key: entry.value for entry in properties})
+        metadata = Metadata.model_validate({entry.key: entry.value for entry in properties})
     except DecodeError:
         raise PocketAffectError(f"{name}: not readable as ONNX") from None
     except ValidationError as error:
@@ -162,16 +156,4 @@ def describe_model(content: bytes, *, name: str, commit: str | None, verified: s
             found="; ".join(describe_problems(error)),
             todo="export it with this version",
         ) from None
-    return ServedModel(
-        name=name,
-        content=content,
-        labels=EXPRESSIONS,
-        input_size=metadata.input_size,
-        crop_margin=metadata.crop_margin,
-        precision=metadata.precision,
-        commit=commit,
-        digest=hashlib.sha256(content).hexdigest(),
-        verified=verified,
-        trained_on=metadata.trained_on,
-        unsure_below=metadata.unsure_below,
-    )
+    return ServedModel(name, content, metadata, commit, verified)

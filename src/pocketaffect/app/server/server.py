@@ -182,7 +182,7 @@ def serve(
         with listening(host, port) as listener:
             scheme = "http" if certificate is None else "https"
             source = "Spotify's songs" if songs is None else f"{len(songs):,} songs"
-            announce(f"{served.name} ({served.bytes:,} bytes) and {source}")
+            announce(f"{served.name} ({len(served.content):,} bytes) and {source}")
             announce(f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}   Ctrl+C stops")
             config = uvicorn.Config(
                 app,

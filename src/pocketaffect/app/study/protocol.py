@@ -12,7 +12,7 @@ from typing import Final
 from pydantic import StrictFloat, StrictInt
 
 from pocketaffect.app.affect import BODY, Affect
-from pocketaffect.app.study import DEFAULT_RETENTION_DAYS, MAX_RETENTION_DAYS
+from pocketaffect.app.study import MAX_RETENTION_DAYS
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.labels import EXPRESSIONS
 
@@ -34,29 +34,23 @@ CONSENT_VERSION: Final = hashlib.sha256("\n".join(STATEMENTS.values()).encode())
 """Name of the texts that somebody agreed to: another wording is another version."""
 
 
-@dataclass(frozen=True, slots=True)
-class Consent:
-    """What somebody agreed to: the version of the texts that were shown, and the days that these named.
+def check_consent(version: str, retention_days: int) -> None:
+    """Refuses consent to other texts than the present ones, or to impossible days.
 
     Raises:
-        PocketAffectError: Other texts than the present ones were shown, or the days are impossible.
+        PocketAffectError: Names the version of the texts, or the days.
     """
-
-    version: str
-    retention_days: int = DEFAULT_RETENTION_DAYS
-
-    def __post_init__(self) -> None:
-        if self.version != CONSENT_VERSION:
-            raise PocketAffectError(
-                "consent: to other texts than the present ones",
-                found=self.version[:40],
-                allowed=CONSENT_VERSION,
-                todo="show the present texts (load the page again)",
-            )
-        if isinstance(self.retention_days, bool) or not 1 <= self.retention_days <= MAX_RETENTION_DAYS:
-            raise PocketAffectError(
-                "consent: impossible retention", found=self.retention_days, allowed=f"1..{MAX_RETENTION_DAYS} days"
-            )
+    if version != CONSENT_VERSION:
+        raise PocketAffectError(
+            "consent: to other texts than the present ones",
+            found=version[:40],
+            allowed=CONSENT_VERSION,
+            todo="show the present texts (load the page again)",
+        )
+    if not 1 <= retention_days <= MAX_RETENTION_DAYS:
+        raise PocketAffectError(
+            "consent: impossible retention", found=retention_days, allowed=f"1..{MAX_RETENTION_DAYS} days"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Final
 import pandas as pd
 
 from pocketaffect.app.database import Database
-from pocketaffect.app.study.protocol import PROMPTS, ROW_COLUMNS, Consent, PromptRow
+from pocketaffect.app.study import DEFAULT_RETENTION_DAYS
+from pocketaffect.app.study.protocol import PROMPTS, ROW_COLUMNS, PromptRow, check_consent
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.files import write_atomically
 
@@ -84,15 +85,20 @@ class StudyStore(Database):
         super().__init__(file, _SCHEMA, purpose="study")
         self.purge()
 
-    def begin(self, consent: Consent) -> Run:
-        """Begins a run for somebody who gave their consent."""
+    def begin(self, consent: str, retention_days: int = DEFAULT_RETENTION_DAYS) -> Run:
+        """Begins a run for somebody who agreed to the texts of version `consent`, with these days in them.
+
+        Raises:
+            PocketAffectError: Other texts than the present ones were shown, or the days are impossible.
+        """
+        check_consent(consent, retention_days)
         self.purge()
         run_id, secret = secrets.token_hex(8), secrets.token_urlsafe(32)
-        expires = self._today() + timedelta(days=consent.retention_days)
+        expires = self._today() + timedelta(days=retention_days)
         with self.write() as connection:
             connection.execute(
                 "INSERT INTO runs (run, token_hash, consent, expires) VALUES (?, ?, ?, ?)",
-                (run_id, _hash(secret), consent.version, expires.isoformat()),
+                (run_id, _hash(secret), consent, expires.isoformat()),
             )
         return Run(f"{run_id}.{secret}", run_id, expires)
 
@@ -117,7 +123,7 @@ class StudyStore(Database):
         Raises:
             UnknownRunError: No run has this token.
         """
-        with self.snapshot() as connection:
+        with self.write() as connection:  # both queries see one state
             run_id, expires = self._find(connection, token)
             found = connection.execute("SELECT prompt FROM rows WHERE run = ? ORDER BY prompt", (run_id,)).fetchall()
         done = tuple(number for (number,) in found)

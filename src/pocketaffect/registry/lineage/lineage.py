@@ -8,6 +8,7 @@ import json
 import platform
 import re
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
@@ -29,25 +30,7 @@ MAX_TAG: Final = 2000
 EXPERIMENT_TAG: Final = "dvc.experiment"
 """On versions that only a DVC experiment has made so far: its name."""
 
-
-_TAGS: Final = {
-    "commit": "git.commit",
-    "dirty": "git.dirty",
-    "dirty_paths": "git.dirty_paths",
-    "data_md5": "data.md5",
-    "data_source": "data.source",
-    "dvc_lock_sha256": "dvc_lock.sha256",
-    "params_sha256": "params.sha256",
-    "requirements_sha256": "requirements.sha256",
-    "package_version": "version.pocketaffect",
-    "python_version": "version.python",
-    "torch_version": "version.torch",
-    "coremltools_version": "version.coremltools",
-    "platform": "machine.platform",
-    "cpu": "machine.cpu",
-    "processor": "machine.processor",
-    "gpu": "machine.gpu",
-}
+_HASHED: Final = {"dvc_lock": paths.LOCK_FILE, "params": Path("params.yaml"), "requirements": Path("requirements.lock")}
 
 
 @dataclass(frozen=True)
@@ -55,42 +38,43 @@ class Lineage:
     """Origin of a run. Text that could not be found out is "none"; without git, `commit` is "no git"."""
 
     commit: str
-    dirty: bool
-    """Whether files that decide the result differ from the commit (see `collect_lineage`)."""
     dirty_paths: tuple[str, ...]
+    """Files that decide the result and differ from the commit (see `collect_lineage`)."""
     data_md5: str
     """DVC's hash of the data folder (ends with .dir)."""
     data_source: str
     """Where data.dvc imports from: `sample`, or the user's path."""
-    dvc_lock_sha256: str
-    params_sha256: str
-    requirements_sha256: str
-    package_version: str
-    python_version: str
-    torch_version: str
-    coremltools_version: str
-    platform: str
-    cpu: str
-    """Instruction set that PyTorch would use here unless told otherwise, such as AVX512."""
-    processor: str = NONE
-    """Its model, such as "Intel(R) Xeon(R) Processor": libraries choose their kernels by the maker, too."""
-    gpu: str = NONE
-    """Name of the first GPU that PyTorch sees, used or not."""
+    sha256: Mapping[str, str]
+    """Digests of dvc_lock, params and requirements."""
+    versions: Mapping[str, str]
+    machine: Mapping[str, str]
+    """The system's platform, the instructions that PyTorch would use (`cpu`), models of processor and first GPU."""
     experiment: str = ""
     """Name of the DVC experiment that made it; "" for none."""
+
+    @property
+    def dirty(self) -> bool:
+        """Whether any file that decides the result differs from the commit."""
+        return bool(self.dirty_paths)
 
     def to_tags(self) -> dict[str, str]:
         """Writes the lineage as MLflow tags; the commit also under the name that MLflow's pages show."""
         changed = ", ".join(self.dirty_paths)
-        shown = {
-            "dirty": str(self.dirty).lower(),
-            "dirty_paths": changed if len(changed) <= MAX_TAG else changed[: MAX_TAG - 1] + "…",
+        tags = {
+            "git.commit": self.commit,
+            "git.dirty": str(self.dirty).lower(),
+            "git.dirty_paths": changed if len(changed) <= MAX_TAG else changed[: MAX_TAG - 1] + "…",
+            "data.md5": self.data_md5,
+            "data.source": self.data_source,
+            **{f"{name}.sha256": digest for name, digest in self.sha256.items()},
+            **{f"version.{name}": version for name, version in self.versions.items()},
+            **{f"machine.{name}": text for name, text in self.machine.items()},
         }
-        tags = {tag: shown.get(name, getattr(self, name)) for name, tag in _TAGS.items()}
         if self.experiment:
             tags[EXPERIMENT_TAG] = self.experiment
-        known = self.commit not in (NO_GIT, NO_COMMIT)
-        return tags | ({"mlflow.source.git.commit": self.commit} if known else {})
+        if self.commit not in (NO_GIT, NO_COMMIT):
+            tags["mlflow.source.git.commit"] = self.commit
+        return tags
 
 
 def collect_lineage(root: Path) -> Lineage:
@@ -106,25 +90,24 @@ def collect_lineage(root: Path) -> Lineage:
     Raises:
         PocketAffectError: data.dvc or dvc.lock is not readable as YAML.
     """
+    import torch
+
     data_file, lock = read_yaml(root / paths.DATA_FILE), read_yaml(root / paths.LOCK_FILE)
     commit, dirty_paths = _read_git(root, pipeline_outputs=_outputs(lock))
+    packages = {name: _version(name) for name in ("pocketaffect", "torch", "coremltools")}
     return Lineage(
         commit=commit,
-        dirty=bool(dirty_paths),
         dirty_paths=dirty_paths,
         data_md5=read_data_hash(root),
         data_source=str(_first(data_file, "deps").get("path", NONE)),
-        dvc_lock_sha256=_sha256(root / paths.LOCK_FILE),
-        params_sha256=_sha256(root / "params.yaml"),
-        requirements_sha256=_sha256(root / "requirements.lock"),
-        package_version=_version("pocketaffect"),
-        python_version=platform.python_version(),
-        torch_version=_version("torch"),
-        coremltools_version=_version("coremltools"),
-        platform=f"{platform.system()} {platform.machine()}",
-        cpu=_cpu_capability(),
-        processor=_processor(),
-        gpu=_gpu(),
+        sha256={name: _sha256(root / file) for name, file in _HASHED.items()},
+        versions={"python": platform.python_version(), **packages},
+        machine={
+            "platform": f"{platform.system()} {platform.machine()}",
+            "cpu": str(torch.backends.cpu.get_cpu_capability()),
+            "processor": _processor(),
+            "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else NONE,
+        },
         experiment=find_experiment(),
     )
 
@@ -206,18 +189,6 @@ def _processor() -> str:
             command = ["sysctl", "-n", "machdep.cpu.brand_string"]
             found = re.match("(.+)", subprocess.run(command, capture_output=True, text=True, check=False).stdout)
     return found[1].strip() if found else platform.processor() or NONE
-
-
-def _cpu_capability() -> str:
-    import torch
-
-    return str(torch.backends.cpu.get_cpu_capability())
-
-
-def _gpu() -> str:
-    import torch
-
-    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else NONE
 
 
 def read_file_metadata(path: Path) -> dict[str, str]:
