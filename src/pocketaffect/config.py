@@ -1,7 +1,5 @@
 """params.yaml as typed settings: one model per stage, unknown keys refused, all problems in one message."""
 
-from __future__ import annotations
-
 import difflib
 import logging
 from collections.abc import Sequence

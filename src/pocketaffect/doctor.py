@@ -1,7 +1,5 @@
 """What is wrong with a checkout, found in a second, or three where a store needs MLflow to say its schema."""
 
-from __future__ import annotations
-
 import configparser
 import os
 import platform

@@ -1,7 +1,5 @@
 """The one error a user meets: what is wrong, what was found, what is allowed, what to do."""
 
-from __future__ import annotations
-
 from pocketaffect.names import show_name
 
 

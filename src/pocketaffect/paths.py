@@ -1,7 +1,5 @@
 """Where the pipeline keeps things, relative to the repository's root. `dvc.yaml` names the same places."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Final
 

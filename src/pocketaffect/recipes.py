@@ -1,7 +1,5 @@
 """Settings by dotted name: put into params.yaml, where values alone change; and those made for photographs."""
 
-from __future__ import annotations
-
 import difflib
 import json
 import re

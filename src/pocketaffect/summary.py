@@ -1,7 +1,5 @@
 """What the last `dvc repro` made, on one screen."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path

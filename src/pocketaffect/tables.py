@@ -1,7 +1,5 @@
 """Text tables: aligned columns that read the same in a terminal, in a pipe and in a test."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Iterable, Sequence
 from typing import Final, Literal

@@ -1,7 +1,5 @@
 """Nothing here phones home: the switches of every package that would."""
 
-from __future__ import annotations
-
 import os
 from typing import Final
 

@@ -1,7 +1,5 @@
 """What a face says, as songs are chosen by it and the study keeps it."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Final

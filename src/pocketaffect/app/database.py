@@ -1,7 +1,5 @@
 """A SQLite file that loses nothing it acknowledged, and keeps nothing it was told to delete."""
 
-from __future__ import annotations
-
 import sqlite3
 import threading
 import zlib

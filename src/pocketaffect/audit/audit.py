@@ -1,7 +1,5 @@
 """One audit from beginning to end: checks out, restores, runs again, compares, judges."""
 
-from __future__ import annotations
-
 import logging
 import time
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Compares the stages that ran again with those that were recorded, and judges what differs."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence

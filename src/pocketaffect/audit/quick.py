@@ -6,8 +6,6 @@ executes a package on stored faces, in a process of its own, whose arithmetic is
 one line of JSON: faces, and how far its answers lie from the recorded ones at most.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import os

@@ -1,7 +1,5 @@
 """Care of the store: whether its files are those that were registered, which of them may leave, and its backup."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

@@ -1,7 +1,5 @@
 """`pocketaffect serve`, `web`, `music …` and `study …`: the music interface, its songs, and the user study."""
 
-from __future__ import annotations
-
 from contextlib import closing
 from pathlib import Path
 from typing import Any

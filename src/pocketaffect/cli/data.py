@@ -1,7 +1,5 @@
 """`pocketaffect data …`: choose the data set, look into it, pack it."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -3,8 +3,6 @@
 Commands hold no logic and import what is heavy inside their functions: `--help` answers in under half a second.
 """
 
-from __future__ import annotations
-
 import io
 import sys
 from pathlib import Path

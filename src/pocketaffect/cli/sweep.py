@@ -1,7 +1,5 @@
 """`pocketaffect sweep`: search for the best model under a byte budget, look at the search, take its winner."""
 
-from __future__ import annotations
-
 import sys
 
 import click

@@ -5,8 +5,6 @@ only where it beats the mean affect of the class that its own first head predict
 .409/.369 by sixteen numbers, against .41/.37 by a second 15 MB network).
 """
 
-from __future__ import annotations
-
 from typing import Final
 
 import numpy as np

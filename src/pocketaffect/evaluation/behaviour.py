@@ -5,8 +5,6 @@ moved; with labels, what that costs. The faces are the shards' crops, whose bord
 beyond them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final

@@ -8,8 +8,6 @@ A task's metrics are taken over the faces that are labelled for it, and these ar
 face has none. A class that a draw leaves out counts as `metrics` says of an absent class. Nothing here needs torch.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Judges a trained network on a split of the shards, and writes all that is said about it."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Iterable, Sequence
 from dataclasses import replace

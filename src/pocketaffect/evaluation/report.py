@@ -1,7 +1,5 @@
 """One self-contained HTML page about one evaluation."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final

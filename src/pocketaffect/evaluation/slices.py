@@ -1,7 +1,5 @@
 """Metrics over parts of the faces: by expression, source list, size of the face and the contract's warnings."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ then 64 for each tensor and its bytes up to the next 64), and the program, which
 (`program_bytes.json`): its length in each format, and what each precision adds for a tensor that it compresses.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What a package holds: bytes by layer and precision, operations, the system it needs, what it says of itself."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator

@@ -1,7 +1,5 @@
 """Pictures with what was read drawn over them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final

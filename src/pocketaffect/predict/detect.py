@@ -5,8 +5,6 @@ used: the package's own code needs a module that Python 3.13 no longer has. They
 float32 [n, width, height, 3] in RGB, from -1 to 1.
 """
 
-from __future__ import annotations
-
 import hashlib
 import itertools
 import math

@@ -1,7 +1,5 @@
 """Readings as text: a row for each face, and one for each picture without any."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

@@ -1,7 +1,5 @@
 """Follows the faces of a film from frame to frame, and smooths what they show."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ code name that folder, so that a second call goes on where a first one was ended
 network that learns from it.
 """
 
-from __future__ import annotations
-
 import argparse
 import hashlib
 import json

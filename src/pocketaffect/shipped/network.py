@@ -1,7 +1,5 @@
 """The shipped network's files, held to the digests that they were shipped with."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Final

@@ -8,8 +8,6 @@ Where the paper is silent: weights are PyTorch's first ones and not Keras's, pix
 held within [-1, 1] (not in training), and rows without one of the two labels are in the batches, masked.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Converts another service's list of tracks to a catalogue: finds columns and scales, says them, merges duplicates."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 import statistics

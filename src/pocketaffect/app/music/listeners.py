@@ -1,7 +1,5 @@
 """Listeners' ratings: one row each in SQLite, kept until the listener asks to be forgotten."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final

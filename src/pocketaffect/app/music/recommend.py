@@ -9,8 +9,6 @@ prior mean; scikit-learn's BayesianRidge shrinks to zero, which is no mapping at
 its own, has no prior either and is large beside these twenty lines.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
 from typing import Final

@@ -1,7 +1,5 @@
 """Reads CSV files from anywhere as rows of text: finds encoding and separator, names each broken row by its line."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

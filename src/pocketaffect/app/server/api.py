@@ -3,8 +3,6 @@
 What it takes are the library's own `Affect`, `Rating` and `PromptRow`, which check themselves.
 """
 
-from __future__ import annotations
-
 import secrets
 from dataclasses import dataclass
 from datetime import date

@@ -1,7 +1,5 @@
 """Finds the model to serve by file or version, refuses one that was not verified, and describes it by its metadata."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What stands before every request: who may ask, how much, how often, and what the browser may do with the answer."""
 
-from __future__ import annotations
-
 import time
 from collections import OrderedDict
 from collections.abc import Collection

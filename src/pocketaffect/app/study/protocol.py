@@ -3,8 +3,6 @@
 The texts are English and for people; translations find them by `id`.
 """
 
-from __future__ import annotations
-
 import hashlib
 from dataclasses import dataclass
 from typing import Final

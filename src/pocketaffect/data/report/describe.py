@@ -3,8 +3,6 @@
 No image is opened and nothing is judged: that is the contract's part (`dvc repro validate`).
 """
 
-from __future__ import annotations
-
 import os
 import re
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The pictures and the one self-contained HTML page about a data set that was held to the contract."""
 
-from __future__ import annotations
-
 import base64
 import re
 from collections.abc import Mapping

@@ -5,8 +5,6 @@ follows EMFACS (Friesen & Ekman, 1983) as tabulated by Lucey et al., "The Extend
 (CK+), CVPR Workshops 2010, table 1, with the variants named there. Contempt is one-sided.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal

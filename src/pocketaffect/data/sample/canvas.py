@@ -7,8 +7,6 @@ Shapes are filled without anti-aliasing, in fixed-point coordinates, on an enlar
 averaged down in integers: smooth edges without one floating-point pixel.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache

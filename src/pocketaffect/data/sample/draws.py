@@ -4,8 +4,6 @@ Only uniform draws are used, and sums of them: they need no logarithm or cosine,
 between CPU types and libraries.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 

@@ -1,7 +1,5 @@
 """Paints a person: skin with its relief, what moves in a face, hair, clothes and glasses."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from pocketaffect.data.sample.annotations import ActionUnits

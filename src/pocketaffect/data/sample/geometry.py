@@ -4,8 +4,6 @@ Face frame: the origin is between the eyes and the nose's root, x to the image's
 a head's height: the crown is at about -1.05, the chin at +1.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Who is drawn: the shape and colours of a head, hair, and what the person wears."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Final
 

@@ -1,7 +1,5 @@
 """Draws one picture: a person before a background, or a scene without one, as light and camera show it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What a result was made from (commit, data, settings, environment, machine), and what a model file says of it."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json

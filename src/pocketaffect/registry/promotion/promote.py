@@ -4,8 +4,6 @@ The log decides and the alias follows. A process that is killed between the two 
 next command completes the move.
 """
 
-from __future__ import annotations
-
 import socket
 import tempfile
 from collections.abc import Sequence

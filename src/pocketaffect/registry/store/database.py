@@ -4,8 +4,6 @@ MLflow itself answers a missing, corrupt or half-made database with two minutes 
 traceback, so each way it can be unusable is found here first.
 """
 
-from __future__ import annotations
-
 import contextlib
 import importlib.util
 import logging

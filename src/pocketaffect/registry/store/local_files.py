@@ -5,8 +5,6 @@ byte with a bare KeyError; and it writes a note of its own beside it, which a re
 this class by the entry point `mlflow.artifact_repository` in pyproject.toml.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import tempfile

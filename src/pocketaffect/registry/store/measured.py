@@ -3,8 +3,6 @@
 With its answers two versions are compared years later, face by face, without executing either again.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math

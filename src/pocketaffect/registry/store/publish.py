@@ -1,7 +1,5 @@
 """The pipeline's results as one MLflow run and one version, with a card that says what it is worth."""
 
-from __future__ import annotations
-
 import csv
 import json
 import tempfile

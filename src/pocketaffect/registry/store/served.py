@@ -7,8 +7,6 @@ A request is a table with one column `image`: the bytes of a JPEG or PNG file, a
 base64). The answer has a row for each: the likeliest expression, the eight probabilities, valence and arousal.
 """
 
-from __future__ import annotations
-
 import base64
 import binascii
 import hashlib
