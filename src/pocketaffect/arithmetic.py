@@ -29,9 +29,8 @@ DETERMINISM_VARIABLES: Final = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
 def pin_arithmetic(*, threads: int, instructions: Instructions) -> None:
     """Settles thread count and instruction set for this process and the ones it starts.
 
-    Args:
-        threads: Threads of PyTorch, MKL and OpenCV, each.
-        instructions: "avx2" uses what every x86-64 processor since about 2013 has, "native" all of this one's.
+    PyTorch, MKL and OpenCV get so many threads each. "avx2" uses what every x86-64 processor since about 2013 has,
+    "native" all of this one's.
 
     Raises:
         RuntimeError: torch or cv2 was imported already, and has not seen the settings.
@@ -53,10 +52,6 @@ def pinned_children(*, threads: int, instructions: Instructions) -> Iterator[Non
 
     A spawned process imports the script that its parent was started by, and with it maybe torch: by then it is too
     late for anything but variables that it was born with.
-
-    Args:
-        threads: Threads of PyTorch, MKL and OpenCV, each.
-        instructions: "avx2" or "native", like for `pin_arithmetic`.
     """
     variables = _list_variables(threads, instructions)
     before = {name: os.environ.get(name) for name in variables}
@@ -68,12 +63,7 @@ def pinned_children(*, threads: int, instructions: Instructions) -> Iterator[Non
 
 
 def may_pin_arithmetic(*, threads: int, instructions: Instructions) -> bool:
-    """Tells whether `pin_arithmetic` would not refuse.
-
-    Args:
-        threads: Threads of PyTorch, MKL and OpenCV, each.
-        instructions: "avx2" or "native", like for `pin_arithmetic`.
-    """
+    """Tells whether `pin_arithmetic` would not refuse."""
     return not {"torch", "cv2"} & sys.modules.keys() or _is_set(_list_variables(threads, instructions))
 
 

@@ -122,12 +122,9 @@ class _Finder:
 
 @dataclass(frozen=True)
 class ModelComparison:
-    """One model against the first.
+    """One model against the first: each metric, where `ours` is this model's and `theirs` the first's.
 
-    Args:
-        name: The model's name.
-        metrics: Metric -> comparison; `ours` is this model, `theirs` the first.
-        same_class: Share of all faces that both give the same class.
+    `same_class` is the share of all faces that both give the same class.
     """
 
     name: str
@@ -148,16 +145,7 @@ class ModelComparison:
 
 @dataclass(frozen=True)
 class ModelComparisons:
-    """Models against the first, on the same faces.
-
-    Args:
-        first: The first model's name.
-        faces: Faces compared, labelled or not.
-        expression_rows: Faces with an expression.
-        valence_arousal_rows: Faces with valence and arousal.
-        resamples: Draws behind the intervals.
-        others: One comparison for each other model.
-    """
+    """Models against the first, on the same faces, labelled or not; `resamples` draws are behind the intervals."""
 
     first: str
     faces: int

@@ -268,11 +268,7 @@ class Params(Section):
 
 
 def load_params(path: Path = PARAMS_FILE, *, advise: bool = True) -> Params:
-    """Reads and checks params.yaml.
-
-    Args:
-        path: The file.
-        advise: Whether to log a warning for each key that older versions knew (see `find_removed`).
+    """Reads and checks params.yaml; it may warn of each key that older versions knew (`find_removed`).
 
     Raises:
         PocketAffectError: The file is missing, is not YAML, or has problems, all of which are named.
@@ -325,12 +321,8 @@ def refuse_problems(problems: Sequence[str], path: Path = PARAMS_FILE) -> Pocket
 def find_contradictions(model: ModelParams, train: TrainParams, device: str | None = None) -> list[str]:
     """Lists the settings that do not go together, a line each: what was found, what to do.
 
-    A search space may hold such pairs, so sections do not refuse them; a file of settings and a training do.
-
-    Args:
-        model: The network.
-        train: The recipe.
-        device: What `train.accelerator` stands for here; None: nobody has looked, and `auto` may be a GPU.
+    A search space may hold such pairs, so sections do not refuse them; a file of settings and a training do. `device`
+    is what `train.accelerator` stands for here; None: nobody has looked, and `auto` may be a GPU.
     """
     device = device or train.accelerator
     problems = []
@@ -365,9 +357,7 @@ def find_contradictions(model: ModelParams, train: TrainParams, device: str | No
 def list_networks(params: Params, *, searched: bool = False) -> list[tuple[str, str]]:
     """Lists setting and path of each network that a training reads beside its shards.
 
-    Args:
-        params: All settings.
-        searched: Whether what `sweep.space` has for these settings counts too.
+    Where they are `searched`, what `sweep.space` has for these settings counts too.
     """
     networks = []
     for key, path in (

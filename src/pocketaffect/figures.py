@@ -80,15 +80,10 @@ def make_axes(
     gap: float = 0.0,
     share_y: bool = False,
 ) -> tuple[Figure, list[Axes]]:
-    """Makes a figure of its own, apart from pyplot's global state.
+    """Makes a figure of its own, apart from pyplot's global state, of `size` width and height in inches.
 
-    Args:
-        rows: Number of subplot rows.
-        columns: Number of subplot columns.
-        size: Width and height in inches.
-        margins: Inches left of, right of, above and below the axes. None finds them, which draws everything twice.
-        gap: Inches between columns, used with `margins`.
-        share_y: Whether axes of a row have one y axis.
+    The margins are inches left of, right of, above and below the axes, `gap` those between columns; without margins
+    they are found, which draws everything twice.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

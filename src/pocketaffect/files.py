@@ -67,9 +67,7 @@ def write_atomically(target: Path) -> Iterator[Path]:
 def explain_failed_write(error: BaseException, place: Path) -> PocketAffectError | None:
     """Says that the disk is full or a file may not grow, where that is what an error or one behind it comes from.
 
-    Args:
-        error: The error that a writer raised.
-        place: The file to be written, or a folder on the same disk.
+    `place` is the file to be written, or a folder on the same disk.
     """
     chain: list[BaseException] = []
     cause: BaseException | None = error
@@ -148,10 +146,8 @@ def write_json(target: Path, content: Any) -> None:
 def to_plain(value: Any, *, significant: int | None = None) -> Any:
     """Turns dataclasses, mappings, sequences and arrays into JSON's types, whose files are the same bytes again.
 
-    Args:
-        value: What to write.
-        significant: Significant digits that a number keeps; by default it keeps `DECIMALS` after the point. -0.0
-            becomes 0.0; NaN and infinity, for which JSON has no form, become None.
+    A number keeps so many significant digits, by default `DECIMALS` after the point. -0.0 becomes 0.0; NaN and
+    infinity, for which JSON has no form, become None.
     """
     if isinstance(value, float):
         digits = round(value, DECIMALS) if significant is None else float(f"{value:.{significant}g}")

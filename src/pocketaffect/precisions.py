@@ -117,10 +117,7 @@ def readable_precisions(target: str) -> list[Precision]:
 def require_usable(precision: str, target: str, finetune: str) -> None:
     """Refuses a precision that needs a newer system than the deployment target, or one that fine-tuning is not for.
 
-    Args:
-        precision: `export.precision` of params.yaml: a name or "auto".
-        target: `export.deployment_target`.
-        finetune: `export.finetune`: "none" or "dkm".
+    The three are those of `export` in params.yaml: a name or "auto", a target, and "none" or "dkm".
 
     Raises:
         PocketAffectError: It does, or is not; or an unknown name or target.

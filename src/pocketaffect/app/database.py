@@ -20,13 +20,9 @@ SCRUB_SECONDS: Final = 2.0
 class Database:
     """One connection for all threads of a process; several processes may have the file open.
 
-    Write-ahead log, synced at each commit; deleted rows are overwritten with zeros. A file is made where missing,
-    readable by its owner only, in a folder that git ignores.
-
-    Args:
-        file: The database.
-        schema: SQL statements that make missing tables.
-        purpose: A name whose checksum is kept in the file: any other database is refused, and left as it is.
+    Write-ahead log, synced at each commit; deleted rows are overwritten with zeros. A file is made where missing, with
+    `schema`'s tables, readable by its owner only, in a folder that git ignores. A checksum of `purpose` is kept in it:
+    any other database is refused, and left as it is.
 
     Raises:
         PocketAffectError: The file cannot be opened, or is something else.

@@ -36,14 +36,9 @@ _TINT: Final = (1.3, 0.9, 0.65)
 class Movement:
     """How far the predictions of the same faces moved under one change.
 
-    Args:
-        change: The change that was made to the faces.
-        classes_changed: Share of faces whose likeliest class became another.
-        probability_moved: Mean probability that went to other classes (total variation distance, 0 to 1).
-        valence_moved: Mean absolute difference.
-        arousal_moved: The same of arousal.
-        accuracy_lost: Accuracy before less that after; None where no face has an expression.
-        survived: Whether neither of the limits above was passed.
+    The classes that changed are a share of the faces, the probability is the mean that went to other classes (total
+    variation distance, 0 to 1), valence and arousal moved by mean absolute differences. `accuracy_lost` is None where
+    no face has an expression; a change is survived where neither of the limits above was passed.
     """
 
     change: str
@@ -68,13 +63,7 @@ def predict_split(network: AffectNetwork, split: Split, *, batch_size: int) -> P
 
 
 def measure_behaviour(network: AffectNetwork, split: Split, evaluate: EvaluateParams) -> list[Movement]:
-    """Predicts faces as they are and changed in each way of `CHANGES`.
-
-    Args:
-        network: The network; the faces have its input size.
-        split: The split that the faces are taken from, evenly over its order.
-        evaluate: The section of params.yaml.
-    """
+    """Predicts faces of a split, taken evenly over its order, as they are and changed in each way of `CHANGES`."""
     count, batch_size = min(evaluate.behaviour_images, len(split)), evaluate.batch_size
     rows = np.unique(np.linspace(0, len(split) - 1, count).round().astype(np.int64))
     faces = split.gather(rows)
@@ -166,11 +155,8 @@ def reframe(
 ) -> Images:
     """Stretches faces about their middle and moves them, as another face box would.
 
-    Args:
-        faces: The faces.
-        across: Factor of the width, one for all or for each face.
-        down: Factor of the height likewise.
-        moved: Shares of the side that the face moves right and down: one, or [faces, 2].
+    The factors of width and height are one for all or for each face; faces move right and down by shares of the side,
+    one or [faces, 2].
     """
     size, count = faces.shape[1], len(faces)
     factors = np.stack([np.broadcast_to(across, count), np.broadcast_to(down, count)], axis=1)

@@ -26,14 +26,9 @@ _LEAST: Final = 1e-12
 
 @dataclass(frozen=True)
 class ReliabilityBin:
-    """The faces whose top probability lies in (low, high].
+    """The faces whose top probability lies in (low, high], the first bin's in [0, high].
 
-    Args:
-        low: Lower bound; the first bin holds 0 too.
-        high: Upper bound.
-        faces: Number of faces.
-        confidence: Their mean top probability; None without any.
-        accuracy: Share of them whose likeliest class is right; None without any.
+    Their mean top probability, and the share whose likeliest class is right, are None without any face.
     """
 
     low: float
@@ -88,10 +83,7 @@ class Confidence:
 def fit_confidence(scores: FloatArray, true: IntArray, *, calibrate: bool = True) -> Confidence:
     """Fits the temperature, to four decimals, and then the threshold of the scaled answers.
 
-    Args:
-        scores: float [n, 8], rows sum to 1, at least one.
-        true: int [n], 0..7.
-        calibrate: False leaves the temperature at 1.
+    Scores are float [n, 8] whose rows sum to 1, at least one; truths int [n], 0..7. Uncalibrated, the temperature is 1.
     """
     temperature = round(fit_temperature(scores, true), 4) if calibrate else 1.0
     confidence, kept, accuracy = trace_coverage(scale(scores, temperature), true)
@@ -105,9 +97,7 @@ def fit_confidence(scores: FloatArray, true: IntArray, *, calibrate: bool = True
 def trace_coverage(scores: FloatArray, true: IntArray) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Computes what is kept at each confidence that could be asked for, from the surest face to all.
 
-    Args:
-        scores: float [n, 8], rows sum to 1.
-        true: int [n], 0..7.
+    Scores are float [n, 8] whose rows sum to 1, truths int [n], 0..7.
 
     Returns:
         The confidences, falling, to four decimals as packages say them; the share of the faces that have as much or
@@ -132,14 +122,9 @@ def measure_calibration(
 ) -> Calibration | None:
     """Measures reliability, calibration error and the temperature that would fix it; None where no face is labelled.
 
-    A temperature judged on the faces that it was fitted on would flatter. Without others to fit it on it is
-    cross-fitted for the scaled figures: each half of the faces (drawn by `seed`) at the temperature of the other half.
-
-    Args:
-        predictions: Answers to the faces that are judged.
-        labels: Their labels.
-        choosing: Answers and labels of the faces that the temperature is fitted on, where some were set apart.
-        seed: Draws the halves.
+    A temperature judged on the faces that it was fitted on would flatter. It is fitted on `choosing`, answers and
+    labels of faces that were set apart; without any it is cross-fitted for the scaled figures: each half of the faces
+    (drawn by `seed`) at the temperature of the other half.
 
     Raises:
         PocketAffectError: Lengths differ.
@@ -179,12 +164,7 @@ def _cross_fit(scores: FloatArray, true: IntArray, seed: int) -> npt.NDArray[np.
 
 
 def reliability(scores: FloatArray, true: IntArray) -> tuple[ReliabilityBin, ...]:
-    """Measures confidence and accuracy by bins of the top probability.
-
-    Args:
-        scores: float [n, 8], rows sum to 1.
-        true: int [n], 0..7.
-    """
+    """Measures confidence and accuracy by bins of the top probability: scores float [n, 8], truths int [n], 0..7."""
     (table,) = ExpressionRows(scores, true).statistics().reliability.tolist()
     return tuple(
         ReliabilityBin(
@@ -199,13 +179,9 @@ def reliability(scores: FloatArray, true: IntArray) -> tuple[ReliabilityBin, ...
 
 
 def fit_temperature(scores: FloatArray, true: IntArray) -> float:
-    """Fits the temperature of least log loss, within 1/4 to 4 (Guo et al. 2017).
+    """Fits the temperature of least log loss, within 1/4 to 4 (Guo et al. 2017): scores [n, 8], truths [n], 0..7.
 
     Above 1 the model is too sure of itself, below 1 not sure enough.
-
-    Args:
-        scores: float [n, 8], rows sum to 1.
-        true: int [n], 0..7.
     """
     logits = _logits(scores)
     chosen = logits[np.arange(len(true)), true]

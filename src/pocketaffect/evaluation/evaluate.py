@@ -215,9 +215,7 @@ def adjust_to_uniform_prior(
     .. math::
         p'_c \propto p_c / \pi_c
 
-    Args:
-        probabilities: float [n, 8], of a network trained on classes in these shares.
-        training_counts: int [8]. One is added to each: a class that was never trained on has a share, too.
+    The counts, int [8], are training's; one is added to each: a class that was never trained on has a share, too.
 
     Returns:
         float64 [n, 8], rows sum to 1.

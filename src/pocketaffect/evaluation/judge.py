@@ -74,7 +74,7 @@ def judge_network(evaluate: EvaluateParams, select: str, *, model: Path, shards:
 
 
 def write_evaluation(evaluation: Evaluation, table: PredictionTable, folder: Path) -> None:
-    """Writes an evaluation into a folder, byte for byte the same for the same input.
+    """Writes an evaluation into a folder, made where it is missing, byte for byte the same for the same input.
 
     Files:
         metrics.json: flat, for `dvc metrics`.
@@ -87,11 +87,6 @@ def write_evaluation(evaluation: Evaluation, table: PredictionTable, folder: Pat
         reliability.csv: columns confidence, accuracy, faces; a row for each bin that has a face.
         valence.csv, arousal.csv: columns truth, prediction, for DVC's `scatter` template.
         predictions.parquet: see `prediction_table.write_predictions`.
-
-    Args:
-        evaluation: What `evaluate_predictions` found.
-        table: The predictions that were judged.
-        folder: Made where it is missing.
 
     Raises:
         PocketAffectError: The disk is full or the folder cannot be written to.

@@ -22,10 +22,8 @@ UNSURE_BELOW: Final = "unsure_below"
 class MeasuredConfidence(Confidence):
     """How far the shipped file's probabilities can be believed, on the validation faces that have an expression.
 
-    Attributes:
-        calibration_error: The expected calibration error, in 15 bins.
-        kept: Share of the validation faces that it is not unsure of.
-        kept_right: Share of these that are right; None where it is unsure of all.
+    `calibration_error` is the expected one, in 15 bins; `kept` the share of the faces that it is not unsure of, and
+    `kept_right` of these the share that are right, None where it is unsure of all.
     """
 
     calibration_error: float
@@ -41,12 +39,9 @@ def calibrate(network: AffectNetwork, confidence: Confidence | None) -> AffectNe
 
 
 def choose_confidence(network: AffectNetwork, choosing: Split, *, calibrate: bool) -> Confidence | None:
-    """Fits temperature and threshold to the network's answers; None where no face has an expression.
+    """Fits temperature and threshold to the network's answers to faces that it was not trained on.
 
-    Args:
-        network: As it will be converted.
-        choosing: Faces that the network was not trained on.
-        calibrate: `export.calibrate`; without it the temperature is 1.
+    None where no face has an expression. Without `calibrate` the temperature is 1.
     """
     rows = choosing.expression >= 0
     if not rows.any():

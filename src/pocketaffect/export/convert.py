@@ -26,13 +26,8 @@ from pocketaffect.precisions import COMPRESSED_ABOVE, PRECISIONS, Precision
 class PackageDescription:
     """What a package says about itself, beside `conventions`, which are always added.
 
-    Attributes:
-        author: Who answers for the model.
-        licence: Licence of the weights.
-        version: The model's own version.
-        short_description: One sentence, shown by Xcode and Finder.
-        metadata: Further text under keys of your choice: lineage, metrics, verification.
-        crop_margin: Added at each end of the face box's longer side, as a share of it (`preprocess.margin`).
+    Xcode and Finder show the short description, one sentence. The metadata are further text under keys of your choice:
+    lineage, metrics, verification. `crop_margin` is `preprocess.margin`.
     """
 
     author: str
@@ -63,8 +58,7 @@ def conventions(size: int, precision: Precision, crop_margin: float) -> dict[str
 class Package:
     """A saved package: its form, what `save_package` writes elsewhere, its place and size.
 
-    Attributes:
-        reference: The float16 package for the same systems, which it was compressed from.
+    `reference` is the float16 package for the same systems, which it was compressed from.
     """
 
     precision: Precision
@@ -75,16 +69,11 @@ class Package:
 
 
 class Packages:
-    """A network's packages in one precision after another, each made once, below one folder.
+    """A network's packages in one precision after another, each made once, below an empty folder.
 
     A package needs the precision's deployment target. It takes one RGB image with bytes of 0..255 and returns two
-    float32 arrays: `probabilities` [1, 8] and `valence_arousal` [1, 2].
-
-    Args:
-        network: Maps float32 [n, 3, size, size] RGB in [0, 1] to (logits [n, 8], valence-arousal [n, 2]).
-        size: Pixels a side.
-        description: Goes into every package's metadata.
-        folder: An empty one, for the packages.
+    float32 arrays: `probabilities` [1, 8] and `valence_arousal` [1, 2]. The network maps float32 [n, 3, size, size] RGB
+    in [0, 1] to (logits [n, 8], valence-arousal [n, 2]).
     """
 
     def __init__(self, network: nn.Module, size: int, description: PackageDescription, folder: Path) -> None:

@@ -88,18 +88,11 @@ def finetune_palette(
     learning_rate: float = 1e-4,
     seed: int = 0,
 ) -> Network:
-    """Trains a network on with its large tensors drawn from palettes.
+    """Trains a network, reparameterised, on with its large tensors drawn from palettes; `network` stays as it is.
 
-    The result repeats bit for bit with the same batches on one thread.
-
-    Args:
-        network: The trained one, reparameterised; it stays as it is.
-        batches: At least `steps` of them.
-        loss: From a network and a batch to the scalar to lower.
-        precision: A palette, such as "palette4".
-        steps: Steps of Adam, with a cosine decay of the learning rate.
-        learning_rate: At the first step.
-        seed: Seed of the draws.
+    The result repeats bit for bit with the same batches, at least `steps` of them, on one thread. `loss` gives the
+    scalar to lower from a network and a batch; `precision` is a palette, such as "palette4"; Adam's learning rate has a
+    cosine decay.
 
     Returns:
         A copy in evaluation mode, BatchNorm folded, whose weights convert to `precision` without further loss but

@@ -142,14 +142,10 @@ def _fuse(layer: nn.Module, norm: nn.Module) -> nn.Module:
 
 
 def transplant_weights(folded: Network, program: Program) -> Network:
-    """Copies a program's decoded weights into a copy of the network that it was converted from.
+    """Copies a package's decoded weights into a copy of the network, from `fold_batchnorm`, that it was made of.
 
     Layers are paired by the order in which both execute them and must agree in kind and shape. Constants that
     are not a layer's weights (normalisation, computed prototypes) stay the network's own.
-
-    Args:
-        folded: What `fold_batchnorm` made of the network.
-        program: The package's.
 
     Raises:
         PocketAffectError: The layers cannot be paired: the package was made of another network.

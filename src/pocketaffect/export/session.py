@@ -18,12 +18,7 @@ _IMAGES_AT_ONCE: Final = 64
 
 
 class Twin:
-    """An executable twin.
-
-    Attributes:
-        size: Pixels a side.
-        metadata: What the file says about itself.
-    """
+    """An executable twin, whose faces have `size` pixels a side, with what the file says about itself."""
 
     def __init__(self, session: onnxruntime.InferenceSession, size: int, metadata: dict[str, str]) -> None:
         self._session = session

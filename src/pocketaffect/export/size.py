@@ -52,14 +52,11 @@ class Kernel(NamedTuple):
 
 @dataclass(frozen=True)
 class Shapes:
-    """What a package's size follows from.
+    """What a package's size follows from: its network, and every matrix and kernel.
 
-    Attributes:
-        spec: The network.
-        kernels: Every matrix and kernel.
-        vectors: Number of elements of every other stored array: biases, of which normalisation leaves one.
-        wide: Dimensions of 128 and more among all of them, whose numbers take a byte more.
-        macs: Multiply-accumulates of one image, on which no size depends.
+    `vectors` has the number of elements of every other stored array, biases, of which normalisation leaves one; `wide`
+    counts the dimensions of 128 and more among all of them, whose numbers take a byte more.
+    `macs` are multiply-accumulates of one image, on which no size depends.
     """
 
     spec: NetworkSpec
@@ -120,11 +117,8 @@ def predict_package_bytes(model: NetworkSpec | AffectNetwork | Shapes, precision
     """Predicts the bytes of the `.mlpackage` that the network will ship in, for any width and size, trained or not.
 
     Never below the truth by more than 512 bytes or 0.5 %, whichever is more (tests/export/test_size.py). Texts of
-    params.yaml that go into the package (author, licence) are taken to have the lengths of the shipped ones.
-
-    Args:
-        model: A network, or what is needed to build it; from `list_shapes` a guess takes tens of microseconds.
-        precision: A key of `precisions.PRECISIONS`.
+    params.yaml that go into the package (author, licence) are taken to have the lengths of the shipped ones. Given what
+    `list_shapes` found, a guess takes tens of microseconds.
 
     Raises:
         PocketAffectError: An unknown precision, or a network that cannot be built.
@@ -179,14 +173,9 @@ def _compressed_bytes(kernel: Kernel, precision: Precision, shared: set[int]) ->
 
 @dataclass(frozen=True)
 class ModelRow:
-    """One network of `pocketaffect models`.
+    """One network of `pocketaffect models`: multiplications for an image, and bytes predicted for each of `LISTED`.
 
-    Attributes:
-        spec: The network.
-        trained_parameters: Numbers in the checkpoint.
-        shipped_parameters: Numbers that remain in the package: branches merged, batch normalisation folded.
-        macs: Multiply-accumulates of one image in the shipped form.
-        bytes: Predicted bytes of the package in each precision of `LISTED`.
+    In the shipped form branches are merged and batch normalisation is folded: it has fewer numbers than were trained.
     """
 
     spec: NetworkSpec
@@ -197,12 +186,7 @@ class ModelRow:
 
 
 def list_models(size: int, widths: Sequence[float] = WIDTHS, *, full_resolution_stem: bool = False) -> list[ModelRow]:
-    """Builds every design at every width (random weights, about 0.1 s each) and counts.
-
-    Args:
-        size: Pixels a side of the input.
-        widths: Width multipliers.
-        full_resolution_stem: See `models.network.build_backbone`.
+    """Builds every design at every width (random weights, about 0.1 s each) for `size` pixels a side, and counts.
 
     Raises:
         PocketAffectError: A width or size that a network cannot have.

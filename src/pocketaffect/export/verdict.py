@@ -41,13 +41,9 @@ class Check:
 
 @dataclass(frozen=True)
 class Form:
-    """Another file with the package's weights, verified against it.
+    """Another file with the package's weights ("classifier", "twin" or "core_ml"), verified against it.
 
-    Attributes:
-        name: "classifier", "twin" or "core_ml".
-        sha256: Digest of the bytes that the verdict is about; for a package its `package_digest`.
-        difference: Between its answers and the plain package's.
-        checks: What it is held to.
+    The digest is that of the bytes that the verdict is about; for a package its `package_digest`.
     """
 
     name: str
@@ -59,14 +55,10 @@ class Form:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A precision that was considered for a budget.
+    """A precision that was considered for a budget: "chosen", or why it was not.
 
-    Attributes:
-        verdict: "chosen", or why it was not.
-        package_bytes: Size of its package; None if none was made.
-        score: What the choice went by (see `choose`); None if the package was not executed.
-        quality: Metrics of the package, likewise.
-        agreement: Share of the faces that the package gives the network's class, likewise.
+    Bytes are None if no package was made; the score that the choice went by (see `choose`), metrics and agreement with
+    the network's classes, if it was not executed.
     """
 
     precision: str
@@ -162,13 +154,9 @@ def convention_checks(what: str, metadata: Mapping[str, str]) -> Iterator[Check]
 
 
 def describe_results(verification: Verification | None, *, images: int) -> dict[str, str]:
-    """Writes the package's own word on what it was measured at, as metadata.
+    """Writes the package's own word on what it was measured at, as metadata: on how many faces, and how well.
 
     Every number has a fixed width, so that a package that waits for its results (None) has the size of the final one.
-
-    Args:
-        verification: The package's, passed.
-        images: Number of faces that it is verified on.
     """
     nothing = Difference(0.0, 0.0, 0.0, 0.0, 0.0)
     quality = Quality(0.0, 0.0, 0.0, 0.0) if verification is None else verification.shipped_quality

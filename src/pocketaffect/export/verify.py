@@ -160,11 +160,7 @@ class Verifier:
             yield Check("rise in RMSE, worse dimension", float(np.max(rises)), limits.max_rmse_rise, "<=")
 
     def verify_classifier(self, path: Path, plain: Predictions) -> Form:
-        """Executes the classifier form, which must answer exactly as the plain one does, under the right names.
-
-        Args:
-            path: The classifier's package.
-            plain: What the plain package answered to the faces, here as below.
+        """Executes the classifier form, which must answer exactly as the plain package did, under the right names.
 
         Raises:
             PocketAffectError: A package that cannot be read or executed, or whose outputs are others.

@@ -43,15 +43,10 @@ _FORMS: Final = {
 
 @dataclass(frozen=True)
 class Layer:
-    """One operation with stored tensors.
+    """One operation with stored tensors, named by its weight, without the converter's endings.
 
-    Attributes:
-        name: The weight's name, without the converter's endings.
-        kind: MIL's operation type.
-        shape: The weight's shape.
-        stored_as: fp32, fp16, int8, a palette with its bits, …
-        bits: Stored bits for each weight, all of the layer's bytes counted.
-        bytes: Bytes in the weight file, records and padding included.
+    `kind` is MIL's operation type; `stored_as` fp32, fp16, int8, a palette with its bits, …; the bits are those of each
+    weight, all of the layer's bytes counted, which are those in the weight file, records and padding included.
     """
 
     name: str

@@ -154,13 +154,9 @@ def list_metadata(spec: Any) -> dict[str, str]:
 
 
 def check_weight_file(program: Any, folder: Path) -> None:
-    """Makes sure that every stored tensor that `program` names lies inside its weight file.
+    """Makes sure that every stored tensor that `program`, a protobuf message, names lies inside its weight file.
 
     coremltools' own reader reports a cut file as "index out of bounds", and only for the first tensor.
-
-    Args:
-        program: The `Program` protobuf message.
-        folder: The package's folder of weight files.
 
     Raises:
         PocketAffectError: A weight file is missing, cut short or overwritten.
@@ -240,14 +236,10 @@ def _walk(block: Any) -> Iterator[Any]:
 
 
 def save_package(model: Any, path: Path) -> None:
-    """Writes a converted model as a package folder, replacing an older one only once the new one can be read.
+    """Writes a converted model as a `.mlpackage` folder, replacing an older one only once the new one can be read.
 
     Identifiers, map order and dates are normalised, so that equal models give equal bytes (coremltools draws
     the identifiers at random, and protobuf leaves the order of its maps open).
-
-    Args:
-        model: A `coremltools.models.MLModel` of the ML Program type.
-        path: Folder to write; its name ends with `.mlpackage`.
 
     Raises:
         PocketAffectError: Wrong name, or no room or right to write there.

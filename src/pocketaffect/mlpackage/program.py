@@ -57,13 +57,9 @@ class Step:
 
 @dataclass(frozen=True)
 class _Input:
-    """The program's only input.
+    """The program's only input: its name and shape there, and the shape of one example as `Program.predict` takes it.
 
-    Attributes:
-        name: The program's name for it.
-        shape: The program's shape for it.
-        example: Shape of one example as `Program.predict` takes it.
-        kind: "RGB", "BGR", "float32" or "float16".
+    `kind` is "RGB", "BGR", "float32" or "float16".
     """
 
     name: str

@@ -211,10 +211,7 @@ class PretrainedWeights:
 def save_network(network: AffectNetwork, folder: Path, *, pretrained: PretrainedWeights | None = None) -> None:
     """Writes `model.safetensors` and `model.json`; the same weights always give the same bytes.
 
-    Args:
-        network: The trained one.
-        folder: Folder for the two files.
-        pretrained: Origin of the backbone's first weights, to be recorded.
+    `pretrained` is the origin of the backbone's first weights, to be recorded.
 
     Raises:
         ValueError: A reparameterised network: its layers are not those that `load_network` builds.

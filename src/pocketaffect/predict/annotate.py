@@ -21,11 +21,7 @@ LEAST_SCALE: Final = 0.05
 
 
 class Annotator:
-    """Writes annotated pictures into a folder: PNG for an image, JPEG for a film's frames.
-
-    Args:
-        folder: Made where it is missing.
-    """
+    """Writes annotated pictures into a folder, made where it is missing: PNG for an image, JPEG for a film's frames."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -55,13 +55,7 @@ THRESHOLDS: Final = (0.6, 0.7, 0.7)
 
 @dataclass(frozen=True)
 class DetectedFace:
-    """A face in a picture.
-
-    Attributes:
-        box: Box in pixels of the picture; it may reach beyond its border.
-        eyes: Centres of the eyes, in pixels.
-        score: Probability that this is a face.
-    """
+    """A face in a picture: box and eyes in pixels, the box perhaps beyond the border; its probability."""
 
     box: FaceBox
     eyes: Eyes
@@ -76,10 +70,8 @@ class DetectedFace:
 class FaceDetector:
     """MTCNN.
 
-    Args:
-        threads: That each network computes with.
-        smallest_face: Side of the smallest faces that are looked for, as a share of the picture's shorter side.
-        border: Border of the second look; 0 for one look alone.
+    The smallest faces are looked for by their side as a share of the picture's shorter one; a `border` of 0 is for one
+    look alone.
 
     Raises:
         PocketAffectError: The package with the weights is missing, or holds others.
@@ -92,13 +84,10 @@ class FaceDetector:
         self._judge = _Network(*JUDGE, outputs=("dense_5", "dense_6", "softmax_2"), threads=threads)
 
     def detect(self, picture: RGB) -> list[DetectedFace]:
-        """Detects the faces of a picture, largest first.
+        """Detects the faces of a picture, uint8 [height, width, 3], largest first.
 
         Where there is none, it looks again in a wider copy: a face that fills the picture is no face to it, which
         learned from faces with something around them.
-
-        Args:
-            picture: uint8 [height, width, 3].
         """
         longer, shorter = max(picture.shape[:2]), min(picture.shape[:2])
         scale = min(1.0, max(LONGEST_SIDE / longer, LEAST_FACE_PIXELS / self._smallest_face / shorter))
@@ -254,11 +243,8 @@ def _cut(picture: RGB, boxes: Floats, size: int) -> RGB:
 def suppress(boxes: Floats, scores: Floats, limit: float, *, of_smaller: bool = False) -> npt.NDArray[np.intp]:
     """Chooses boxes in falling order of score, leaving out those that overlap a chosen one by more than `limit`.
 
-    Args:
-        boxes: [n, 4], left, top, right, bottom.
-        scores: [n].
-        limit: Largest common area, as a share of both boxes' union.
-        of_smaller: Whether the share is one of the smaller box instead, so that a box inside another goes, too.
+    Boxes are [n, 4], left, top, right, bottom. The limit is of the common area as a share of both boxes' union, or
+    `of_smaller` of the two, so that a box inside another goes, too.
 
     Returns:
         Positions of the chosen boxes.

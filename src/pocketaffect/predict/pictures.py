@@ -59,13 +59,9 @@ USUAL_RATE: Final = 25.0
 
 @dataclass(frozen=True)
 class Picture:
-    """An image, or one frame of a film.
+    """An image, uint8 [height, width, 3] in RGB, or a film's frame with its number from 0 and its time in seconds.
 
-    Attributes:
-        source: The file; "." of a picture that came as pixels.
-        pixels: uint8 [height, width, 3], RGB.
-        frame: Number in the film, from 0; None for an image.
-        seconds: Seconds from the film's start; None for an image.
+    `source` is the file; "." of a picture that came as pixels.
     """
 
     source: Path
@@ -81,10 +77,8 @@ class InputProblemError(PocketAffectError):
 def find_files(inputs: Iterable[Path], report: Callable[[PocketAffectError], object]) -> list[Path]:
     """Finds the files to read, each once, in the order given; those of a folder by name, with its folders' inside.
 
-    Args:
-        inputs: Files and folders. A file is taken whatever it is; of folders images and films, known by their content,
-            without hidden files and what systems leave there.
-        report: Called with what is wrong with an input, and with what of a folder is not taken.
+    A file is taken whatever it is; of folders images and films, known by their content, without hidden files and what
+    systems leave there. `report` is called with what is wrong with an input, and with what of a folder is not taken.
     """
     files: dict[Path, None] = {}
     for path in inputs:

@@ -148,12 +148,9 @@ class AffectReader:
     def read_files(
         self, files: Sequence[Path], report: Callable[[InputProblemError], object], *, step: int = 1
     ) -> Iterator[Reading]:
-        """Reads the faces of images and films, in the order given.
+        """Reads the faces of images and films that `pictures.find_files` found, of a film every `step`-th frame.
 
-        Args:
-            files: Files from `pictures.find_files`.
-            report: Called with what is wrong with a file; the others are gone on with.
-            step: Every how many frames of a film one is read.
+        `report` is called with what is wrong with a file; the others are gone on with.
         """
         return self._answer(self._open_files(files, report, step))
 

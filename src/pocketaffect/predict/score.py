@@ -61,13 +61,9 @@ NOTHING_REFUSED: Final = ValidateParams(
 
 @dataclass(frozen=True)
 class Score:
-    """What one way of finding faces gave.
+    """What one of WAYS gave, and the predictions that it is of.
 
-    Attributes:
-        way: One of WAYS.
-        missed: Number of pictures in which no face was found where the data has one; they are in no metric.
-        evaluation: Metrics of the others.
-        table: Their predictions.
+    `missed` pictures have a face in the data where none was found; they are in no metric.
     """
 
     way: str
@@ -83,13 +79,7 @@ class Score:
 
 @dataclass(frozen=True)
 class ScoreReport:
-    """A model's scores on one data set.
-
-    Attributes:
-        facts: The model and the data, name to value.
-        scores: A score for each way that found a face.
-        folder: The folder with all that was written.
-    """
+    """A model's scores on a data set, one for each way that found a face, and the folder with all that was written."""
 
     facts: dict[str, str]
     scores: tuple[Score, ...]
@@ -128,17 +118,8 @@ def score_model(
     """Runs a model on the labelled faces of a data set, and writes metrics, tables and a page for each way.
 
     Every row is held to the data contract; rows that break it are counted, and are in no metric. Pictures are decoded
-    in full and cut as `predict` cuts them. Nothing is registered.
-
-    Args:
-        model: As `open_model` takes it.
-        data: A folder in a layout that `data use` knows.
-        split: The rows to judge; floors come from the training rows.
-        ways: Ways to find faces, a part of WAYS.
-        target: The folder to write, replaced as a whole.
-        resamples: Draws of faces for the intervals.
-        threads: That the networks compute with.
-        root: The repository, for versions.
+    in full and cut as `predict` cuts them. Nothing is registered. `target` is replaced as a whole; floors come from the
+    training rows.
 
     Raises:
         PocketAffectError: No such model, no known layout, or no row to judge that has a label.

@@ -57,10 +57,8 @@ class Smoother:
     """An exponential filter for each track: y += (1 - exp(-dt / time_constant)) (x - y), from y = x on.
 
     The share depends on the time that passed, so that frame rate and skipped frames do not change how fast it is. A
-    change has come through by 63 % after one time constant, by 95 % after three. Probabilities keep their sum.
-
-    Args:
-        time_constant: Seconds; 0 leaves values as they are.
+    change has come through by 63 % after one time constant, by 95 % after three. Probabilities keep their sum. A
+    constant of 0 s leaves values as they are.
     """
 
     def __init__(self, time_constant: float) -> None:

@@ -38,13 +38,7 @@ WEIGHTS: Final = f"{paths.PACKAGE.name}/Data/com.apple.CoreML/weights/weight.bin
 
 
 def make_network(data: Path, *, recipe: Path = RECIPE, root: Path = Path(), work: Path = WORK) -> Path:
-    """Trains, exports and describes the network.
-
-    Args:
-        data: Folder in a layout that `pocketaffect data use` knows.
-        recipe: As RECIPE.
-        root: The repository.
-        work: Folder in which each recipe has its own for a data set.
+    """Trains, exports and describes the network, in a folder of `work` for each recipe and data set.
 
     Returns:
         A folder in the form in which the network is shipped.

@@ -100,15 +100,9 @@ def paper_recipe(
     epochs: int | None = None,
     machine: Mapping[str, Any] = ONE_THREAD,
 ) -> TrainParams:
-    """Gives the paper's recipe for one of its two networks.
+    """Gives the paper's recipe for one of its two networks; the regressor's starts from the classifier's folder.
 
-    Args:
-        task: The task of the two.
-        seed: Seed of weights, order and augmentation.
-        batch_size: The paper's are in `PAPER_BATCH`.
-        start_from: The classifier's folder, for the regressor.
-        epochs: Number of epochs in place of the paper's.
-        machine: Settings that differ from `ONE_THREAD`.
+    `machine` has settings that differ from `ONE_THREAD`.
     """
     return TrainParams(
         **{**ONE_THREAD, **machine},
@@ -136,19 +130,9 @@ def train_paper_pair(
 ) -> tuple[Path, Path]:
     """Trains the paper's two networks and writes them into `target`/classifier and `target`/regressor.
 
-    A killed call that is repeated goes on from the last finished epoch of the network that it was at.
-
-    Args:
-        shards: The folder that the preprocess stage wrote.
-        architecture: alexnet, vgg or mobilenet for the paper's; any other is trained by the same recipe.
-        width: 1.0 is the paper's.
-        seed: Seed of both networks.
-        work: Folder of the checkpoints while the trainings go on.
-        target: The folder for the two.
-        batch_size: Images a step in place of the paper's, for data sets smaller than a batch.
-        epochs: Numbers of epochs of classifier and regressor, in place of the paper's.
-        machine: Settings of `OWN_MACHINE` that differ from `ONE_THREAD`.
-        progress: A bar for each epoch, or a line in the log.
+    A killed call that is repeated goes on, by what it left in `work`, from the last finished epoch of the network that
+    it was at. Another architecture than the paper's is trained by the same recipe. Batch size and numbers of epochs may
+    be others than the paper's; `machine` has settings of `OWN_MACHINE` that differ from `ONE_THREAD`.
 
     Returns:
         The folders of classifier and regressor, each for `models.network.load_network`. Take the logits of the one

@@ -147,9 +147,7 @@ class Imported:
 def import_tracks(file: Path, scales: Mapping[str, str] | None = None) -> Imported:
     """Reads a list of tracks, CSV with a header line of any style in NAMES.
 
-    Args:
-        file: The list.
-        scales: Names of SCALES for "valence" and "energy", in place of found ones.
+    `scales` may name one of SCALES for "valence" and "energy", in place of found ones.
 
     Raises:
         PocketAffectError: The file is not readable, a column is missing, a scale is unknown, or no row is sound.

@@ -121,11 +121,9 @@ class Context:
 
 
 class Taste:
-    """The posterior over a listener's weights.
+    """The posterior over a listener's weights, from ratings of 1 to 5 stars, int [r].
 
-    Args:
-        features: float64 [r, len(NAMES)], the rated tracks' beside the affects they were rated for.
-        stars: int [r], 1 to 5.
+    The features, float64 [r, len(NAMES)], are those of the rated tracks beside the affects they were rated for.
     """
 
     def __init__(self, features: npt.NDArray[np.float64], stars: npt.NDArray[np.integer]) -> None:
@@ -209,14 +207,9 @@ class Recommender:
     ) -> list[Suggestion]:
         """Suggests `count` songs for an affect, best first, one for each artist; fewer where there are fewer tracks.
 
-        Args:
-            affect: The face's affect.
-            listener: Name of the listener whose stored ratings adapt the ranking; None adapts to nobody.
-            ratings: Ratings that the listener keeps on their own device, in place of stored ones.
-            recent: Ids of tracks not to suggest again; they come back only where nothing else is left.
-            count: Number of songs.
-            seed: Seed of the chance: equal arguments give equal songs.
-            variety: Scale of the chance in a score; 0 for the mapping alone.
+        The stored ratings of `listener` adapt the ranking, or `ratings` that they keep on their own device; equal
+        arguments give equal songs, another seed others. Tracks whose ids are in `recent` come back only where nothing
+        else is left. `variety` scales the chance in a score; 0 is the mapping alone.
         """
         random = np.random.default_rng(seed)
         taste = self._taste(listener, ratings)

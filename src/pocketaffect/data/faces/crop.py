@@ -85,15 +85,8 @@ def decode_face(
 ) -> RGB:
     """Decodes an image file no larger than the face needs, and cuts the face out.
 
-    Nearly what `crop_face` cuts out of the whole image, in less time where the face is large.
-
-    Args:
-        content: The file.
-        box: Box in pixels of the upright picture at its full size; so are the eyes.
-        eyes: The eyes, as for `crop_face`.
-        margin: The margin, as for `crop_face`.
-        size: The size, as for `crop_face`.
-        align: The alignment, as for `crop_face`.
+    Nearly what `crop_face` cuts out of the whole image, in less time where the face is large. Box and eyes are in
+    pixels of the upright picture at its full size; all else is as for `crop_face`.
 
     Returns:
         uint8 [size, size, 3].

@@ -58,8 +58,7 @@ class DecodedImage:
 
     Attributes:
         pixels: uint8 [height, width, 3], red first.
-        width: Width of the file's picture at its full size, turned upright.
-        height: Likewise.
+        width: Width of the file's picture at its full size, turned upright, as is the height.
         scale: Pixels of `pixels` to one of the file's, the same in x and y. Coordinates are multiplied by it.
     """
 

@@ -80,13 +80,10 @@ class _Found:
 def probe_images(
     root: Path, rows: pd.DataFrame, *, workers: int, progress: Callable[[int], object] | None = None
 ) -> Probes:
-    """Decodes the image of every row, with `workers` processes.
+    """Decodes the image of every row of `layouts.read_annotations`, with `workers` processes, which decide nothing.
 
-    Args:
-        root: The data folder. Paths that leave it are never opened; their problem says so.
-        rows: The rows of `layouts.read_annotations`.
-        workers: Processes; what is found does not depend on it.
-        progress: Called with how many more images are done.
+    Paths that leave the data folder `root` are never opened; their problem says so. `progress` is called with how many
+    more images are done.
 
     Raises:
         PocketAffectError: A worker was killed.
@@ -119,11 +116,8 @@ def hash_face(image: DecodedImage, box: FaceBox | None) -> npt.NDArray[np.uint64
     """Computes the difference hash of a face: where grey grows from left to right.
 
     256 bits: each of 16 x 16 fields against its left neighbour, of the grey face shrunk to 17 x 16 (Krawetz, "Kind of
-    like that", 2013, with four times his bits). Brightness, contrast, size and compression hardly change it.
-
-    Args:
-        image: Decoded with at least HASH_FACE_SIDE pixels across the face.
-        box: Box in pixels of the picture at its full size; None stands for the whole picture.
+    like that", 2013, with four times his bits). Brightness, contrast, size and compression hardly change it. The image
+    is decoded with at least HASH_FACE_SIDE pixels across the face; a box is in pixels of the picture at its full size.
 
     Returns:
         uint64 [4]; zeros for a box that does not touch the picture, as for a picture of one colour.

@@ -109,13 +109,10 @@ def pack(
     part_bytes: int = PART_BYTES,
     progress: Callable[[str, int], AbstractContextManager[Progress]] = show_progress,
 ) -> PackSummary:
-    """Packs the data set in `source` into `target`; repeated after an interruption, it goes on.
+    """Packs the data set in `source`, of any known layout, into `target`; repeated after an interruption, it goes on.
 
-    Args:
-        source: A data folder of any known layout, loose or archived.
-        target: A new or empty folder, or one with a pack of the same source, finished or not.
-        part_bytes: No part is longer, unless a single file is.
-        progress: `show_progress`, or what is called like it.
+    `target` is a new or empty folder, or one with a pack of the same source, finished or not. No part is longer than
+    `part_bytes`, unless a single file is.
 
     Raises:
         PocketAffectError: No known layout; `target` holds something else, or a pack of another source; a full disk.

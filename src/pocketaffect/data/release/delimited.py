@@ -45,9 +45,7 @@ class Lines:
 def read_lines(stream: BinaryIO, name: str) -> Iterator[Lines]:
     r"""Reads the lines of a UTF-8 file; a byte that is not UTF-8 becomes `\xe9`, as in file names.
 
-    Args:
-        stream: The file's bytes, of any length: a few blocks are held at a time.
-        name: The file's name in errors.
+    A few blocks of the stream are held at a time; `name` is the file's in errors.
 
     Raises:
         PocketAffectError: The file is UTF-16, or has a line of more than MAX_LINE_BYTES.
@@ -179,14 +177,9 @@ def match_header(cells: Sequence[str], known: Collection[str]) -> list[str] | No
 def check_header(
     names: Sequence[str], required: Sequence[str], where: str, *, known: Collection[str] = (), others: bool = True
 ) -> None:
-    """Refuses a header without its columns.
+    """Refuses a header, of names from `match_header`, without its `required` columns; `where` names it in errors.
 
-    Args:
-        names: Names from `match_header`.
-        required: Columns that must be there.
-        where: The line's name in errors.
-        known: Columns that may be there.
-        others: Whether columns of other names may be there, too.
+    Columns that are `known` may be there; `others` tells whether more may be, too.
 
     Raises:
         PocketAffectError: Names the columns, and for a missing one the nearest name that is there.

@@ -127,11 +127,9 @@ def see_through(table: pa.Table, stem: str) -> pa.Table:
 
 
 def merge_members(tables: Sequence[pa.Table], folder: Path) -> pa.Table:
-    """Merges several archives' tables to one, sorted by path, each path once.
+    """Merges the archives' tables of `Members.finish` to one, sorted by path, each path once.
 
-    Args:
-        tables: Tables of `Members.finish`, in the archives' order.
-        folder: Folder of the data set's loose files.
+    `folder` is that of the data set's loose files.
 
     Returns:
         path, archive (position in `tables`), offset, length, deflated; each column in one piece.

@@ -166,10 +166,7 @@ def _decode_block(
 
 
 def decode_values(contents: Sequence[bytes | str | None]) -> tuple[npt.NDArray[np.float64], list[tuple[int, str]]]:
-    """Decodes files that hold one value each.
-
-    Args:
-        contents: The files' bytes; None where there is no file, a text that says why where it is not readable.
+    """Decodes files that hold one value each: bytes, None where there is no file, a text where it is not readable.
 
     Returns:
         float64 [n], NaN where there is no finite number; and, for these rows, what there is instead.

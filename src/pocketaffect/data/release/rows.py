@@ -102,13 +102,10 @@ def label_rows(
     expression: npt.NDArray[np.float64],
     affect: npt.NDArray[np.float64] | None = None,
 ) -> dict[str, object]:
-    """Makes a block of rows that have labels and nothing else: no box, no landmarks, no identity.
+    """Makes a block of n rows that have labels and nothing else: no box, no landmarks, no identity.
 
-    Args:
-        lines: int64 [n].
-        paths: [n], of the images below the data folder.
-        expression: float64 [n], AffectNet's codes.
-        affect: float64 [n, 2], valence and arousal; none: nobody annotated them.
+    Lines are int64 [n], expressions float64 [n] in AffectNet's codes, `affect` float64 [n, 2]: valence and arousal,
+    none where nobody annotated them. Paths are those of the images below the data folder.
     """
     none = np.full(len(lines), np.nan)
     if affect is None:
@@ -137,11 +134,9 @@ def join_strings(blocks: Sequence[pa.Array]) -> pd.api.extensions.ExtensionArray
 
 
 def describe_unread(length: int, cells: Sequence[tuple[str, npt.NDArray[np.int64], Sequence[str]]]) -> pa.Array:
-    """Writes the column `unread`: what stands in number cells that hold no finite number.
+    """Writes the column `unread` for `length` rows: what stands in number cells that hold no finite number.
 
-    Args:
-        length: Number of rows.
-        cells: Each number column's name, its rows without a number, and what to say of each.
+    `cells` has each number column's name, its rows without a number, and what to say of each.
 
     Returns:
         Strings, "" for a row that is all numbers, else as `valence 'abc', arousal ''`.

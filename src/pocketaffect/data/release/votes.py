@@ -124,13 +124,9 @@ def read_cells(stream: BinaryIO, file: Path) -> pd.DataFrame:
 
 
 def name_columns(cells: pd.DataFrame, wanted: Sequence[str], file: Path, *, others: bool = True) -> pd.DataFrame:
-    """Takes the first line as the header, and gives the columns that are `wanted`.
+    """Takes the first line of `read_cells` as the header, and gives the columns that are `wanted`.
 
-    Args:
-        cells: The result of `read_cells`.
-        wanted: Columns that must be there.
-        file: The file, for errors.
-        others: Whether others may be there.
+    `others` tells whether more columns may be there.
 
     Raises:
         PocketAffectError: No header line, or none with these columns.
@@ -189,13 +185,10 @@ def find_soft_labels(
 def judge_votes(
     votes: npt.NDArray[np.float64],
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float32], npt.NDArray[np.float64]]:
-    """Labels faces by their votes alone, where no list says more.
+    """Labels faces by their votes alone, float64 [n, 10] in VOTE_COLUMNS' order, where no list says more.
 
     The class is the one of the eight that alone has most votes, "unknown" and NF counted among its rivals. Without
     such a class a face has no label at all: code 10, non-face, where NF alone has most, else 9, uncertain.
-
-    Args:
-        votes: float64 [n, 10], in VOTE_COLUMNS' order.
 
     Returns:
         expression: float64 [n], AffectNet's codes.

@@ -61,11 +61,7 @@ FILES: Final = {
 def report_contract(result: ContractResult, root: Path, target: Path, *, limit: float) -> None:
     """Writes folder `target` anew: the pictures, the page with all of them in it, and the list of quarantined rows.
 
-    Args:
-        result: The result of `check_contract`.
-        root: The data folder, for pictures of quarantined rows and near-duplicates.
-        target: The folder.
-        limit: The share of quarantined rows that is allowed, for the page's verdict.
+    `root` is the data folder, `limit` the share of quarantined rows that is allowed, for the page's verdict.
 
     Raises:
         PocketAffectError: The disk is full, or `target` cannot be written.

@@ -17,12 +17,9 @@ JPEG_QUALITY: Final = (20, 90)
 
 
 def change_focus(face: npt.NDArray[np.uint8], draw: float, augment: AugmentParams) -> None:
-    """Blurs one face, in place, for the upper half of the draws, and sharpens it for the lower.
+    """Blurs a face, uint8 [size, size, 3], in place for the upper half of draws in [0, 1), sharpens it for the lower.
 
-    Args:
-        face: uint8 [size, size, 3], contiguous.
-        draw: In [0, 1).
-        augment: The limits: standard deviation of a Gaussian in pixels, weight of an unsharp mask of three pixels.
+    The limits are the standard deviation of a Gaussian in pixels, and the weight of an unsharp mask of three pixels.
     """
     extent = 2 * draw - 1
     if extent > 0 and augment.blur:
@@ -35,12 +32,9 @@ def change_focus(face: npt.NDArray[np.uint8], draw: float, augment: AugmentParam
 
 
 def change_tint(face: npt.NDArray[np.uint8], draws: npt.NDArray[np.float64], tint: float) -> None:
-    """Multiplies each channel of one face by 1 +- `tint`, in place, cut at white.
+    """Multiplies each channel of one face, uint8 [size, size, 3], by 1 +- `tint`, in place, cut at white.
 
-    Args:
-        face: uint8 [size, size, 3], contiguous.
-        draws: float64 [3] in [0, 1).
-        tint: The limit.
+    The draws are float64 [3] in [0, 1).
     """
     # A matrix product that OpenCV has vectorised: a tenth of the time of a multiplication by channel.
     cv2.transform(face, np.diag(1 + tint * (2 * draws - 1)).astype(np.float32), dst=face)
@@ -53,12 +47,9 @@ def compress_jpeg(face: npt.NDArray[np.uint8], quality: int) -> npt.NDArray[np.u
 
 
 def recompress(face: npt.NDArray[np.uint8], draw: float, share: float) -> None:
-    """Compresses one face by a quality within JPEG_QUALITY, in place, where the draw is below the share.
+    """Compresses one face, uint8 [size, size, 3], by a quality within JPEG_QUALITY, in place.
 
-    Args:
-        face: uint8 [size, size, 3], contiguous.
-        draw: In [0, 1).
-        share: Share of the faces.
+    It does so where the draw, in [0, 1), is below the share of the faces.
     """
     if draw < share:
         low, high = JPEG_QUALITY
@@ -68,10 +59,7 @@ def recompress(face: npt.NDArray[np.uint8], draw: float, share: float) -> None:
 def change_tones(pixels: npt.NDArray[np.float32], draws: npt.NDArray[np.float64], augment: AugmentParams) -> None:
     """Scales each image about its mean, by 1 +- contrast, and adds +- brightness; in place, kept within [0, 1].
 
-    Args:
-        pixels: float32 [n, size, size, 3] in [0, 1].
-        draws: float64 [n, 2] in [0, 1), for brightness and contrast.
-        augment: The limits.
+    Pixels are float32 [n, size, size, 3], draws float64 [n, 2] in [0, 1), for brightness and contrast.
     """
     brightness, contrast = (2 * draws.T - 1).astype(np.float32)[:, :, None, None, None]
     scale = 1 + np.float32(augment.contrast) * contrast
@@ -84,12 +72,8 @@ def change_tones(pixels: npt.NDArray[np.float32], draws: npt.NDArray[np.float64]
 def cut_out(pixels: npt.NDArray[np.float32], draws: npt.NDArray[np.float64], side: float) -> None:
     """Paints a square of each image in its mean colour, in place (DeVries & Taylor 2017, arXiv 1708.04552).
 
-    The square's centre may be anywhere in the image, so that part of it may lie outside.
-
-    Args:
-        pixels: float32 [n, size, size, 3].
-        draws: float64 [n, 2] in [0, 1), the centre's place across and down.
-        side: Side of the square, as a share of the image's.
+    The square, of `side` as a share of the image's, may have its centre anywhere, so that part of it may lie outside.
+    Pixels are float32 [n, size, size, 3], draws float64 [n, 2] in [0, 1): the centre's place across and down.
     """
     size = pixels.shape[1]
     length = round(side * size)
@@ -116,12 +100,7 @@ class Faces(NamedTuple):
 
 
 class Partners(NamedTuple):
-    """For each image of a split, the one that it is blended with in an epoch, and its own share.
-
-    Attributes:
-        rows: int64 [images].
-        shares: float32 [images], 0.5 to 1.
-    """
+    """For each image of a split: the row of the one that it is blended with in an epoch, and its own share, .5 to 1."""
 
     rows: npt.NDArray[np.int64]
     shares: npt.NDArray[np.float32]
@@ -140,14 +119,9 @@ def draw_partners(generator: np.random.Generator, images: int, alpha: float) -> 
 
 
 def mix_faces(own: Faces, other: Faces, shares: npt.NDArray[np.float32]) -> Faces:
-    """Blends face by face. A face stays as it is where its partner lacks a label that it has itself.
+    """Blends n faces with their n partners, `shares` float32 [n] being the faces' own.
 
-    The mixed expression is a soft label.
-
-    Args:
-        own: n faces.
-        other: Their n partners.
-        shares: float32 [n], of the own face.
+    A face stays as it is where its partner lacks a label that it has itself. The mixed expression is a soft label.
     """
     targets, their_targets = _distributions(own), _distributions(other)
     has_class, has_va = _labelled(targets), _labelled(own.valence_arousal)

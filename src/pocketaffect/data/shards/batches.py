@@ -246,12 +246,9 @@ def _loader(dataset: FaceBatches, order: BatchOrder) -> DataLoader[Batch]:
 
 
 def plan_warps(draws: npt.NDArray[np.float64], augment: AugmentParams, size: int) -> npt.NDArray[np.float64]:
-    """Plans affine matrices that mirror, turn, zoom and stretch about the centre, and shift.
+    """Plans affine matrices that mirror, turn, zoom and stretch about the centre, and shift, within limits.
 
-    Args:
-        draws: float64 [n, DRAWS], each in [0, 1).
-        augment: Limits of the motion.
-        size: Pixels a side of the images.
+    The draws are float64 [n, DRAWS], each in [0, 1); images have `size` pixels a side.
 
     Returns:
         float64 [n, 2, 3], from a pixel's place (x, y, 1) in the image to its place in the result.
@@ -274,12 +271,9 @@ def plan_warps(draws: npt.NDArray[np.float64], augment: AugmentParams, size: int
 
 
 def warp_face(face: npt.NDArray[np.uint8], matrix: npt.NDArray[np.float64], *, out: npt.NDArray[np.uint8]) -> None:
-    """Moves one face by `matrix` in a single interpolation; border pixels go on.
+    """Moves a face, uint8 [size, size, 3], by a matrix of `plan_warps` in one interpolation; border pixels go on.
 
-    Args:
-        face: uint8 [size, size, 3].
-        matrix: float64 [2, 3], of `plan_warps`.
-        out: Array for the result, contiguous, of the shape of `face`; may be `face` itself.
+    `out` is a contiguous array for the result, and may be `face` itself.
     """
     # OpenCV warps four channels in two thirds of the time of three, to the same bytes.
     four = cv2.cvtColor(face, cv2.COLOR_RGB2RGBA)

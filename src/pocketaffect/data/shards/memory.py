@@ -145,13 +145,7 @@ def find_sides(
 ) -> FaceSides:
     """Finds the squares' sides, as `crop.decode_face` takes them, of many images at once.
 
-    Args:
-        boxes: [n, 4], NaN for none.
-        eyes: [n, 4], NaN for none.
-        widths: [n], of the images.
-        heights: [n].
-        margin: Share added at each end.
-        align: "none" leaves the eyes out.
+    Boxes and eyes are [n, 4], NaN for none; widths and heights [n], of the images.
     """
     box = boxes[:, 2:].max(axis=1)
     distance = np.hypot(eyes[:, 2] - eyes[:, 0], eyes[:, 3] - eyes[:, 1])

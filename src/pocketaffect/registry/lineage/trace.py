@@ -105,11 +105,8 @@ class Trace:
 def trace(store: Store | None, model_name: str, asked: str) -> list[Trace]:
     """Traces the origin of a file, version, alias or run, or of every version that came from some data.
 
-    Args:
-        store: The store that `find_store` returned; None where there is none.
-        model_name: The registered model.
-        asked: Path of a .mlpackage or .onnx, a version's number, an alias, a run's id, or a data hash (DVC's, six
-            digits of it at least).
+    `asked` is the path of a .mlpackage or .onnx, a version's number, an alias, a run's id, or a data hash (DVC's, six
+    digits of it at least).
 
     Raises:
         PocketAffectError: Nothing of that name, or a model file that cannot be read.
@@ -201,11 +198,6 @@ def find_trial(client: MlflowClient, experiment: str, settings: Mapping[str, obj
     `pocketaffect sweep` logs a run for each trial in an experiment beside the pipeline's, with the settings that it
     searched as the run's parameters, and those that all trials shared at the study's own run; `pocketaffect sweep
     adopt` writes a trial's into params.yaml. A version whose settings are a trial's says so, adopted or typed.
-
-    Args:
-        client: Client of the store.
-        experiment: The pipeline's.
-        settings: All of them, under dotted names.
     """
     found = client.get_experiment_by_name(f"{experiment}{SUFFIX}")
     if found is None:

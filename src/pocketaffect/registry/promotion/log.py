@@ -174,15 +174,9 @@ def read_log(store: Store, model_name: str) -> Log:
 
 
 def append_entry(store: Store, entry: LogEntry, version: RegisteredVersion) -> LogEntry:
-    """Adds an entry, which must name the log's head.
+    """Adds an entry, which must name the log's head and make `version` champion, and gives it with its number.
 
-    Args:
-        store: Locked by the caller; that keeps this machine's processes apart, the chain other machines'.
-        entry: The entry to add.
-        version: The one that becomes champion.
-
-    Returns:
-        The entry with its number.
+    The caller has locked the store: that keeps this machine's processes apart, the chain other machines'.
 
     Raises:
         PocketAffectError: Another entry with the same predecessor came first.

@@ -169,12 +169,8 @@ def execute_on_shards(
 ) -> tuple[PredictionTable, str]:
     """Computes a package's answers to the validation split in `shards`, and a remark on what was done to the faces.
 
-    Args:
-        package: The .mlpackage, of bytes that were checked.
-        shards: out/shards.
-        wanted: Hash of the validation split that the answers must be of; None for whichever lies here.
-        trained_with: The run's parameters, `preprocess.…` among them.
-        here: Settings that cut the faces in `shards`.
+    The split must have the hash `wanted`, or may be any; `trained_with` are the run's parameters, `preprocess.…` among
+    them, and `here` the settings that cut these faces.
 
     Raises:
         PocketAffectError: Other shards than wanted lie here, or these faces are cut as the package does not expect.

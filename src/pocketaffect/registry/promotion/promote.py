@@ -76,15 +76,10 @@ def promote(
     dry_run: bool = False,
     override: str | None = None,
 ) -> Decision:
-    """Makes a version champion if every check of `promotion` in params.yaml holds.
+    """Makes a version, by alias or number, champion if every check of `promotion` in params.yaml holds.
 
-    Args:
-        store: The store.
-        params: The policy, and how faces are cut.
-        wanted: Alias or number.
-        root: The repository, for the validation faces where a version must be executed on them.
-        dry_run: Only judge.
-        override: Promote against failed checks, for this reason.
+    `root` is the repository, for the validation faces where a version must be executed on them. A dry run only judges;
+    to `override` is to promote against failed checks, for this reason.
 
     Raises:
         PocketAffectError: No such version, its files are not what was registered, an empty reason, or another

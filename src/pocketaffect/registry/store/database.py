@@ -50,9 +50,7 @@ _MIGRATED_LOCATION: Final = re.compile(r"^(?P<base>(?:file:|/).*/mlruns)/\d+/?$"
 def find_problem(root: Path, *, to_write: bool) -> PocketAffectError | None:
     """Says what is wrong with root/mlruns; None for a usable store and for one that does not exist yet.
 
-    Args:
-        root: The repository.
-        to_write: Also require that it can be written; without it the file is opened read-only.
+    Where it is not `to_write`, the file is opened read-only.
     """
     folder, database = root / STORE, root / STORE / DATABASE
     if problem := find_address_problem(root):
@@ -96,14 +94,10 @@ def known_revisions() -> tuple[frozenset[str], str]:
 def check_schema(
     place: object, tables: Collection[str], revision: str | None, *, anew: str, address: str
 ) -> PocketAffectError | None:
-    """Says why the installed MLflow cannot use a database; None where it can.
+    """Says why the installed MLflow cannot use a database, `place` in messages; None where it can.
 
-    Args:
-        place: The database, as messages name it.
-        tables: Names of its tables.
-        revision: Its schema's, from the table `alembic_version`.
-        anew: What to do about one that nothing can repair.
-        address: What `mlflow db upgrade` is to be called with.
+    `revision` is its schema's, from the table `alembic_version`; `anew` says what to do about one that nothing can
+    repair, `address` what `mlflow db upgrade` is to be called with.
     """
     known, newest = known_revisions()
     half_made = any(table.startswith("_alembic_tmp_") for table in tables)
@@ -124,12 +118,7 @@ def check_schema(
 
 
 def create_tables(address: str, artifacts: str) -> None:
-    """Makes MLflow's tables in an empty database.
-
-    Args:
-        address: The database's.
-        artifacts: Place for files of experiment 0, which comes with the tables.
-    """
+    """Makes MLflow's tables in an empty database; `artifacts` is for files of experiment 0, which comes with them."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     level = logging.root.manager.disable

@@ -42,9 +42,7 @@ def hide_password(address: str) -> str:
 def creation_lock(address: str, *, setting: str) -> Iterator[Connection]:
     """Holds the database against other machines that would create tables in it at this moment.
 
-    Args:
-        address: postgresql://user:password@host:port/database.
-        setting: The environment variable or key of params.yaml that named it, for messages.
+    `setting` is the environment variable or key of params.yaml that named the address, for messages.
 
     Raises:
         PocketAffectError: No driver, or no such database answers within seconds.
@@ -89,10 +87,7 @@ def creation_lock(address: str, *, setting: str) -> Iterator[Connection]:
 def prepare_mlflow(address: str, *, setting: str, artifacts: str) -> None:
     """Makes MLflow's tables in an empty database, and refuses one that the installed MLflow cannot use.
 
-    Args:
-        address: The address, as in `creation_lock`.
-        setting: The setting's name, as in `creation_lock`.
-        artifacts: Place for files of experiment 0, which comes with the tables.
+    `artifacts` is the place for files of experiment 0, which comes with the tables.
 
     Raises:
         PocketAffectError: As `creation_lock`; or the tables are Optuna's, of another MLflow, or not whole.

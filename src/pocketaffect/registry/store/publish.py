@@ -71,13 +71,7 @@ class CardFacts:
 
 
 def publish(root: Path, register: RegisterParams, settings: Params) -> RegisteredVersion:
-    """Registers what the stages left below `root`; the same package again gives the same version.
-
-    Args:
-        root: The repository.
-        register: Names of model and experiment, and whether uncommitted changes are registered (and marked) or
-            refused.
-        settings: All settings, which are kept with the run.
+    """Registers what the stages left below `root`, with all settings; the same package again gives the same version.
 
     Raises:
         PocketAffectError: The package was not verified or not made from what stands here, uncommitted changes are

@@ -56,14 +56,9 @@ def register_package(
 
     The same bytes again give the version they already have, also from several processes at once; from a clean commit
     they clear a version that was registered from uncommitted changes, by an experiment, or from a commit that was
-    replaced since. Killed at any point, the same call completes it: a run counts as finished only once its version
-    exists, and one left without it is marked FAILED and loses its files, which would fill the disk with every attempt.
-
-    Args:
-        store: The store.
-        register: Names of model and experiment.
-        record: What to register.
-        root: The repository, which says whether a version's commit was replaced (amend, squash); None for none.
+    replaced since (amend, squash), as the repository at `root` says. Killed at any point, the same call completes it: a
+    run counts as finished only once its version exists, and one left without it is marked FAILED and loses its files,
+    which would fill the disk with every attempt.
 
     Raises:
         PocketAffectError: A file is missing, the registry's stored package is not what was registered, or the

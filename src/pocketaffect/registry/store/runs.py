@@ -192,10 +192,8 @@ def _collect_files(record: RunRecord, folder: Path) -> dict[str, str]:
 def write_flavor(folder: Path, *, served_file: str, forms: Mapping[str, str]) -> None:
     """Writes MLflow's files beside the model: `mlflow.pyfunc` loads the folder, `mlflow models serve` answers with it.
 
-    Args:
-        folder: What becomes the version's model folder, with the forms.
-        served_file: Name in that folder of the ONNX twin, else of the package.
-        forms: Name -> digest of each form of the model in that folder; loading holds them to it, whichever it executes.
+    `served_file` is the ONNX twin's name there, else the package's; `forms` has the digest of each form of the model,
+    which loading holds it to, whichever it executes.
     """
     from mlflow.models import Model, ModelSignature
     from mlflow.pyfunc import add_to_model

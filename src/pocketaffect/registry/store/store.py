@@ -163,11 +163,7 @@ def find_store(root: Path = Path()) -> Store | None:
 
 
 def require_store(root: Path = Path(), *, to_write: bool = False) -> Store:
-    """Finds a store that is there.
-
-    Args:
-        root: The repository.
-        to_write: Whether one that is read-only will not do.
+    """Finds a store that is there; one that is read-only will not do `to_write`.
 
     Raises:
         PocketAffectError: There is none, or as `open_store`.

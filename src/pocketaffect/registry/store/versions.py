@@ -146,10 +146,7 @@ def package_path(store: Store, version: RegisteredVersion) -> Path:
 def artifact_path(store: Store, version: RegisteredVersion, name: str) -> Path | None:
     """Finds a registered file of the version's run on this machine, held to its registered bytes; None if it has none.
 
-    Args:
-        store: The store.
-        version: The version.
-        name: Place among the run's artifacts, such as `verification.json`.
+    The name is its place among the run's artifacts, such as `verification.json`.
 
     Raises:
         PocketAffectError: The file or the list of hashes is gone or has other bytes than were registered.
