@@ -17,10 +17,9 @@ from pocketaffect.evaluation import plots
 from pocketaffect.evaluation.behaviour import compare_movement
 from pocketaffect.evaluation.evaluate import evaluate_predictions
 from pocketaffect.evaluation.intervals import bootstrap_metrics
-from pocketaffect.evaluation.judge import write_evaluation
+from pocketaffect.evaluation.judge import write_evaluation, write_report
 from pocketaffect.evaluation.metrics import METRIC_TITLES
 from pocketaffect.evaluation.prediction_table import PredictionTable
-from pocketaffect.evaluation.report import write_report
 from pocketaffect.evaluation.slices import slice_metrics
 from pocketaffect.evaluation.tables import Labels, Predictions
 from pocketaffect.labels import EXPRESSIONS

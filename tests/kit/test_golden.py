@@ -13,7 +13,7 @@ import pytest
 import pocketaffect
 from pocketaffect.app.affect import Affect
 from pocketaffect.app.music.catalogue import Catalogue
-from pocketaffect.app.music.recommend import Context, Features
+from pocketaffect.app.music.recommend import PRIOR_MEAN, Features
 from pocketaffect.kit import golden
 from pocketaffect.labels import EXPRESSIONS
 from pocketaffect.predict.models import open_model
@@ -75,7 +75,7 @@ def test_songs_are_so_far_apart_that_no_rounding_orders_them_otherwise(vectors: 
     for asked in vectors["songs"]:
         *probabilities, valence, arousal = asked["affect"]
         affect = Affect(tuple(probabilities), valence, arousal)
-        scores = Context(Features(catalogue.tracks), affect).mapped
+        scores = Features(catalogue.tracks).weigh(affect, PRIOR_MEAN)
         heard = [catalogue.position(name) for name in asked["recent"]]
         best = np.sort(np.delete(scores, heard))[::-1][:7]
         assert (best[:-1] - best[1:]).min() > 1e-4, asked["songs"]

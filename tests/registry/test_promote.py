@@ -315,7 +315,7 @@ def test_checks_taken_out_of_the_policy_and_not_committed_are_told_and_logged(st
     assert (entry.checks, entry.why) == ((), "held: no check was made")
     assert entry.policy.endswith(" with changes, not committed")
     assert "the policy makes no check; the policy is params.yaml of commit" in decision.remark
-    assert f"({entry.policy})" in survey(store, NAME).to_text()
+    assert f"({entry.policy})" in survey(store, NAME)
 
 
 def test_a_log_of_the_first_form_verifies_and_goes_on(store, registrar, params):

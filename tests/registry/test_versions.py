@@ -391,7 +391,7 @@ root = Path(sys.argv[1])
 os.chdir(root)
 os.setuid(65534)
 store = find_store(root)
-print(survey(store, "affect").to_text())
+print(survey(store, "affect"))
 print(package_path(store, get_version(store, "affect", 1)))
 os.environ["MLFLOW_TRACKING_URI"] = store.tracking_uri
 if not store.moved:  # MLflow looks where the database says

@@ -85,11 +85,9 @@ class Database:
             return self._connection.execute(statement, values).fetchall()
 
     def scrub(self) -> bool:
-        """Empties the write-ahead log, so that deleted rows are nowhere in the files.
+        """Empties the write-ahead log, so that deleted rows are nowhere in the files, and tells whether it is done.
 
-        Returns:
-            Whether it is done; False while another process reads old rows. Then the next write, closing or opening
-            does it.
+        It is not while another process reads old rows. Then the next write, closing or opening does it.
         """
         with self._lock:
             self._empty_log(SCRUB_SECONDS)

@@ -206,10 +206,7 @@ def restore_data(scratch: Scratch, md5: str, source: Cache) -> None:
 
 
 def verify_environment(lock_file: Path) -> int:
-    """Compares the running environment with a lock.
-
-    Returns:
-        The number of packages compared: those whose marker holds here.
+    """Compares the running environment with a lock, and counts the packages whose marker holds here.
 
     Raises:
         NotAuditableError: A package is missing or of another version, or there is no lock that pins packages.

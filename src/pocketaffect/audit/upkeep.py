@@ -17,18 +17,10 @@ from pocketaffect.errors import PocketAffectError
 from pocketaffect.files import hash_file, write_atomically
 from pocketaffect.mlpackage.package import package_digest
 from pocketaffect.registry.promotion.log import read_log
+from pocketaffect.registry.store import versions
 from pocketaffect.registry.store.database import ARTIFACTS, DATABASE, STORE, find_problem
 from pocketaffect.registry.store.runs import CONTENTS_FILE, CONTENTS_TAG, DIGEST_TAG, MODEL_FOLDER, PACKAGE_TAG
 from pocketaffect.registry.store.store import Store, open_store
-from pocketaffect.registry.store.versions import (
-    ARCHIVED_TAG,
-    REMOVED_TAG,
-    RegisteredVersion,
-    get_version,
-    list_versions,
-    local_folder,
-    search_versions,
-)
 
 _RUN_FOLDER: Final = re.compile(r"[0-9a-f]{32}")
 _LEAVING: Final = ".removed-"
@@ -49,22 +41,22 @@ class VersionState:
     `files` counts those with a recorded hash; `removed` says when `gc` removed them, "" if it did not.
     """
 
-    version: RegisteredVersion
+    version: versions.RegisteredVersion
     files: int
     damages: tuple[Damage, ...]
     removed: str
 
 
-def run_folder(store: Store, version: RegisteredVersion) -> Path | None:
+def run_folder(store: Store, version: versions.RegisteredVersion) -> Path | None:
     """Finds the artifacts of a version's run on this machine; None for a store on a server."""
-    folder = None if store.artifact_root is None else local_folder(version.source)
+    folder = None if store.artifact_root is None else versions.local_folder(version.source)
     return folder and folder.parent
 
 
 def verify_registry(store: Store, model_name: str) -> Iterator[VersionState]:
     """Hashes what the store keeps of every version of a model, oldest first."""
-    for version in list_versions(store, model_name):
-        removed, folder = version.tags.get(REMOVED_TAG, ""), run_folder(store, version)
+    for version in versions.list_versions(store, model_name):
+        removed, folder = version.tags.get(versions.REMOVED_TAG, ""), run_folder(store, version)
         if removed:
             yield VersionState(version, 0, (), removed)
         elif folder is not None:
@@ -75,7 +67,7 @@ def verify_registry(store: Store, model_name: str) -> Iterator[VersionState]:
                 yield VersionState(version, *verify_contents(version, Path(place)), "")
 
 
-def verify_contents(version: RegisteredVersion, folder: Path) -> tuple[int, tuple[Damage, ...]]:
+def verify_contents(version: versions.RegisteredVersion, folder: Path) -> tuple[int, tuple[Damage, ...]]:
     """Hashes the files of a version's run, which lie in a folder of this machine.
 
     Returns:
@@ -117,7 +109,7 @@ class Removal:
     version: int | None = None
 
 
-def archive_version(store: Store, model_name: str, name: str, *, undo: bool = False) -> RegisteredVersion:
+def archive_version(store: Store, model_name: str, name: str, *, undo: bool = False) -> versions.RegisteredVersion:
     """Marks a version as no longer needed, so that `gc` may remove its files; or takes the mark away.
 
     Raises:
@@ -125,27 +117,27 @@ def archive_version(store: Store, model_name: str, name: str, *, undo: bool = Fa
     """
     client = store.client()
     with store.locked():
-        version = get_version(store, model_name, name)
+        version = versions.get_version(store, model_name, name)
         number = str(version.version)
         needed = f"alias {', '.join(version.aliases)}" if version.aliases else ""
         if not needed and version.version in read_log(store, model_name).versions():
             needed = "an entry of the promotion log"
-        if undo and REMOVED_TAG in version.tags:
+        if undo and versions.REMOVED_TAG in version.tags:
             raise PocketAffectError(
-                f"version {number}: its files were removed on {version.tags[REMOVED_TAG]}",
+                f"version {number}: its files were removed on {version.tags[versions.REMOVED_TAG]}",
                 todo="restore them from a backup of mlruns/",
             )
-        if undo and ARCHIVED_TAG in version.tags:
-            client.delete_model_version_tag(model_name, number, ARCHIVED_TAG)
+        if undo and versions.ARCHIVED_TAG in version.tags:
+            client.delete_model_version_tag(model_name, number, versions.ARCHIVED_TAG)
         elif not undo and needed:
             raise PocketAffectError(
                 f"version {number} of {model_name!r} is needed",
                 found=needed,
                 allowed="versions that no alias and no entry of the promotion log points to",
             )
-        elif not undo and ARCHIVED_TAG not in version.tags:
-            client.set_model_version_tag(model_name, number, ARCHIVED_TAG, _now())
-        return get_version(store, model_name, number)
+        elif not undo and versions.ARCHIVED_TAG not in version.tags:
+            client.set_model_version_tag(model_name, number, versions.ARCHIVED_TAG, _now())
+        return versions.get_version(store, model_name, number)
 
 
 def plan_removals(store: Store, model_name: str) -> list[Removal]:
@@ -161,17 +153,17 @@ def plan_removals(store: Store, model_name: str) -> list[Removal]:
     named = read_log(store, model_name).versions()
     archived = [
         version
-        for version in list_versions(store, model_name)
-        if ARCHIVED_TAG in version.tags and not version.aliases and version.version not in named
+        for version in versions.list_versions(store, model_name)
+        if versions.ARCHIVED_TAG in version.tags and not version.aliases and version.version not in named
     ]
     going = {(model_name, version.version) for version in archived}
-    others = search_versions(store.client(), "")
+    others = versions.search_versions(store.client(), "")
     kept = {one.run_id for one in others if (one.name, int(one.version)) not in going and one.run_id}
     removals = []
     for version in archived:
         folder = run_folder(store, version)
         if folder is not None and folder.is_dir() and version.run_id not in kept:
-            why = f"version {version.version}, archived {version.tags[ARCHIVED_TAG]}"
+            why = f"version {version.version}, archived {version.tags[versions.ARCHIVED_TAG]}"
             removals.append(Removal(folder.parent, why, _size(folder.parent), version.run_id, version.version))
     planned = {removal.folder.resolve() for removal in removals}
     for folder in sorted(artifacts.iterdir()):
@@ -194,7 +186,7 @@ def collect_garbage(store: Store, model_name: str) -> list[Removal]:
         removals = plan_removals(store, model_name)
         for removal in removals:
             if removal.version is not None:  # marked first: a version without files must say why
-                client.set_model_version_tag(model_name, str(removal.version), REMOVED_TAG, _now())
+                client.set_model_version_tag(model_name, str(removal.version), versions.REMOVED_TAG, _now())
             elif removal.run_id and client.get_run(removal.run_id).info.lifecycle_stage == "active":
                 client.delete_run(removal.run_id)
             leaving = removal.folder

@@ -71,7 +71,7 @@ def registry(context: click.Context) -> None:
         return
     from pocketaffect.registry.promotion.log import survey
 
-    click.echo(survey(*_open_store()).to_text())
+    click.echo(survey(*_open_store()))
 
 
 @click.command()

@@ -1,7 +1,5 @@
 """How far the stated probabilities can be believed: reliability by bins, temperature, and when to be unsure."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Final
 
@@ -42,7 +40,7 @@ class ReliabilityBin:
 class Calibration:
     """Calibration of an expression head, as it is and with a temperature.
 
-    Args:
+    Attributes:
         bins: The reliability table.
         error: Expected calibration error, as it is.
         log_loss: Mean negative logarithm of the true class's probability, as it is.
@@ -50,9 +48,8 @@ class Calibration:
         unsure_below: Confidence, so scaled, below which answers are unsure; chosen likewise.
         kept: Share of the faces that have as much or more.
         kept_right: Share of these that are right; None where there are none.
-        scaled_error: The error at that temperature; where it was fitted on these faces, of each half of them at the
-            temperature that the other half gave.
-        scaled_log_loss: The log loss of the same.
+        scaled_error: The error at that temperature, as the log loss after it; where it was fitted on these faces, of
+            each half of them at the temperature that the other half gave.
     """
 
     bins: tuple[ReliabilityBin, ...]

@@ -27,11 +27,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What an evaluation found.
+    """What an evaluation found: every metric that the labels allow, and a row for each expression.
 
-    Args:
-        metrics: Every metric of `metrics` that the labels allow.
-        per_class: One row per expression.
+    Attributes:
         confusion: int64 [8, 8], rows true, columns predicted.
         floors: Metrics of the rows of `baselines.floor_rows`.
         counts: Rows judged: rows, expression_rows, valence_arousal_rows, absent_classes (expressions without a

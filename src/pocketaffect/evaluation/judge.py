@@ -1,7 +1,7 @@
-"""Judges a trained network on a split of the shards, and writes all that is said about it."""
+"""Judges a trained network on a split of the shards, and writes all that is said about it, as files and as one page."""
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -10,13 +10,16 @@ import numpy as np
 
 from pocketaffect.config import EvaluateParams
 from pocketaffect.data.shards.split import open_split, read_summary
-from pocketaffect.evaluation.behaviour import measure_behaviour, predict_split
+from pocketaffect.evaluation import plots
+from pocketaffect.evaluation.baselines import FLOOR_TITLES, PAPER_METRICS, PAPER_SOURCE
+from pocketaffect.evaluation.behaviour import MOST_ACCURACY_LOST, MOST_CLASSES_CHANGED, measure_behaviour, predict_split
 from pocketaffect.evaluation.evaluate import Evaluation, evaluate_predictions
 from pocketaffect.evaluation.intervals import bootstrap_metrics
+from pocketaffect.evaluation.metrics import METRIC_TITLES
 from pocketaffect.evaluation.prediction_table import PREDICTIONS_FILE, PredictionTable, write_predictions
-from pocketaffect.evaluation.report import write_report
-from pocketaffect.evaluation.slices import read_groups, slice_metrics
+from pocketaffect.evaluation.slices import FEW_FACES, read_groups, slice_metrics
 from pocketaffect.evaluation.tables import Labels
+from pocketaffect.figures import inline_svg, page_template, render_svg
 from pocketaffect.files import DECIMALS, to_plain, write_atomically, write_json
 from pocketaffect.labels import CHOOSING, DERIVED_VA, EXPRESSIONS, NO_EXPRESSION, VALENCE_AROUSAL
 from pocketaffect.models.network import READS_LUMA, load_network
@@ -24,6 +27,12 @@ from pocketaffect.training.scores import find_best
 
 DERIVED_METRIC: Final = "valence_arousal_derived"
 """1 in metrics.json where valence and arousal are derived from votes; else it is not there."""
+
+ADJUSTED_METRICS: Final = (
+    *("accuracy", "balanced_accuracy", "worst_class_recall", "macro_f1"),
+    *("kappa", "auc", "expected_calibration_error"),
+)
+"""Metrics that the page shows with and without training's shares."""
 
 
 def judge_network(evaluate: EvaluateParams, select: str, *, model: Path, shards: Path, target: Path) -> None:
@@ -124,3 +133,65 @@ def _write_csv(file: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]
         writer.writerow(columns)
         for row in rows:
             writer.writerow(f"{value:.{DECIMALS}f}" if isinstance(value, float) else value for value in row)
+
+
+def write_report(
+    path: Path,
+    evaluation: Evaluation,
+    table: PredictionTable,
+    *,
+    history: Sequence[Mapping[str, float]] = (),
+    best_epoch: int | None = None,
+    facts: Mapping[str, str] | None = None,
+    title: str = "pocketaffect evaluation",
+) -> None:
+    """Writes one HTML file that needs nothing beside it: no network, no scripts.
+
+    Without a history (see `draw_training_curves`) it has no curves; the facts, name to value, stand at its top.
+
+    Raises:
+        PocketAffectError: The history has no epoch numbers.
+    """
+    figures = []
+    if evaluation.calibration:
+        figures.append(("Confusion matrix", render_svg(plots.draw_confusion(evaluation.confusion))))
+        figures.append(("Per expression", render_svg(plots.draw_class_bars(evaluation.per_class))))
+    if table.labels.has_valence_arousal.any():
+        scatter = plots.draw_affect_scatter(table.predictions, table.labels, evaluation)
+        figures.append(("Valence and arousal", render_svg(scatter)))
+    if history:
+        figures.append(("Training", render_svg(plots.draw_training_curves(history, best_epoch))))
+    reliability = coverage = ""
+    if evaluation.calibration:
+        reliability = inline_svg(render_svg(plots.draw_reliability(evaluation.calibration)), "r")
+        coverage = inline_svg(
+            render_svg(plots.draw_coverage(table.predictions, table.labels, evaluation.calibration)), "k"
+        )
+    template = page_template("evaluation/report.html.jinja", {"number": _format_number, "percent": _format_percent})
+    page = template.render(
+        title=title,
+        facts=dict(facts or {}),
+        evaluation=evaluation,
+        metric_titles=METRIC_TITLES,
+        floor_titles=FLOOR_TITLES,
+        paper=PAPER_METRICS,
+        paper_source=PAPER_SOURCE,
+        adjusted_metrics=ADJUSTED_METRICS,
+        few_faces=FEW_FACES,
+        behaviour_limits=(MOST_ACCURACY_LOST, MOST_CLASSES_CHANGED),
+        reliability=reliability,
+        coverage=coverage,
+        figures=[(name, inline_svg(svg, f"f{index}")) for index, (name, svg) in enumerate(figures)],
+    )
+    with write_atomically(path) as draft:
+        draft.write_bytes(page.encode())
+
+
+def _format_number(value: float | None) -> str:
+    """Writes three digits after the point; "n/a" where the metric has no value."""
+    return "n/a" if value is None else f"{value:.3f}"
+
+
+def _format_percent(value: float | None) -> str:
+    """Formats a share with one digit after the point."""
+    return "n/a" if value is None else f"{value:.1%}"

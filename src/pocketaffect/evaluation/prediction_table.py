@@ -1,7 +1,5 @@
 """predictions.parquet: what a model said about each face, beside its labels, and how two such files are matched."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The two tables that an evaluation compares, row by row: what a model predicted and what annotators said."""
 
-from __future__ import annotations
-
 from collections.abc import Sized
 from dataclasses import dataclass
 

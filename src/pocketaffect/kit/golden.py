@@ -10,7 +10,7 @@ import numpy as np
 
 from pocketaffect.app.affect import Affect
 from pocketaffect.app.music.catalogue import GENRES, Catalogue
-from pocketaffect.app.music.recommend import MAPPING, Context, Features, Recommender
+from pocketaffect.app.music.recommend import MAPPING, PRIOR_MEAN, Features, Recommender
 from pocketaffect.data.faces.crop import FaceBox, crop_face, place_square
 from pocketaffect.data.faces.images import RGB
 from pocketaffect.labels import EXPRESSIONS
@@ -151,7 +151,7 @@ def _ask_songs(catalogue: Catalogue) -> list[dict[str, Any]]:
     recommender, features, recent, asked = Recommender(catalogue), Features(catalogue.tracks), list[str](), []
     for affect in (*_AFFECTS, _AFFECTS[0]):
         songs = [song.id for song in recommender.recommend(affect, recent=recent, variety=0)]
-        scores = Context(features, affect).mapped
+        scores = features.weigh(affect, PRIOR_MEAN)
         known = [float(scores[catalogue.position(song) or 0]) for song in songs]
         asked.append({"affect": _flat(affect), "recent": recent, "songs": songs, "scores": known})
         recent = [*recent, *songs]

@@ -7,17 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from pocketaffect.mlpackage.package import (
-    find_references,
-    list_metadata,
-    named_bindings,
-    package_bytes,
-    package_digest,
-    read_spec,
-    stored_bytes,
-    walk_operations,
-    weights_folder,
-)
+from pocketaffect.mlpackage import package
+from pocketaffect.tables import render_table
 
 SYSTEMS: Final = {
     5: "iOS 14, macOS 11",
@@ -85,7 +76,7 @@ class Inspection:
 
     def to_text(self) -> str:
         """Writes it for a person."""
-        return "\n".join((*self._head(), "", *self._layer_lines(), "", *self._tail()))
+        return "\n".join((*self._head(), "", self._layers(), "", *self._tail()))
 
     def _head(self) -> Iterator[str]:
         yield f"{self.path}: {self.bytes:,} bytes, needs {self.system}"
@@ -95,23 +86,20 @@ class Inspection:
         for what, values in (("in ", self.inputs), ("out", self.outputs)):
             yield from (f"  {what}    {value}" for value in values)
 
-    def _layer_lines(self) -> Iterator[str]:
-        width = max((len(layer.name) for layer in self.layers), default=0)
-        line = f"{{:{max(width, 17)}}}  {{:14}}  {{:16}}  {{:14}}  {{:>6}}  {{:>10}}  {{:>6}}"
-        yield line.format("layer", "operation", "weight", "stored as", "bits", "bytes", "share")
+    def _layers(self) -> str:
+        rows = [("layer", "operation", "weight", "stored as", "bits", "bytes", "share")]
         for layer in self.layers:
             shape, bits = " x ".join(map(str, layer.shape)), f"{layer.bits:.1f}"
             share = f"{layer.bytes / self.bytes:.1%}"
-            yield line.format(layer.name, layer.kind, shape, layer.stored_as, bits, f"{layer.bytes:,}", share)
-        share = f"{self.other_bytes / self.bytes:.1%}"
-        yield line.format("constants besides", "", "", "", "", f"{self.other_bytes:,}", share)
+            rows.append((layer.name, layer.kind, shape, layer.stored_as, bits, f"{layer.bytes:,}", share))
+        other = f"{self.other_bytes:,}", f"{self.other_bytes / self.bytes:.1%}"
+        return render_table([*rows, ("constants besides", "", "", "", "", *other)], "llllr")
 
     def _tail(self) -> Iterator[str]:
         counted = sorted(self.operations.items(), key=lambda item: (-item[1], item[0]))
         yield "operations: " + ", ".join(f"{count} {kind}" for kind, count in counted)
         yield ""
-        width = max((len(key) for key in self.metadata), default=0)
-        yield from (f"{key.ljust(width)}  {value}" for key, value in sorted(self.metadata.items()))
+        yield render_table(sorted(self.metadata.items()), "l")
 
 
 def inspect_package(path: Path) -> Inspection:
@@ -120,9 +108,9 @@ def inspect_package(path: Path) -> Inspection:
     Raises:
         PocketAffectError: As for `package.read_spec`.
     """
-    spec = read_spec(path)
-    folder = weights_folder(path)
-    operations = list(walk_operations(spec.mlProgram))
+    spec = package.read_spec(path)
+    folder = package.weights_folder(path)
+    operations = list(package.walk_operations(spec.mlProgram))
     makers = {output.name: operation for operation in operations for output in operation.outputs}
     counted: set[tuple[str, int]] = set()  # tensors of equal values are stored once, and count for their first reader
     layers = []
@@ -134,8 +122,8 @@ def inspect_package(path: Path) -> Inspection:
     kinds = Counter(operation.type for operation in operations if not _is_constant(operation))
     return Inspection(
         path=str(path),
-        digest=package_digest(path),
-        bytes=package_bytes(path),
+        digest=package.package_digest(path),
+        bytes=package.package_bytes(path),
         program_bytes=spec.ByteSize(),
         weight_bytes=weights,
         specification=int(spec.specificationVersion),
@@ -144,7 +132,7 @@ def inspect_package(path: Path) -> Inspection:
         layers=tuple(layers),
         other_bytes=_count_bytes(operations, folder, counted),
         operations=dict(sorted(kinds.items())),
-        metadata=list_metadata(spec),
+        metadata=package.list_metadata(spec),
     )
 
 
@@ -155,7 +143,7 @@ def _is_constant(operation: Any) -> bool:
 
 def _constants_of(operation: Any, makers: dict[str, Any]) -> Iterator[str]:
     """Lists the constants that an operation reads, those that its compressed weights are made of too."""
-    for name in dict.fromkeys(binding.name for binding in named_bindings(operation)):
+    for name in dict.fromkeys(binding.name for binding in package.named_bindings(operation)):
         if name in makers and _is_constant(makers[name]):
             yield name
             yield from _constants_of(makers[name], makers)
@@ -175,11 +163,11 @@ def _count_bytes(operations: Iterable[Any], folder: Path, counted: set[tuple[str
     """Counts stored bytes of the operations' own tensors that are not in `counted` yet; puts them there."""
     total = 0
     for operation in operations:
-        for reference in find_references(operation):
+        for reference in package.find_references(operation):
             place = (str(reference.fileName), int(reference.offset))
             if place not in counted:
                 counted.add(place)
-                total += stored_bytes(reference, folder)
+                total += package.stored_bytes(reference, folder)
     return total
 
 

@@ -241,13 +241,10 @@ def _cut(picture: RGB, boxes: Floats, size: int) -> RGB:
 
 
 def suppress(boxes: Floats, scores: Floats, limit: float, *, of_smaller: bool = False) -> npt.NDArray[np.intp]:
-    """Chooses boxes in falling order of score, leaving out those that overlap a chosen one by more than `limit`.
+    """Chooses boxes in falling order of score, leaving out those that overlap a chosen one; gives their positions.
 
     Boxes are [n, 4], left, top, right, bottom. The limit is of the common area as a share of both boxes' union, or
     `of_smaller` of the two, so that a box inside another goes, too.
-
-    Returns:
-        Positions of the chosen boxes.
     """
     areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
     left = np.argsort(-scores, kind="stable")

@@ -25,10 +25,9 @@ from pocketaffect.data.release.places import Place, read_place
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.evaluation.evaluate import Evaluation, evaluate_predictions
 from pocketaffect.evaluation.intervals import bootstrap_metrics
-from pocketaffect.evaluation.judge import write_evaluation
+from pocketaffect.evaluation.judge import write_evaluation, write_report
 from pocketaffect.evaluation.metrics import METRIC_TITLES
 from pocketaffect.evaluation.prediction_table import PredictionTable
-from pocketaffect.evaluation.report import write_report
 from pocketaffect.evaluation.slices import Groups, group_faces, slice_metrics
 from pocketaffect.evaluation.tables import Labels, Predictions
 from pocketaffect.files import to_plain, write_atomically, write_json
@@ -257,10 +256,7 @@ def _write(report: ScoreReport) -> None:
 
 
 def log_report(model: str, report: ScoreReport, *, root: Path = Path()) -> str:
-    """Adds the report to the run of the model's version.
-
-    Returns:
-        The version's title, and the report's place among the run's artifacts.
+    """Adds the report to the run of the model's version, and says its title and the place among the run's artifacts.
 
     Raises:
         PocketAffectError: There is no store, or the model is no registered version, nor the package of one.

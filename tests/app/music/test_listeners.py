@@ -31,7 +31,7 @@ def rated():
 
 def test_the_mean_taste_is_a_ridge_regression_about_the_mapping(rated):
     features, stars = rated
-    mean, scale = recommend_module._PRIOR_MEAN, recommend_module._PRIOR_SCALE
+    mean, scale = recommend_module.PRIOR_MEAN, recommend_module._PRIOR_SCALE
     ridge = Ridge(alpha=NOISE**2, fit_intercept=False).fit(features * scale, (stars - 1) / 4 - features @ mean)
     assert Taste(features, stars).mean == pytest.approx(mean + scale * ridge.coef_, abs=1e-6)
 
@@ -48,7 +48,7 @@ def test_samples_stray_by_the_posterior_s_covariance(rated):
 
 def test_without_any_rating_the_taste_would_be_the_mapping():
     empty = Taste(np.zeros((0, len(NAMES))), np.zeros(0, np.int64))
-    assert empty.mean == pytest.approx(recommend_module._PRIOR_MEAN)
+    assert empty.mean == pytest.approx(recommend_module.PRIOR_MEAN)
 
 
 def test_ratings_are_read_as_they_were_given_also_after_reopening(tmp_path):

@@ -15,8 +15,8 @@ from pocketaffect.app.music.recommend import (
     ALL_GENRES,
     COUNT,
     FIT_NAMES,
+    PRIOR_MEAN,
     SERVICES,
-    Context,
     Features,
     Recommender,
     explain,
@@ -52,7 +52,7 @@ def test_scores_are_the_paper_s_mapping(curated, expression):
     affect = make_affect(expression)
     tracks = [*curated.catalogue.tracks, Track("x", "X", "Y", (), 0.3, 0.4, None, None, estimated=False)]
     expected = [map_as_the_paper_does(track, affect) for track in tracks]
-    assert Context(Features(tracks), affect).mapped == pytest.approx(expected, abs=1e-5)
+    assert Features(tracks).weigh(affect, PRIOR_MEAN) == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize("expression", EXPRESSIONS)
@@ -102,7 +102,7 @@ def test_a_small_catalogue_gives_what_it_has():
 def test_a_large_catalogue_s_songs_are_among_its_best():
     tracks = make_tracks(5_000)
     recommender, affect = Recommender(Catalogue(tracks)), make_affect("anger")
-    scores = Context(Features(tracks), affect).mapped
+    scores = Features(tracks).weigh(affect, PRIOR_MEAN)
     worst = min(scores[int(name[1:])] for name in suggested(recommender, affect))
     assert (scores > worst).sum() < 256
 
@@ -159,7 +159,7 @@ def test_rows_are_the_columns_that_all_tracks_are_weighed_by():
     affects = [make_affect(EXPRESSIONS[number % 8]) for number in range(40)]
     rows = features.rows(affects, list(range(40)))
     weights = random.normal(size=len(FIT_NAMES) + len(ALL_GENRES))
-    weighed = [Context(features, affect).weigh(weights)[index] for index, affect in enumerate(affects)]
+    weighed = [features.weigh(affect, weights)[index] for index, affect in enumerate(affects)]
     assert weighed == pytest.approx((rows @ weights).tolist(), abs=1e-4)
 
 

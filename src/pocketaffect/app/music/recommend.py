@@ -49,7 +49,8 @@ NOISE: Final = 0.25
 EXPLORATION: Final = 0.3
 """Standard deviations of the posterior that a sample strays, times this: ratings are few, songs many."""
 
-_PRIOR_MEAN: Final = np.array([MAPPING.get(name, 0.0) for name in NAMES])
+PRIOR_MEAN: Final = np.array([MAPPING.get(name, 0.0) for name in NAMES])
+"""Weights of a listener without ratings: the paper's mapping, which scores 0 to 1, higher fits."""
 _PRIOR_SCALE: Final = np.array([0.5, 0.3, 0.5, 0.1, 0.4, 0.4, 0.4, 0.4, *[0.3] * len(ALL_GENRES)])
 """Standard deviations of the weights before any rating, in the order of NAMES."""
 
@@ -92,32 +93,17 @@ class Features:
         mode = np.where(valence >= 0.5, major, 1 - major)
         return 1.0, genre, closeness, mode, brighter, livelier, own_valence, own_energy
 
-
-class Context:
-    """A catalogue's tracks beside one affect; `mapped` is the paper's mapping, float32 [n] from 0 to 1, higher fits."""
-
-    def __init__(self, features: Features, affect: Affect) -> None:
-        self._features = features
+    def weigh(self, affect: Affect, weights: npt.NDArray[np.float64]) -> Floats:
+        """Computes all tracks' features beside one affect, times weights in the order of NAMES: float32 [n]."""
         per_genre = np.array(affect.probabilities, np.float32) @ _TABLE
-        genre = (features._in_set * per_genre).max(1)[features._set_of]
-        valence, energy = np.array(affect.target, np.float32)
-        self._columns = features._fit(slice(None), genre, valence, energy)
-        self.mapped = self._sum([MAPPING.get(name, 0.0) for name in FIT_NAMES])
-
-    def weigh(self, weights: npt.NDArray[np.float64]) -> Floats:
-        """Computes features times weights, float32 [n]."""
-        features, count = self._features, len(FIT_NAMES)
-        by_set: Floats = features._shares @ weights[count:].astype(np.float32)
-        scores = self._sum(weights[:count].tolist())
-        scores += by_set[features._set_of]
-        return scores
-
-    def _sum(self, weights: Sequence[float]) -> Floats:
-        scores: Floats = np.zeros(len(self._features._valence), np.float32)
-        for weight, column in zip(weights, self._columns, strict=True):
+        genre = (self._in_set * per_genre).max(1)[self._set_of]
+        columns = self._fit(slice(None), genre, *np.array(affect.target, np.float32))
+        scores: Floats = np.zeros(len(self._valence), np.float32)
+        for weight, column in zip(weights.tolist(), columns, strict=False):
             if weight:
                 scores += np.float32(weight) * column
-        return scores
+        by_set: Floats = self._shares @ weights[len(FIT_NAMES) :].astype(np.float32)
+        return np.asarray(scores + by_set[self._set_of])
 
 
 class Taste:
@@ -131,8 +117,8 @@ class Taste:
         precision = np.diag(1 / _PRIOR_SCALE**2) + features.T @ features / NOISE**2
         # The factor L of the precision gives both: the mean by two triangular solves, a sample by one more.
         self._factor = np.linalg.cholesky(precision)
-        surprise = features.T @ (liking - features @ _PRIOR_MEAN) / NOISE**2
-        self.mean = _PRIOR_MEAN + np.linalg.solve(precision, surprise)
+        surprise = features.T @ (liking - features @ PRIOR_MEAN) / NOISE**2
+        self.mean = PRIOR_MEAN + np.linalg.solve(precision, surprise)
 
     def sample(self, random: np.random.Generator) -> npt.NDArray[np.float64]:
         """Draws weights that the listener may have, float64 [len(NAMES)]."""
@@ -213,8 +199,7 @@ class Recommender:
         """
         random = np.random.default_rng(seed)
         taste = self._taste(listener, ratings)
-        context = Context(self._features, affect)
-        scores = context.mapped if taste is None else context.weigh(taste.sample(random))
+        scores = self._features.weigh(affect, PRIOR_MEAN if taste is None else taste.sample(random))
         tracks = [self.catalogue.tracks[index] for index in self._choose(scores, recent, count, variety, random)]
         return [suggest(track, explain(track), adapted=taste is not None) for track in tracks]
 

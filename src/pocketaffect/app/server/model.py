@@ -38,12 +38,10 @@ class Metadata(BaseModel):
 
 @dataclass(frozen=True)
 class ServedModel:
-    """What a page must know to feed the model and to read its answer.
+    """What a page must know to feed the model and to read its answer; `name` is a file's or a version, for people.
 
     Attributes:
-        name: A file's name or a version, for people.
-        content: The ONNX file's bytes.
-        metadata: What the file says of itself.
+        content: The ONNX file's bytes, which say `metadata` of themselves.
         commit: Git commit of the sources, where the registry knows it.
         verified: The program that executed the model in its verification.
     """

@@ -17,17 +17,8 @@ from pocketaffect.data.contract.profile import format_figure
 from pocketaffect.data.contract.rules import describe_region
 from pocketaffect.data.faces.images import RGB, ImageProblemError, decode_image
 from pocketaffect.data.release.folder import Place, read_place
+from pocketaffect.data.report import sheets
 from pocketaffect.data.report.pictures import SPLITS, draw_class_balance, draw_split_drift, draw_va_density
-from pocketaffect.data.report.sheets import (
-    Box,
-    Section,
-    Tile,
-    draw_reason,
-    draw_sheet,
-    fit_picture,
-    show_text,
-    spread_evenly,
-)
 from pocketaffect.figures import inline_svg, page_template, render_png, render_svg
 from pocketaffect.files import write_atomically
 from pocketaffect.labels import BOX_COLUMNS, EXPRESSIONS, PLACE_COLUMNS
@@ -87,7 +78,7 @@ def render_page(result: ContractResult, pictures: Path, limit: float) -> str:
         "count": lambda number: f"{number:,}",
         "share": _format_share,
         "figure_number": format_figure,
-        "shown": lambda text: show_text(text, MAX_TEXT),
+        "shown": lambda text: sheets.show_text(text, MAX_TEXT),
     }
     split, duplicates = result.kept["split"], result.duplicates
     level, verdict = _judge(result, limit)
@@ -156,7 +147,7 @@ def _find_examples(result: ContractResult, count: RuleCount) -> dict[str, Any]:
     else:
         table = result.quarantine if count.severity == "error" else result.dropped
         chosen = np.flatnonzero((table["rule"] == count.name).to_numpy(dtype=bool))
-    rows = table.take(spread_evenly(chosen, MAX_EXAMPLES)).to_dict("records")
+    rows = table.take(sheets.spread_evenly(chosen, MAX_EXAMPLES)).to_dict("records")
     for row in rows:
         if count.severity == "warning":
             row["value"] = _describe_doubt(count.name, row)
@@ -188,61 +179,63 @@ def _format_share(part: int, whole: int) -> str:
 def draw_quarantine(quarantine: pd.DataFrame, root: Path) -> bytes:
     """Draws up to MAX_TILES rows of the quarantine table as a PNG, as many of each rule, with pictures that decode."""
     if len(quarantine) == 0:
-        return draw_sheet("Quarantine: no row broke a rule", [], columns=6)
+        return sheets.draw_sheet("Quarantine: no row broke a rule", [], columns=6)
     rows = quarantine.take(_choose(quarantine["rule"].to_numpy(dtype=object), MAX_TILES))
     tiles = []
     for row in rows.to_dict("records"):
         box = _read_box(str(row["value"])) if row["rule"] == "box_on_image" else None
         picture = _read_picture(root, row, TILE_SIDE, box)
-        tiles.append(Tile(picture, str(row["rule"]), f"{row['list']} line {row['line']}: {row['value']}"))
+        tiles.append(sheets.Tile(picture, str(row["rule"]), f"{row['list']} line {row['line']}: {row['value']}"))
     title = f"Quarantine: {len(quarantine):,} row{'s' * (len(quarantine) > 1)}"
-    return draw_sheet(title, [Section(_say_shown(len(tiles), len(quarantine)), tiles)], columns=6, caption_lines=5)
+    return sheets.draw_sheet(
+        title, [sheets.Section(_say_shown(len(tiles), len(quarantine)), tiles)], columns=6, caption_lines=5
+    )
 
 
 def draw_duplicates(duplicates: pd.DataFrame, root: Path) -> bytes:
     """Draws up to MAX_PAIR_TILES pairs side by side as a PNG, across splits and inside one, near and far ones."""
     if len(duplicates) == 0:
-        return draw_sheet("Near-duplicates: none found", [], columns=3)
+        return sheets.draw_sheet("Near-duplicates: none found", [], columns=3)
     ordered = duplicates.sort_values("distance", kind="stable")
     dropped = ordered["dropped"].to_numpy(dtype=bool)
     sections = []
     groups = [("across splits: the training copy is dropped", dropped), ("inside a split: marked and kept", ~dropped)]
     quotas = _share_out([int(chosen.sum()) for _, chosen in groups], MAX_PAIR_TILES)
     for (name, chosen), quota in zip(groups, quotas, strict=True):
-        pairs = ordered.take(spread_evenly(np.flatnonzero(chosen), quota))
+        pairs = ordered.take(sheets.spread_evenly(np.flatnonzero(chosen), quota))
         tiles = [_draw_pair(pair, root) for pair in pairs.to_dict("records")]
         if tiles:
-            sections.append(Section(f"{name}; {_say_shown(len(tiles), int(chosen.sum()))}", tiles))
+            sections.append(sheets.Section(f"{name}; {_say_shown(len(tiles), int(chosen.sum()))}", tiles))
     title = f"Near-duplicates: {len(duplicates):,} pair{'s' * (len(duplicates) > 1)}"
-    return draw_sheet(title, sections, columns=3, caption_lines=2)
+    return sheets.draw_sheet(title, sections, columns=3, caption_lines=2)
 
 
-def _draw_pair(pair: Mapping[Any, Any], root: Path) -> Tile:
+def _draw_pair(pair: Mapping[Any, Any], root: Path) -> sheets.Tile:
     places = [{name: pair[f"{name}_{side}"] for name in PLACE_COLUMNS} for side in ("a", "b")]
     gap = np.full((PAIR_SIDE, PAIR_GAP, 3), 255, dtype=np.uint8)
     one, other = (_read_picture(root, place, PAIR_SIDE) for place in places)
     bits = int(pair["distance"])
     heading = f"{bits} bit{'s' * (bits != 1)} apart: {pair['split_a']}, {pair['split_b']}"
     names = " | ".join("/".join(str(place["path"]).split("/")[-2:]) for place in places)
-    return Tile(np.concatenate([one, gap, other], axis=1), heading, names)
+    return sheets.Tile(np.concatenate([one, gap, other], axis=1), heading, names)
 
 
-def _read_picture(root: Path, row: Mapping[Any, Any], side: int, box: Box | None = None) -> RGB:
+def _read_picture(root: Path, row: Mapping[Any, Any], side: int, box: sheets.Box | None = None) -> RGB:
     """Draws the picture in a square with the box on it, or a grey square with the reason why there is none."""
     if not row["path"]:
-        return draw_reason("no path", side)
+        return sheets.draw_reason("no path", side)
     place = Place(str(row["path"]), str(row["archive"]), int(row["offset"]), int(row["length"]), bool(row["deflated"]))
     try:
         image = decode_image(read_place(root, place), least_side=side)
     except ImageProblemError as error:
-        return draw_reason(str(error), side)
+        return sheets.draw_reason(str(error), side)
     if box is not None:
         x, y, width, height = (value * image.scale for value in box)
         box = (x, y, width, height)
-    return fit_picture(image.pixels, side, box)
+    return sheets.fit_picture(image.pixels, side, box)
 
 
-def _read_box(value: str) -> Box | None:
+def _read_box(value: str) -> sheets.Box | None:
     """Reads the face box, where the reason of a quarantined row gives all four of its numbers."""
     number = r"(-?[0-9]+(?:\.[0-9]*)?(?:e[+-]?[0-9]+)?)(?=[,;]|$)"
     found = [re.search(rf"\b{name} {number}", value) for name in BOX_COLUMNS]
@@ -255,7 +248,7 @@ def _choose(kinds: npt.NDArray[Any], most: int) -> npt.NDArray[np.int64]:
     names = list(dict.fromkeys(kinds))
     places = [np.flatnonzero(kinds == name) for name in names]
     quotas = _share_out([len(found) for found in places], most)
-    chosen = [spread_evenly(found, quota) for found, quota in zip(places, quotas, strict=True)]
+    chosen = [sheets.spread_evenly(found, quota) for found, quota in zip(places, quotas, strict=True)]
     return np.concatenate(chosen)
 
 

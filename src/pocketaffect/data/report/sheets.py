@@ -69,12 +69,10 @@ class Section:
 
 
 def draw_sheet(title: str, sections: Sequence[Section], *, columns: int, caption_lines: int = 0) -> bytes:
-    """Sets tiles in rows of `columns`, each with a heading and `caption_lines` of caption where it has them.
+    """Sets tiles in rows of `columns`, each with a heading and `caption_lines` of caption where it has them, as a PNG.
 
-    Texts may be anything: what does not print is shown escaped, what does not fit is cut with an ellipsis.
-
-    Returns:
-        A PNG file, the same bytes for the same input.
+    Texts may be anything: what does not print is shown escaped, what does not fit is cut with an ellipsis. The same
+    input gives the same bytes.
     """
     from PIL import Image
 

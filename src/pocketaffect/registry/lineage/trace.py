@@ -11,18 +11,9 @@ from typing import TYPE_CHECKING, Final
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.provenance.origin import DECIDING_PARAMS
 from pocketaffect.registry.lineage.lineage import EXPERIMENT_TAG, digest_file, read_file_metadata
+from pocketaffect.registry.store import versions
 from pocketaffect.registry.store.runs import CLASSIFIER_TAG, TWIN_TAG
 from pocketaffect.registry.store.store import Store
-from pocketaffect.registry.store.versions import (
-    FIRST_COMMIT_TAG,
-    RegisteredVersion,
-    find_version,
-    get_version,
-    list_versions,
-    package_path,
-    search_all,
-    search_versions,
-)
 from pocketaffect.tables import render_table
 
 if TYPE_CHECKING:
@@ -45,7 +36,7 @@ _SHOWN_TAGS: Final = {
     "git.dirty": "uncommitted changes",
     "git.dirty_paths": "changed files",
     EXPERIMENT_TAG: "DVC experiment",
-    FIRST_COMMIT_TAG: "first made at",
+    versions.FIRST_COMMIT_TAG: "first made at",
     "data.source": "data from",
     "data.md5": "data",
     "dvc_lock.sha256": "dvc.lock",
@@ -82,7 +73,7 @@ class Trace:
 
     title: str
     file: tuple[tuple[str, str], ...]
-    version: RegisteredVersion | None
+    version: versions.RegisteredVersion | None
     settings: tuple[tuple[str, str], ...] = ()
     disagreements: tuple[str, ...] = ()
 
@@ -121,11 +112,13 @@ def trace(store: Store | None, model_name: str, asked: str) -> list[Trace]:
             allowed="a .mlpackage or .onnx file, which says its own origin",
             todo="name a file, run from the repository's root, or set MLFLOW_TRACKING_URI",
         )
-    found: list[RegisteredVersion] = []
+    found: list[versions.RegisteredVersion] = []
     if not asked.isdecimal() or len(asked) >= 6:  # a number stays a version's, however long
-        versions = list_versions(store, model_name) if _RUN.fullmatch(asked) or _DATA_HASH.fullmatch(asked) else []
-        found = [one for one in versions if one.run_id == asked or one.tags.get("data.md5", "").startswith(asked)]
-    return [_trace_version(store, one) for one in found or [get_version(store, model_name, asked)]]
+        known = (
+            versions.list_versions(store, model_name) if _RUN.fullmatch(asked) or _DATA_HASH.fullmatch(asked) else []
+        )
+        found = [one for one in known if one.run_id == asked or one.tags.get("data.md5", "").startswith(asked)]
+    return [_trace_version(store, one) for one in found or [versions.get_version(store, model_name, asked)]]
 
 
 def _trace_file(store: Store | None, model_name: str, path: Path) -> Trace:
@@ -133,33 +126,33 @@ def _trace_file(store: Store | None, model_name: str, path: Path) -> Trace:
     title = f"{path}: sha256 {digest}"
     if store is None:
         return Trace(title, _says(metadata), None)
-    version = find_version(store, model_name, digest) or _find_form(store, model_name, digest)
+    version = versions.find_version(store, model_name, digest) or _find_form(store, model_name, digest)
     if version is None:
         return Trace(title, _says(metadata), None, disagreements=tuple(_suspect(store, model_name, metadata)))
     return _describe(store, title, version, metadata)
 
 
-def _trace_version(store: Store, version: RegisteredVersion) -> Trace:
+def _trace_version(store: Store, version: versions.RegisteredVersion) -> Trace:
     """Compares the store's answer with what its own package says."""
     title = f"{version.model_name} version {version.version}"
     try:
-        return _describe(store, title, version, read_file_metadata(package_path(store, version)))
+        return _describe(store, title, version, read_file_metadata(versions.package_path(store, version)))
     except PocketAffectError as error:
         return Trace(title, (), version, _settings(store, version), (error.in_one_line(),))
 
 
-def _describe(store: Store, title: str, version: RegisteredVersion, metadata: Mapping[str, str]) -> Trace:
+def _describe(store: Store, title: str, version: versions.RegisteredVersion, metadata: Mapping[str, str]) -> Trace:
     says, stored = metadata.get("origin_data_md5"), version.tags.get("data.md5")
     wrong = () if says == stored else (f"data: the file says {says}, the store {stored}",)
     return Trace(title, _says(metadata), version, _settings(store, version), wrong)
 
 
-def _find_form(store: Store, model_name: str, digest: str) -> RegisteredVersion | None:
+def _find_form(store: Store, model_name: str, digest: str) -> versions.RegisteredVersion | None:
     """Finds the version that this file is the ONNX twin or the classifier form of."""
     for tag in (TWIN_TAG, CLASSIFIER_TAG):
-        found = search_versions(store.client(), f"name = '{model_name}' and tags.`{tag}` = '{digest}'")
+        found = versions.search_versions(store.client(), f"name = '{model_name}' and tags.`{tag}` = '{digest}'")
         if found:
-            return get_version(store, model_name, min(int(one.version) for one in found))
+            return versions.get_version(store, model_name, min(int(one.version) for one in found))
     return None
 
 
@@ -169,7 +162,7 @@ def _says(metadata: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     return tuple(shown) or (("origin", "nothing: not made by this pipeline, or its metadata was removed"),)
 
 
-def _settings(store: Store, version: RegisteredVersion) -> tuple[tuple[str, str], ...]:
+def _settings(store: Store, version: versions.RegisteredVersion) -> tuple[tuple[str, str], ...]:
     params = sorted(store.client().get_run(version.run_id).data.params.items()) if version.run_id else []
     lines = []
     for section in DECIDING_PARAMS:
@@ -180,11 +173,11 @@ def _settings(store: Store, version: RegisteredVersion) -> tuple[tuple[str, str]
 
 def _suspect(store: Store, model_name: str, metadata: Mapping[str, str]) -> Iterator[str]:
     """Warns of a file that says the origin of a version but has other bytes: it was changed after it was made."""
-    for version in list_versions(store, model_name):
+    for version in versions.list_versions(store, model_name):
         if version.tags.get("data.md5") != metadata.get("origin_data_md5"):
             continue
         try:
-            theirs = read_file_metadata(package_path(store, version))
+            theirs = read_file_metadata(versions.package_path(store, version))
         except PocketAffectError:
             continue
         if all(theirs.get(key) == metadata.get(key) for key in _ORIGIN):
@@ -204,7 +197,7 @@ def find_trial(client: MlflowClient, experiment: str, settings: Mapping[str, obj
         return {}
     fitting = [
         run
-        for run in search_all(client.search_runs, [found.experiment_id], f"tags.`{OUTCOME_TAG}` = '{_DONE}'")
+        for run in versions.search_all(client.search_runs, [found.experiment_id], f"tags.`{OUTCOME_TAG}` = '{_DONE}'")
         if run.data.params and _agree(run.data.params, settings)
     ]
     for run in sorted(fitting, key=lambda run: run.data.metrics.get(_SCORE, 0.0), reverse=True):

@@ -14,24 +14,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.registry.lineage.lineage import EXPERIMENT_TAG
+from pocketaffect.registry.store import versions
 from pocketaffect.registry.store.store import Store, advise_register
-from pocketaffect.registry.store.versions import (
-    ARCHIVED_TAG,
-    CHAMPION,
-    REMOVED_TAG,
-    RegisteredVersion,
-    aliased_version,
-    ensure_model,
-    get_version,
-    list_versions,
-    search_versions,
-)
 from pocketaffect.tables import render_table
 
 if TYPE_CHECKING:
@@ -58,7 +48,7 @@ SCORES: Final = {
 """Metrics of the list; of the shipped file where it was measured, else of the network."""
 _ALIGN: Final = "ll" + "r" * len(SCORES) + "l"
 
-MARKS: Final = {ARCHIVED_TAG: "archived", REMOVED_TAG: "files removed"}
+MARKS: Final = {versions.ARCHIVED_TAG: "archived", versions.REMOVED_TAG: "files removed"}
 
 Kind = Literal["promotion", "override", "rollback"]
 
@@ -173,7 +163,7 @@ def read_log(store: Store, model_name: str) -> Log:
     return Log(tuple(entries), tuple(overtaken), tuple(problems))
 
 
-def append_entry(store: Store, entry: LogEntry, version: RegisteredVersion) -> LogEntry:
+def append_entry(store: Store, entry: LogEntry, version: versions.RegisteredVersion) -> LogEntry:
     """Adds an entry, which must name the log's head and make `version` champion, and gives it with its number.
 
     The caller has locked the store: that keeps this machine's processes apart, the chain other machines'.
@@ -183,7 +173,7 @@ def append_entry(store: Store, entry: LogEntry, version: RegisteredVersion) -> L
     """
     client = store.client()
     log_name = version.model_name + SUFFIX
-    ensure_model(
+    versions.ensure_model(
         client,
         log_name,
         description=f"The promotion log of {version.model_name}: a version is an entry. Written by `pocketaffect "
@@ -220,7 +210,7 @@ def overtaken_error(log: Log) -> PocketAffectError:
 
 def _stored_entries(store: Store, model_name: str, problems: list[str]) -> Iterator[tuple[LogEntry, str]]:
     known = {field.name for field in fields(LogEntry)}
-    found = search_versions(store.client(), f"name = '{model_name}{SUFFIX}'")
+    found = versions.search_versions(store.client(), f"name = '{model_name}{SUFFIX}'")
     for version in sorted(found, key=lambda one: int(one.version)):
         content = _content(version)
         if content is None or not content.keys() <= known:
@@ -239,14 +229,14 @@ def _content(version: ModelVersion) -> dict[str, Any] | None:
     return content if isinstance(content, dict) else None
 
 
-def look(store: Store, model_name: str) -> tuple[Log, RegisteredVersion | None, str]:
+def look(store: Store, model_name: str) -> tuple[Log, versions.RegisteredVersion | None, str]:
     """Looks up the log, the champion that holds, and what does not fit; changes nothing."""
     log = read_log(store, model_name)
     remarks = [f"the promotion log was tampered with: {problem}" for problem in log.problems]
-    champion = aliased_version(store, model_name, CHAMPION)
+    champion = versions.aliased_version(store, model_name, versions.CHAMPION)
     number = None if champion is None else champion.version
     if log.entries and not log.entries[-1].applied:
-        champion = get_version(store, model_name, log.entries[-1].after)
+        champion = versions.get_version(store, model_name, log.entries[-1].after)
     elif number != log.champion:
         said = f"version {log.champion}" if log.champion is not None else "none"
         stands = f"at version {number}" if number is not None else "nowhere"
@@ -254,56 +244,27 @@ def look(store: Store, model_name: str) -> tuple[Log, RegisteredVersion | None, 
     return log, champion, "; ".join(remarks)
 
 
-@dataclass(frozen=True)
-class Listed:
-    """A version with the scores of its run."""
-
-    version: RegisteredVersion
-    scores: dict[str, float]
-
-
-@dataclass(frozen=True)
-class Overview:
-    """What `pocketaffect registry` shows."""
-
-    model_name: str
-    versions: tuple[Listed, ...]
-    log: Log
-    remark: str
-
-    def to_text(self) -> str:
-        """Writes it for a person."""
-        if not self.versions:
-            return f"{self.model_name}: no versions in this store yet; {advise_register()}"
-        rows: list[tuple[str, ...]] = [("version", "alias", *SCORES.values(), "commit", "audit", "verdict", "package")]
-        rows += [_version_row(listed) for listed in reversed(self.versions)]
-        lines = [self.model_name, render_table(rows, _ALIGN), ""]
-        if self.log.entries:
-            history: list[tuple[str, ...]] = [("champion", "instead of", "when", "who", "why")]
-            history += [_entry_row(entry) for entry in reversed(self.log.entries)]
-            lines.append(render_table(history, "l"))
-        else:
-            lines.append("no champion yet: `pocketaffect promote`")
-        if self.remark:
-            lines += ["", f"warning: {self.remark}"]
-        return "\n".join(lines)
-
-
-def survey(store: Store, model_name: str) -> Overview:
-    """Reads versions, aliases, scores and the promotion log; changes nothing."""
-    client = store.client()
-    versions = []
-    for version in list_versions(store, model_name):
-        metrics = client.get_run(version.run_id).data.metrics if version.run_id else {}
-        scores = {name: metrics.get(f"shipped_{name}", metrics.get(name)) for name in SCORES}
-        versions.append(Listed(version, {name: value for name, value in scores.items() if value is not None}))
+def survey(store: Store, model_name: str) -> str:
+    """Tells a person versions, aliases, scores and the promotion log; changes nothing."""
+    client, known = store.client(), versions.list_versions(store, model_name)[::-1]
+    if not known:
+        return f"{model_name}: no versions in this store yet; {advise_register()}"
+    rows: list[tuple[str, ...]] = [("version", "alias", *SCORES.values(), "commit", "audit", "verdict", "package")]
+    metrics = (client.get_run(one.run_id).data.metrics if one.run_id else {} for one in known)
+    rows += map(_version_row, known, metrics)
     log, _, remark = look(store, model_name)
-    return Overview(model_name, tuple(versions), log, remark)
+    lines = [model_name, render_table(rows, _ALIGN), ""]
+    if log.entries:
+        history: list[tuple[str, ...]] = [("champion", "instead of", "when", "who", "why")]
+        history += [_entry_row(entry) for entry in reversed(log.entries)]
+        lines.append(render_table(history, "l"))
+    else:
+        lines.append("no champion yet: `pocketaffect promote`")
+    return "\n".join([*lines, "", f"warning: {remark}"] if remark else lines)
 
 
-def _version_row(listed: Listed) -> tuple[str, ...]:
-    version, tags = listed.version, listed.version.tags
-    scores = [listed.scores.get(name) for name in SCORES]
+def _version_row(version: versions.RegisteredVersion, metrics: Mapping[str, float]) -> tuple[str, ...]:
+    tags, scores = version.tags, [metrics.get(f"shipped_{name}", metrics.get(name)) for name in SCORES]
     commit = tags.get("git.commit", "")[:8] + ("+changes" if tags.get("git.dirty") == "true" else "")
     commit += f" (experiment {tags[EXPERIMENT_TAG]})" if EXPERIMENT_TAG in tags else ""
     audit = tags.get("audit", "")

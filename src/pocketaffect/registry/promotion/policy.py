@@ -48,12 +48,10 @@ class Evidence:
     """What is known of a version. None, or a text, stands for what is not.
 
     Attributes:
-        package_bytes: Bytes of the .mlpackage.
         metrics: Metrics of the shipped file, by name; or why there are none.
         comparisons: With the champion on the same faces, by metric; why there are none; or None without a champion.
         remark: On how they were compared.
-        verification: Why the verification does not count; empty where it passed.
-        contract: Why the data contract does not; empty where it passed.
+        verification: Why the verification does not count; empty where it passed, as the contract's.
         lineage: Gaps in the lineage.
         audit: The verdict of `pocketaffect audit`; None before one.
     """

@@ -38,13 +38,7 @@ from pocketaffect.registry.promotion.policy import (
 )
 from pocketaffect.registry.store.runs import login_name
 from pocketaffect.registry.store.store import Store
-from pocketaffect.registry.store.versions import (
-    CANDIDATE,
-    CHAMPION,
-    RegisteredVersion,
-    check_forms,
-    get_version,
-)
+from pocketaffect.registry.store.versions import CANDIDATE, CHAMPION, RegisteredVersion, check_forms, get_version
 
 VERDICTS: Final = "promotion"
 """Folder of a version's verdicts among its run's artifacts."""

@@ -227,10 +227,9 @@ def _read_text(file: Path) -> str:
 
 
 def write_card(facts: CardFacts, folder: Path) -> str:
-    """Writes model_card.md and model_card.html into `folder`; equal facts give equal bytes.
+    """Writes model_card.md and model_card.html into `folder`; gives the first lines, up to the first heading.
 
-    Returns:
-        Its first lines, up to the first heading, as Markdown.
+    Equal facts give equal bytes.
     """
     from markdown_it import MarkdownIt
 

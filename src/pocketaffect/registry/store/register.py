@@ -13,30 +13,8 @@ from pocketaffect.config import RegisterParams
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.files import explain_failed_write
 from pocketaffect.registry.lineage.lineage import EXPERIMENT_TAG, NO_COMMIT, NO_GIT, Lineage
-from pocketaffect.registry.store.runs import (
-    DIGEST_TAG,
-    MODEL_FOLDER,
-    RunRecord,
-    drop_run,
-    end_run,
-    log_files,
-    log_run,
-    show_model,
-    start_run,
-)
+from pocketaffect.registry.store import runs, versions
 from pocketaffect.registry.store.store import Store
-from pocketaffect.registry.store.versions import (
-    ARCHIVED_TAG,
-    CANDIDATE,
-    FIRST_COMMIT_TAG,
-    REMOVED_TAG,
-    RegisteredVersion,
-    ensure_model,
-    find_version,
-    get_version,
-    package_path,
-    search_versions,
-)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -50,8 +28,8 @@ RUNS: Final = "Runs of `dvc repro`: one for each distinct package, which is a ve
 
 
 def register_package(
-    store: Store, register: RegisterParams, record: RunRecord, *, root: Path | None = None
-) -> RegisteredVersion:
+    store: Store, register: RegisterParams, record: runs.RunRecord, *, root: Path | None = None
+) -> versions.RegisteredVersion:
     """Records the run and makes its package a version, under the alias `candidate` unless a DVC experiment made it.
 
     The same bytes again give the version they already have, also from several processes at once; from a clean commit
@@ -70,44 +48,46 @@ def register_package(
     name = register.model_name
     with _named_failures(name, store), store.locked():
         client = store.client()
-        version = find_version(store, name, record.digest)
+        version = versions.find_version(store, name, record.digest)
         if version is None:
             version = _make_version(store, client, register, record)
         else:
             _take_back(client, version, record)
-            package_path(store, version)  # what the registry holds must still be these bytes
-            end_run(client, version.run_id, record, name, version.version)
+            versions.package_path(store, version)  # what the registry holds must still be these bytes
+            runs.end_run(client, version.run_id, record, name, version.version)
             _renew_commit(client, version, record.lineage, root)
         if not record.lineage.experiment:
-            client.set_registered_model_alias(name, CANDIDATE, str(version.version))
-        return replace(get_version(store, name, version.version), created=version.created)
+            client.set_registered_model_alias(name, versions.CANDIDATE, str(version.version))
+        return replace(versions.get_version(store, name, version.version), created=version.created)
 
 
-def _make_version(store: Store, client: MlflowClient, register: RegisterParams, record: RunRecord) -> RegisteredVersion:
+def _make_version(
+    store: Store, client: MlflowClient, register: RegisterParams, record: runs.RunRecord
+) -> versions.RegisteredVersion:
     name, experiment_id = register.model_name, store.experiment_id(register.experiment, RUNS)
     _end_interrupted(store, client, experiment_id, record.digest)
-    run = start_run(client, experiment_id, record, f"{name}-{record.digest[:8]}")
-    run_id, source = run.info.run_id, f"{run.info.artifact_uri}/{MODEL_FOLDER}"
+    run = runs.start_run(client, experiment_id, record, f"{name}-{record.digest[:8]}")
+    run_id, source = run.info.run_id, f"{run.info.artifact_uri}/{runs.MODEL_FOLDER}"
     try:
-        log_run(client, run_id, record)
-        tags = record.version_tags() | log_files(client, run_id, record)
-        stored = RegisteredVersion(name, 0, record.digest, run_id, source, tags=tags)
-        package_path(store, stored)  # a copy cut short must not become a version
-        show_model(client, run, record)
-        ensure_model(client, name, description=DESCRIPTION)
+        runs.log_run(client, run_id, record)
+        tags = record.version_tags() | runs.log_files(client, run_id, record)
+        stored = versions.RegisteredVersion(name, 0, record.digest, run_id, source, tags=tags)
+        versions.package_path(store, stored)  # a copy cut short must not become a version
+        runs.show_model(client, run, record)
+        versions.ensure_model(client, name, description=DESCRIPTION)
         made = client.create_model_version(name, source, run_id, tags=tags, description=record.description)
     except BaseException:
         with contextlib.suppress(Exception):  # the store may be what failed
             _abandon(client, run_id)
         raise
-    first = find_version(store, name, record.digest)
+    first = versions.find_version(store, name, record.digest)
     if first is not None and first.version != int(made.version):
         # Another machine was first: the store's lock keeps this one's processes apart, on a server the lower
         # number stays.
         client.delete_model_version(name, str(made.version))
         _abandon(client, run_id)
         return first
-    end_run(client, run_id, record, name, int(made.version))
+    runs.end_run(client, run_id, record, name, int(made.version))
     return replace(stored, version=int(made.version), created=True)
 
 
@@ -115,7 +95,7 @@ def _end_interrupted(store: Store, client: MlflowClient, experiment_id: str, dig
     """Ends runs that killed registrations left; on a shared server, where others may be at work, keeps their files."""
     shared = store.artifact_root is None
     wanted = f"= '{digest}'" if shared else "LIKE '%'"
-    unfinished = f"tags.`{DIGEST_TAG}` {wanted} and attributes.status = 'RUNNING'"
+    unfinished = f"tags.`{runs.DIGEST_TAG}` {wanted} and attributes.status = 'RUNNING'"
     for run in client.search_runs([experiment_id], filter_string=unfinished):
         if shared:
             client.set_terminated(run.info.run_id, "FAILED")
@@ -125,23 +105,25 @@ def _end_interrupted(store: Store, client: MlflowClient, experiment_id: str, dig
 
 def _abandon(client: MlflowClient, run_id: str) -> None:
     """Drops a run that came to no version; one whose process ended after that is finished."""
-    if search_versions(client, f"run_id = '{run_id}'"):
+    if versions.search_versions(client, f"run_id = '{run_id}'"):
         client.set_terminated(run_id)
     else:
-        drop_run(client, run_id)
+        runs.drop_run(client, run_id)
 
 
-def _take_back(client: MlflowClient, version: RegisteredVersion, record: RunRecord) -> None:
+def _take_back(client: MlflowClient, version: versions.RegisteredVersion, record: runs.RunRecord) -> None:
     """Gives an archived version that is needed after all its files again, if `gc` removed them."""
     number = str(version.version)
-    if REMOVED_TAG in version.tags:
-        for key, value in log_files(client, version.run_id, record).items():
+    if versions.REMOVED_TAG in version.tags:
+        for key, value in runs.log_files(client, version.run_id, record).items():
             client.set_model_version_tag(version.model_name, number, key, value)
-    for tag in {ARCHIVED_TAG, REMOVED_TAG} & version.tags.keys():
+    for tag in {versions.ARCHIVED_TAG, versions.REMOVED_TAG} & version.tags.keys():
         client.delete_model_version_tag(version.model_name, number, tag)
 
 
-def _renew_commit(client: MlflowClient, version: RegisteredVersion, lineage: Lineage, root: Path | None) -> None:
+def _renew_commit(
+    client: MlflowClient, version: versions.RegisteredVersion, lineage: Lineage, root: Path | None
+) -> None:
     """Puts the commit that holds what the same bytes are made of in the place of one that does not, or is gone."""
     old, dirty = version.tags.get("git.commit", ""), version.tags.get("git.dirty") == "true"
     experiment = version.tags.get(EXPERIMENT_TAG)
@@ -151,8 +133,8 @@ def _renew_commit(client: MlflowClient, version: RegisteredVersion, lineage: Lin
     if experiment and (lineage.experiment or (root is not None and not holds_commit(root, lineage.commit, head=False))):
         return
     made = f"{old}{' with changes' if dirty else ''}{f', DVC experiment {experiment}' if experiment else ''}"
-    first = version.tags.get(FIRST_COMMIT_TAG) or made
-    tags = lineage.to_tags() | {FIRST_COMMIT_TAG: first}
+    first = version.tags.get(versions.FIRST_COMMIT_TAG) or made
+    tags = lineage.to_tags() | {versions.FIRST_COMMIT_TAG: first}
     for key, value in sorted(tags.items(), key=lambda tag: tag[0] == "git.dirty"):  # last, so that a kill repeats it
         client.set_model_version_tag(version.model_name, str(version.version), key, value)
         client.set_tag(version.run_id, key, value)

@@ -63,8 +63,7 @@ class RunRecord:
         params: Settings under dotted names.
         history: One mapping per epoch: `epoch` (the step) and that epoch's numbers.
         artifacts: Files and folders kept with the run under their names.
-        companions: Other forms of the model, kept beside the package; a `.onnx` among them is what `mlflow.pyfunc`
-            executes.
+        companions: Other forms of the model, kept beside the package; `mlflow.pyfunc` executes a `.onnx` among them.
         description: Markdown, shown with run and version.
         tags: Further tags of the version.
         faces: Number of training images; 0 where it is not known.
@@ -120,11 +119,7 @@ def log_run(client: MlflowClient, run_id: str, record: RunRecord) -> None:
 
 
 def log_files(client: MlflowClient, run_id: str, record: RunRecord) -> dict[str, str]:
-    """Logs all files, and MLflow's own of the model.
-
-    Returns:
-        Tags that hold the list of registered files and the other forms of the model to their bytes.
-    """
+    """Logs all files, and MLflow's own of the model; gives the tags that hold list and other forms to their bytes."""
     with tempfile.TemporaryDirectory(prefix="pocketaffect-") as folder:
         tags = _collect_files(record, Path(folder))
         client.log_artifacts(run_id, folder)

@@ -20,16 +20,7 @@ from filelock import FileLock, Timeout
 from pocketaffect import paths
 from pocketaffect.checkout import find_home
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.registry.store.database import (
-    ARTIFACTS,
-    DATABASE,
-    STORE,
-    create_tables,
-    find_problem,
-    has_content,
-    moved_bases,
-    rewrite_locations,
-)
+from pocketaffect.registry.store import database
 from pocketaffect.registry.store.postgresql import is_postgresql, prepare_mlflow
 from pocketaffect.telemetry import disable_telemetry
 
@@ -151,15 +142,17 @@ def find_store(root: Path = Path()) -> Store | None:
     """
     disable_telemetry()
     root = find_home(root)
-    folder = root.resolve() / STORE
+    folder = root.resolve() / database.STORE
     if address := _other_address(folder):
         return _open_remote(address)
-    problem = find_problem(root, to_write=True)
-    if problem is None and has_content(folder / DATABASE):
+    problem = database.find_problem(root, to_write=True)
+    if problem is None and database.has_content(folder / database.DATABASE):
         return _open_local(root)
-    if problem := problem and find_problem(root, to_write=False):
+    if problem := problem and database.find_problem(root, to_write=False):
         raise problem
-    return _local_store(folder, moved_bases(root)) if has_content(folder / DATABASE) else None
+    return (
+        _local_store(folder, database.moved_bases(root)) if database.has_content(folder / database.DATABASE) else None
+    )
 
 
 def require_store(root: Path = Path(), *, to_write: bool = False) -> Store:
@@ -171,7 +164,9 @@ def require_store(root: Path = Path(), *, to_write: bool = False) -> Store:
     store = find_store(root)
     if store is None:
         raise PocketAffectError(
-            "no store here yet", found=f"no {STORE / DATABASE}", todo=f"{advise_register(root)}; or registry restore"
+            "no store here yet",
+            found=f"no {database.STORE / database.DATABASE}",
+            todo=f"{advise_register(root)}; or registry restore",
         )
     return open_store(root) if to_write else store
 
@@ -195,49 +190,51 @@ def open_store(root: Path = Path()) -> Store:
     """
     disable_telemetry()
     root = find_home(root)
-    folder = root.resolve() / STORE
+    folder = root.resolve() / database.STORE
     if address := _other_address(folder):
         return _open_remote(address)
-    if problem := find_problem(root, to_write=True):
+    if problem := database.find_problem(root, to_write=True):
         raise problem
-    (folder / ARTIFACTS).mkdir(parents=True, exist_ok=True)
+    (folder / database.ARTIFACTS).mkdir(parents=True, exist_ok=True)
     return _open_local(root)
 
 
 def _open_local(root: Path) -> Store:
-    store = _local_store(root.resolve() / STORE)
+    store = _local_store(root.resolve() / database.STORE)
     with store.locked():
-        if not has_content(store.lock_file.with_name(DATABASE)):
+        if not database.has_content(store.lock_file.with_name(database.DATABASE)):
             _create_database(store.lock_file.parent)
-        elif moved := moved_bases(root):
-            rewrite_locations(root, moved)
+        elif moved := database.moved_bases(root):
+            database.rewrite_locations(root, moved)
     return store
 
 
 def _local_store(folder: Path, moved: Mapping[str, str] | None = None) -> Store:
-    return Store(f"sqlite:///{folder / DATABASE}", folder / ARTIFACTS, folder / LOCK, moved=moved or {})
+    return Store(
+        f"sqlite:///{folder / database.DATABASE}", folder / database.ARTIFACTS, folder / LOCK, moved=moved or {}
+    )
 
 
 def _create_database(folder: Path) -> None:
     """Makes the whole database under another name, so that a killed process leaves none rather than half of one."""
-    unfinished = folder / f".{DATABASE}.new"
+    unfinished = folder / f".{database.DATABASE}.new"
     for leftover in folder.glob(f"{unfinished.name}*"):  # and SQLite's journal of it
         leftover.unlink()
-    create_tables(f"sqlite:///{unfinished}", (folder / ARTIFACTS).as_uri())
-    unfinished.replace(folder / DATABASE)
+    database.create_tables(f"sqlite:///{unfinished}", (folder / database.ARTIFACTS).as_uri())
+    unfinished.replace(folder / database.DATABASE)
 
 
 def _other_address(folder: Path) -> str:
     """Gives the address of another store than the repository's own, as MLFLOW_TRACKING_URI names it; "" for none."""
     address = os.environ.get(ADDRESS, "").strip()
-    return "" if _is_local_database(address, folder / DATABASE) else address
+    return "" if _is_local_database(address, folder / database.DATABASE) else address
 
 
-def _is_local_database(address: str, database: Path) -> bool:
+def _is_local_database(address: str, file: Path) -> bool:
     """Tells whether the address names the repository's own database, such as sqlite:///mlruns/mlflow.db."""
     if not address.startswith("sqlite:///"):
         return False
-    return Path(unquote(address.removeprefix("sqlite:///").split("?")[0])).resolve() == database.resolve()
+    return Path(unquote(address.removeprefix("sqlite:///").split("?")[0])).resolve() == file.resolve()
 
 
 def _open_remote(address: str) -> Store:

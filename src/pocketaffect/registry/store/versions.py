@@ -13,13 +13,7 @@ from urllib.request import url2pathname
 
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.registry.lineage.lineage import digest_file
-from pocketaffect.registry.store.runs import (
-    CONTENTS_FILE,
-    CONTENTS_TAG,
-    DIGEST_TAG,
-    MODEL_FOLDER,
-    PACKAGE_TAG,
-)
+from pocketaffect.registry.store.runs import CONTENTS_FILE, CONTENTS_TAG, DIGEST_TAG, MODEL_FOLDER, PACKAGE_TAG
 from pocketaffect.registry.store.store import Store, advise_register
 
 if TYPE_CHECKING:
