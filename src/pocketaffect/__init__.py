@@ -1,7 +1,5 @@
 """Small facial-affect models for phones, from data to a verified Core ML file."""
 
-from __future__ import annotations
-
 from typing import Any
 
 __version__ = "0.2.0"

@@ -6,8 +6,6 @@ libraries read once, when they are imported. (OpenCV's resize and warpAffine giv
 IPP on or off; without AVX2 the warp does not.)
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import sys

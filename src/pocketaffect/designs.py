@@ -3,8 +3,6 @@
 The one home of the names that `model.architecture` may have.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,11 +17,9 @@ SMALLEST_SIZE: Final = 32
 
 @dataclass(frozen=True)
 class Design:
-    """An architecture, apart from its width.
+    """An architecture, apart from its width: its name (timm's own where timm builds it), and the paper.
 
     Attributes:
-        name: Name in `model.architecture`; timm's own where timm builds it.
-        citation: The paper.
         source: Address of the code that defines the layers, and of its licence.
         dropout: Rate after pooling that its authors train with; `model.dropout` multiplies it.
         stem: The module that holds the first, strided convolutions; None when the input's resolution is kept.

@@ -4,8 +4,6 @@ Everything that orders classes or reads a label code takes it from here, so that
 Core ML file cannot disagree about what index 5 means.
 """
 
-from __future__ import annotations
-
 from typing import Final
 
 EXPRESSIONS: Final = ("neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger", "contempt")

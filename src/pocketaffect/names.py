@@ -4,8 +4,6 @@ Python keeps bytes that are not UTF-8 as surrogates, which cannot be written. In
 stands as `\xe9`; tables of paths hold names in this form, and `restore_name` finds the file again.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from typing import Final

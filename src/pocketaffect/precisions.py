@@ -1,7 +1,5 @@
 """The forms in which a package may store its weights, and the oldest system that reads each of them."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Final, Literal
 

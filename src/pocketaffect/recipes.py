@@ -42,12 +42,9 @@ PLAIN: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 
 
 def write_recipe(*, drawn: bool, file: Path = PARAMS_FILE) -> str:
-    """Puts the recipe for photographs, or the drawn sample's, in place of the other one.
+    """Puts the recipe for photographs, or the drawn sample's, in place of the other one, as `write_settings` does.
 
     A setting that has neither's value is the user's own and stays.
-
-    Returns:
-        As `write_settings`, whose errors it has.
     """
     present = load_params(file).model_dump(by_alias=True)
     wanted: dict[str, Value] = {}

@@ -1,7 +1,5 @@
 """How far a long stage is: a bar on a terminal, elsewhere a line in the log every half minute."""
 
-from __future__ import annotations
-
 import io
 import logging
 import sys

@@ -9,8 +9,6 @@ While a user's data is imported, the stage that draws the sample is a comment in
 clone: DVC then asks for a folder that nothing makes.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator

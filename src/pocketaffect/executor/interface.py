@@ -6,8 +6,6 @@ name in an importable module, or is a `functools.partial` of such; it and its ar
 depend on which executor ran it.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Final, Literal, Protocol, TypeVar

@@ -1,7 +1,5 @@
 """What export adds to a trained network: probabilities that can be believed, and when to call an answer unsure."""
 
-from __future__ import annotations
-
 import copy
 from dataclasses import dataclass
 from typing import Final

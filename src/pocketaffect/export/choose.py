@@ -1,7 +1,5 @@
 """The best precision that fits the budget, by what the shipped files answer to the faces that choose."""
 
-from __future__ import annotations
-
 import dataclasses
 import logging
 from collections.abc import Iterable, Sequence

@@ -1,7 +1,5 @@
 """Network to Core ML: one ML Program with an RGB image in, probabilities and valence-arousal out, in any precision."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -182,10 +180,7 @@ def _compress(model: Any, precision: Precision) -> Any:
     """Compresses every matrix and kernel of more than `COMPRESSED_ABOVE` weights; the same bytes on every run.
 
     Where a tensor's output channels cannot be divided into groups of the precision's size, the next smaller multiple
-    of 8 is taken; where none divides them, the tensor gets one palette.
-
-    Returns:
-        A new model; `model` itself for a precision of kind "float".
+    of 8 is taken; where none divides them, the tensor gets one palette. A precision of kind "float" leaves the model.
     """
     if precision.kind == "float":
         return model

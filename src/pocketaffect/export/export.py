@@ -1,7 +1,5 @@
 """From a trained network to verified files: converted, executed, and written only when every check holds."""
 
-from __future__ import annotations
-
 import logging
 import tempfile
 from collections.abc import Mapping
@@ -15,12 +13,7 @@ from pocketaffect.data.shards.split import Split
 from pocketaffect.errors import UnfitError
 from pocketaffect.evaluation import tables
 from pocketaffect.evaluation.prediction_table import PredictionTable, write_predictions
-from pocketaffect.export.calibrate import (
-    calibrate,
-    choose_confidence,
-    describe_confidence,
-    measure_confidence,
-)
+from pocketaffect.export.calibrate import calibrate, choose_confidence, describe_confidence, measure_confidence
 from pocketaffect.export.choose import choose_package, propose_precisions
 from pocketaffect.export.convert import Package, PackageDescription, Packages
 from pocketaffect.export.finetune import finetune_for_export

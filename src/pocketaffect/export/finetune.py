@@ -5,8 +5,6 @@ own, run here on the form that ships: BatchNorm folded, dropout gone, so that no
 once the weights are no longer plain arrays.
 """
 
-from __future__ import annotations
-
 import copy
 import logging
 import math

@@ -1,7 +1,5 @@
 """A network's layers: branches merged and BatchNorm folded to convert it, a package's weights put back afterwards."""
 
-from __future__ import annotations
-
 import copy
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """What a verification found: every check with its value and limit, as an object and as a stable report."""
 
-from __future__ import annotations
-
 import math
 import operator
 from collections.abc import Callable, Iterator, Mapping
@@ -71,14 +69,9 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Verification:
-    """Outcome of `verify.Verifier.verify`, and of the forms beside the package.
+    """Outcome of `verify.Verifier.verify`, and of the forms beside the package: every condition, in order.
 
     Attributes:
-        checks: Every condition, in order.
-        images: Number of images compared.
-        expression_labels: Number of images with an expression.
-        valence_arousal_labels: Number of images with valence and arousal.
-        package_bytes: Size of the shipped package.
         float16: The fp16 package against PyTorch.
         decoded: The shipped package against PyTorch with the package's decoded weights.
         shipped: The shipped package against PyTorch.

@@ -7,8 +7,6 @@ Numbers arrive as float32 tensors, Python numbers, strings or lists of numbers. 
 raises NotImplementedError, which the loader turns into a refusal of the package.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, Final

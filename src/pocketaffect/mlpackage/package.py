@@ -1,7 +1,5 @@
 """The `.mlpackage` as a file: checked on read, written whole with the same bytes every time, weighed and digested."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re
@@ -34,10 +32,7 @@ _COUNTED: Final = re.compile(r"([a-z][a-z0-9_]*?)_(\d+)(?=_|$)")
 
 
 def read_spec(path: Path) -> Any:
-    """Reads and checks a package: its parts, its model type, and the extent of every stored weight.
-
-    Returns:
-        The package's `Model` protobuf message.
+    """Reads the `Model` protobuf message of a package, and checks its parts, its type and the extent of every weight.
 
     Raises:
         PocketAffectError: Not a package, a part is missing or cut short, or it is no ML Program.

@@ -38,12 +38,10 @@ class Name:
 
 @dataclass(frozen=True)
 class Step:
-    """One operation of a program.
+    """One operation of a program, of MIL's type `kind`.
 
     Attributes:
-        kind: MIL's operation type.
         inputs: MIL's input names to constants or to references; a tuple for variadic inputs.
-        outputs: Names of the results.
         halves: For each result, whether the program stores it in float16.
         releases: Names that no later step reads.
     """

@@ -1,7 +1,5 @@
 """coremltools without what it prints on every run: import-time warnings and progress bars."""
 
-from __future__ import annotations
-
 import functools
 import importlib
 import logging

@@ -43,10 +43,9 @@ class NetworkSpec:
 
     Attributes:
         architecture: A key of `designs.CATALOGUE`.
-        width: Multiplies every layer's channels.
+        width: Multiplies every layer's channels, as `dropout` the architecture's rates.
         size: Pixels a side of the input.
         head: "prototype" or "plain", see `AffectNetwork`.
-        dropout: Multiplies the architecture's dropout rates.
         full_resolution_stem: No stride in the first layer, see `build_backbone`.
         colour: "rgb", or "grey": the first layer reads luma, see `AffectNetwork.read_luma`.
     """
@@ -125,11 +124,7 @@ class AffectNetwork(nn.Module):
             nn.init.zeros_(self.valence_arousal.bias)
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Predicts from float [n, 3, size, size], RGB in [0, 1].
-
-        Returns:
-            Logits [n, 8] and valence-arousal [n, 2].
-        """
+        """Predicts logits [n, 8] and valence-arousal [n, 2] from float [n, 3, size, size], RGB in [0, 1]."""
         features = self.backbone((images - self.mean) / self.deviation)
         logits = self.expression(features)
         valence_arousal = self.valence_arousal(features)
@@ -307,14 +302,10 @@ def build_backbone(
 ) -> Backbone | PhoneBackbone:
     """Builds a network from float [n, 3, size, size] to features [n, feature_dimension], with random weights.
 
-    Args:
-        name: A key of `designs.CATALOGUE`.
-        width: Multiplies the channels.
-        size: Pixels a side; only the paper's pooled networks have layers that depend on it.
-        dropout: Multiplies the design's rate.
-        full_resolution_stem: The first convolution takes every pixel and not every second: total stride 16 in place
-            of 32, the same weights, about four times the multiplications. For faces of 64 pixels and less, of which
-            stride 32 leaves 2 x 2 places. Designs that start at full resolution stay as they are.
+    Only the paper's pooled networks have layers that depend on the size. With `full_resolution_stem` the first
+    convolution takes every pixel and not every second: total stride 16 in place of 32, the same weights, about four
+    times the multiplications. It is for faces of 64 pixels and less, of which stride 32 leaves 2 x 2 places; designs
+    that start at full resolution stay as they are.
     """
     design = find_design(name)
     if name in OWN_BACKBONES:

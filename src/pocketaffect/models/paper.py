@@ -6,8 +6,6 @@ float [n, 3, size, size] to features [n, feature_dimension]. At width 1.0 and 12
 smaller networks on less data.
 """
 
-from __future__ import annotations
-
 import math
 from collections import OrderedDict
 from collections.abc import Callable

@@ -4,8 +4,6 @@ timm registers a few widths of some of them; here any width goes. At width 1.0 t
 so that its ImageNet weights fit. Weights are drawn by torch's generator alone; nothing is downloaded.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial

@@ -1,7 +1,5 @@
 """timm's ImageNet weights for a backbone: only when asked for, never executed, always with their origin."""
 
-from __future__ import annotations
-
 import pickle
 from pathlib import Path
 from typing import Final
@@ -20,15 +18,11 @@ CLASSIFIERS: Final = ("classifier.", "head.")
 
 
 def load_pretrained(network: AffectNetwork, source: str | Path) -> PretrainedWeights:
-    """Puts pretrained weights into `network`'s backbone; the two heads stay as they are.
+    """Puts pretrained weights into the backbone of a network of width 1.0; the two heads stay as they are.
 
-    The pixels' mean and deviation stay the training data's: both standardise, and the difference is small beside
-    what fine-tuning changes.
-
-    Args:
-        network: At width 1.0; timm has weights for no other.
-        source: "hub" (downloads, or takes what an earlier download left in Hugging Face's cache), or a local
-            `.safetensors` or `.pth` file in timm's naming, which may hold `state_dict` or EMA weights within.
+    The pixels' mean and deviation stay the training data's: both standardise, and the difference is small beside what
+    fine-tuning changes. `source` is "hub" (downloads, or takes what an earlier download left in Hugging Face's cache),
+    or a local `.safetensors` or `.pth` file in timm's naming, which may hold `state_dict` or EMA weights within.
 
     Raises:
         PocketAffectError: The design or width has no weights, the hub cannot be reached, or the file is missing,

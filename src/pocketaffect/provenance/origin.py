@@ -1,7 +1,5 @@
 """What a package says of its origin: digests of the data, the settings and the code that decide its bytes."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Final
 

@@ -40,8 +40,7 @@ WEIGHTS: Final = f"{paths.PACKAGE.name}/Data/com.apple.CoreML/weights/weight.bin
 def make_network(data: Path, *, recipe: Path = RECIPE, root: Path = Path(), work: Path = WORK) -> Path:
     """Trains, exports and describes the network, in a folder of `work` for each recipe and data set.
 
-    Returns:
-        A folder in the form in which the network is shipped.
+    It ends with a folder in the form in which the network is shipped.
 
     Raises:
         PocketAffectError: No such folder, no complete recipe, or a stage failed, which has said why.

@@ -1,7 +1,5 @@
 """What cannot be trained, said before the first step; and a loss that is no number, with the images it happened at."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path

@@ -6,8 +6,6 @@ takes its statistics over the whole batch likewise. What differs is the order of
 each process draws for itself.
 """
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import replace

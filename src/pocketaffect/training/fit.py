@@ -1,7 +1,5 @@
 """Fits a network to shards: setup, then a Lightning fit that goes on where a killed one stopped."""
 
-from __future__ import annotations
-
 import logging
 import shutil
 import time
@@ -59,16 +57,9 @@ def train_network(
     Checkpoints live in `work`, below a name made of everything that decides the result; a repeated call with the
     same inputs goes on from the last finished epoch and ends with the same bytes as an undisturbed run.
 
-    Args:
-        shards: The folder that the preprocess stage wrote.
-        model: The network.
-        params: The recipe.
-        work: Folder of the checkpoints while the training goes on.
-        target: The folder to write.
-        progress: A bar for each epoch, or a line in the log.
-        callbacks: More of Lightning's, such as one that prunes. One that raises leaves the checkpoint in place and
-            writes no network.
-        strategy: Lightning's strategy; by itself it takes DDP for more than one process.
+    Callbacks are Lightning's, such as one that prunes: one that raises leaves the checkpoint in place and writes no
+    network. Its strategy, by itself, is DDP for more than one process. `progress` shows a bar for each epoch, or a line
+    in the log.
 
     Returns:
         The history, one dictionary for each epoch.

@@ -1,7 +1,5 @@
 """What a training reads: faces in batches that are ready when a GPU is, networks to begin with or to learn from."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor

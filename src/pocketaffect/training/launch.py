@@ -4,8 +4,6 @@ Lightning and torch.distributed read everything from torchrun's environment vari
 a cluster's processes need; Ray's own library for training would bring a second trainer, checkpoints and data path.
 """
 
-from __future__ import annotations
-
 import os
 import socket
 import time

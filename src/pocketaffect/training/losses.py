@@ -1,7 +1,5 @@
 """Losses that skip rows without a label, and the weights of rare classes."""
 
-from __future__ import annotations
-
 from typing import Final, Literal
 
 import numpy as np
@@ -35,8 +33,7 @@ def expression_loss(
         logits: float [n, 8].
         expression: int64 [n], 0..7 or NO_EXPRESSION.
         weight: float [8], or None for equal weights.
-        soft: float [n, 8], rows of NaN where there is none; or None. It stands before the class, and for a row
-            without one.
+        soft: float [n, 8], rows of NaN where there is none; it stands before the class, and for a row without one.
         smoothing: Share of each target that all classes get alike (Szegedy et al. 2016, arXiv 1512.00567).
     """
     has_class = expression != NO_EXPRESSION
@@ -66,13 +63,10 @@ def valence_arousal_loss(
     kind: Literal["mse", "ccc", "mix"] = "mse",
     rated: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Mean squared error, `concordance_loss`, or half of each, over the rows that have VA; 0 when none has.
+    """Mean squared error, `concordance_loss`, or half of each ("mix"), over the rows that have VA; 0 when none has.
 
-    Args:
-        prediction: float [n, 2].
-        truth: float [n, 2], NaN for no label.
-        kind: "mse", "ccc", or "mix" (their mean).
-        rated: int64 [m], the rows that have VA; by default they are looked for, which waits for a GPU.
+    Predictions and truths are float [n, 2], NaN for no label; `rated`, int64 [m], are the rows that have VA, by default
+    looked for, which waits for a GPU.
     """
     if rated is None:
         rated = (~truth.isnan().any(dim=1)).nonzero()[:, 0]
@@ -86,13 +80,9 @@ def valence_arousal_loss(
 
 
 def concordance_loss(prediction: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-    """1 - CCC of the batch, averaged over both dimensions (Lin 1989); 1 where all its rows are alike.
+    """1 - CCC of the batch, [n, 2], averaged over both dimensions (Lin 1989); 1 where all its rows are alike.
 
     Small batches say little of a concordance: a batch is best some hundred rows.
-
-    Args:
-        prediction: float [n, 2].
-        truth: float [n, 2].
     """
     means = prediction.mean(dim=0), truth.mean(dim=0)
     centred = prediction - means[0], truth - means[1]
@@ -104,12 +94,9 @@ def concordance_loss(prediction: torch.Tensor, truth: torch.Tensor) -> torch.Ten
 def follow_teacher(
     student: tuple[torch.Tensor, torch.Tensor], teacher: tuple[torch.Tensor, torch.Tensor], *, temperature: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """How far a student's answers are from its teacher's (Hinton et al. 2015, arXiv 1503.02531).
+    """How far a student's logits [n, 8] and VA [n, 2] are from its teacher's (Hinton et al. 2015, arXiv 1503.02531).
 
-    Args:
-        student: Logits [n, 8] and valence-arousal [n, 2].
-        teacher: The same of the teacher; all rows count, labelled or not.
-        temperature: Divides the logits of both.
+    All rows count, labelled or not; the temperature divides the logits of both.
 
     Returns:
         Kullback-Leibler divergence of the expressions, times the temperature squared, so that its gradient does not
@@ -156,12 +143,7 @@ def count_classes(expression: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 def average_prototypes(
     expression: npt.NDArray[np.int64], valence_arousal: npt.NDArray[np.float32]
 ) -> list[tuple[float, float]]:
-    """Mean (valence, arousal) of each expression; AffectNet's own where the data has none.
-
-    Args:
-        expression: int64 [n].
-        valence_arousal: float32 [n, 2], NaN for no label.
-    """
+    """Mean (valence, arousal) of each expression, int64 [n]; AffectNet's own where the data has none."""
     labelled = ~np.isnan(valence_arousal).any(axis=1)
     prototypes = []
     for code, fallback in enumerate(CLASS_MEAN_VA):

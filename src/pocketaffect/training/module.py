@@ -1,7 +1,5 @@
 """The Lightning module: two tasks, one optimiser, its history and best weights kept in the checkpoint."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -22,19 +20,12 @@ from pocketaffect.training.scores import SCORE, find_best, score_epoch
 
 
 class AffectModule(pl.LightningModule):
-    """Trains an `AffectNetwork`.
+    """Trains an `AffectNetwork` by a recipe; the images' paths are for messages, the teacher is in evaluation mode.
 
     Attributes:
         history: One dictionary of numbers for each finished epoch.
         best: The state of the network after the epoch that `train.select` chooses; of its average where there is one.
         average: The moving average of the network; None where none is wanted.
-
-    Args:
-        network: The network that is trained.
-        objective: The loss that it lowers.
-        params: The recipe.
-        paths: Paths of the training images, to name them in messages.
-        teacher: A network to learn from, in evaluation mode.
     """
 
     def __init__(

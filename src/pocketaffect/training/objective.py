@@ -1,7 +1,5 @@
 """What a training lowers: the losses of both tasks, and how they are put together."""
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 

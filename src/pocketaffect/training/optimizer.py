@@ -1,7 +1,5 @@
 """The optimiser of a recipe, its learning rate step by step, and the moving average of what it makes."""
 
-from __future__ import annotations
-
 import copy
 import math
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """The metrics that are followed while training."""
 
-from __future__ import annotations
-
 from typing import Final
 
 import torch

@@ -1,7 +1,5 @@
 """Lightning's trainer as a recipe wants it, and the one file that a killed training goes on from."""
 
-from __future__ import annotations
-
 import io
 import logging
 import time
@@ -159,11 +157,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 def find_checkpoint(folder: Path, state: Mapping[str, torch.Tensor]) -> Path | None:
     """Finds the checkpoint in `folder` to go on from; None, with a warning in the log, when it is not usable.
 
-    A fresh start gives the same result as going on, only later: nothing to stop for.
-
-    Args:
-        folder: Folder that may hold it.
-        state: State of the module that is to go on: the checkpoint must hold the same names and shapes.
+    A fresh start gives the same result as going on, only later: nothing to stop for. The checkpoint must hold the names
+    and shapes of `state`, the module's that is to go on.
     """
     file = folder / CHECKPOINT_FILE
     if not file.is_file():

@@ -4,8 +4,6 @@ A row is kept, quarantined with the first rule it broke, or dropped by a rule th
 in `rules`, what they look at in `evidence`, which rows broke them and the tables in `ledger`.
 """
 
-from __future__ import annotations
-
 import logging
 from collections import Counter
 from collections.abc import Mapping

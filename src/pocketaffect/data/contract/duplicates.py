@@ -1,7 +1,5 @@
 """Finds faces that are the same picture saved twice, by their difference hashes, without comparing all with all."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Final, TypeAlias
 

@@ -4,8 +4,6 @@ A profile holds, for each split, the rows of each expression and the means of va
 AffectNet's official figures and the embedded sample's.
 """
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Final, Self, TypeAlias

@@ -6,8 +6,6 @@ stands in a column that `evidence` derives. Rules run in steps: a row that a ste
 ones, so that a broken row is nobody's duplicate and a picture without a face leaks nothing.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal

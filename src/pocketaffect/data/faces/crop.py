@@ -189,11 +189,7 @@ def _agree(one: FaceSquare, other: FaceSquare) -> bool:
 
 
 def cut_square(image: RGB, square: FaceSquare, size: int) -> RGB:
-    """Cuts `square` out and resizes it, averaging over areas when it shrinks; border pixels go on outside the image.
-
-    Returns:
-        uint8 [size, size, 3].
-    """
+    """Cuts `square` out as uint8 [size, size, 3], averaging over areas when it shrinks; border pixels go on outside."""
     left, top = square.x - square.side / 2, square.y - square.side / 2
     # Only these give each source pixel its exact weight; the other way is within two grey levels of them.
     whole = square.turn == 0 and all(float(value).is_integer() for value in (left, top, square.side))

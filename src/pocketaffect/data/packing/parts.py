@@ -1,7 +1,5 @@
 """The tars of a pack, plain and the same bytes for the same files, and its table, which spares listing them."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json

@@ -1,7 +1,5 @@
 """Lists tar and zip archives: where each member's bytes are, so that they are read in place and never unpacked."""
 
-from __future__ import annotations
-
 import os
 import stat
 import tarfile

@@ -5,8 +5,6 @@
 Windows line ends. Landmarks, nine tenths of a list's bytes, are reduced to what is used of them while reading.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final

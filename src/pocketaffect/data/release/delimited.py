@@ -5,8 +5,6 @@ after it. A line of nothing but separators is no row. Columns are found by the n
 case, blanks, underscores and order, or refused by name.
 """
 
-from __future__ import annotations
-
 import codecs
 import difflib
 import re
@@ -162,10 +160,9 @@ def plain_name(name: str) -> str:
 
 
 def match_header(cells: Sequence[str], known: Collection[str]) -> list[str] | None:
-    """Reads a first line's cells as column names.
+    """Reads a first line's cells as column names, known ones as `known` spells them.
 
-    Returns:
-        The names, known ones as `known` spells them; None for a row: it holds a number, and no known name.
+    None stands for a row: it holds a number, and no known name.
     """
     spelt = {plain_name(name): name for name in known}
     names = [spelt.get(plain_name(cell), cell) for cell in cells]

@@ -1,7 +1,5 @@
 """Recognises a data set's layout by what lies in its folder, and reads it into one table of annotations."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Final
 

@@ -4,8 +4,6 @@ Only plain members under plain names are given out. One that could harm a carele
 negative offset (`places.REFUSALS`): a row that points to it is refused for that reason, and not for "no such file".
 """
 
-from __future__ import annotations
-
 import os
 import re
 from array import array

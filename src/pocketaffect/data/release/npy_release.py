@@ -6,8 +6,6 @@ order in which they lie in their archive, and decoded from bytes without ever un
 should be is told, not raised.
 """
 
-from __future__ import annotations
-
 import functools
 import io
 import math
@@ -32,10 +30,11 @@ from pocketaffect.data.release.rows import (
     ListSummary,
     RowTable,
     describe_unread,
+    label_rows,
     reduce_landmarks,
 )
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.labels import BOX_COLUMNS, EYE_COLUMNS
+from pocketaffect.labels import EYE_COLUMNS
 from pocketaffect.names import SYSTEM_FILE
 
 SETS: Final = {"train_set": "train", "val_set": "validation"}
@@ -151,17 +150,11 @@ def _decode_block(
         numbers[column], said = decode_values(contents[:, place].tolist())
         unread.append((column, np.array([row for row, _ in said], dtype=np.int64), [what for _, what in said]))
     counts, eyes = decode_landmarks(contents[:, -1].tolist())
-    return {
-        "line": lines,
-        "path": paths,
-        "listed_path": paths,
-        **{column: np.full(len(lines), np.nan) for column in BOX_COLUMNS},
-        "box_given": np.zeros(len(lines), dtype=bool),
+    return label_rows(lines, paths, numbers["expression"]) | {
         **numbers,
         "unread": describe_unread(len(lines), unread),
         "landmark_count": counts,
         **{column: eyes[:, place].copy() for place, column in enumerate(EYE_COLUMNS)},
-        "identity": pa.repeat("", len(lines)),
     }
 
 

@@ -1,7 +1,5 @@
 """Where the bytes of one listed file are, and how they are read: never anything outside the data folder."""
 
-from __future__ import annotations
-
 import errno
 import os
 import re

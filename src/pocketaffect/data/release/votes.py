@@ -20,13 +20,7 @@ import pyarrow.compute as pc
 
 from pocketaffect.data.release.delimited import check_header, match_header, tidy_paths
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.labels import (
-    CLASS_MEAN_VA,
-    EXPRESSIONS,
-    NO_VA_CODE,
-    NON_FACE_CODE,
-    OTHER_EXPRESSIONS,
-)
+from pocketaffect.labels import CLASS_MEAN_VA, EXPRESSIONS, NO_VA_CODE, NON_FACE_CODE, OTHER_EXPRESSIONS
 
 if TYPE_CHECKING:
     from pocketaffect.data.release.folder import DataFolder

@@ -3,16 +3,7 @@
 import numpy as np
 
 from pocketaffect.data.sample.annotations import ActionUnits
-from pocketaffect.data.sample.canvas import (
-    Canvas,
-    Points,
-    brush,
-    ellipse,
-    mirror,
-    points,
-    smooth_closed,
-    smooth_open,
-)
+from pocketaffect.data.sample.canvas import Canvas, Points, brush, ellipse, mirror, points, smooth_closed, smooth_open
 from pocketaffect.data.sample.draws import Draws
 from pocketaffect.data.sample.geometry import Eye, Face, Mouth, strength
 from pocketaffect.data.sample.identity import Colour, Identity, darken, mix

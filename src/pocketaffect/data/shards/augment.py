@@ -1,7 +1,5 @@
 """What may change in a training face beside its place: focus, colour, light, a hidden square, a face blended in."""
 
-from __future__ import annotations
-
 import math
 from typing import Any, Final, NamedTuple
 

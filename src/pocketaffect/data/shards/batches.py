@@ -171,16 +171,9 @@ class FaceBatches(Dataset[Batch]):
 class BatchOrder(Sampler[npt.NDArray[np.int64]]):
     """The batches of an epoch as arrays of indices; shuffled by (seed, epoch), or in order when seed is None.
 
-    Of several processes, each gets its part of every batch, so that the batches are the same for any number of them.
-
-    Args:
-        length: Images of the split.
-        batch_size: Images of a batch, of all processes together.
-        seed: Seed of the order; None for the split's own.
-        epoch: Shuffles anew.
-        process: The number of this process, from 0.
-        processes: Number of processes. They must divide `batch_size`; in order, the last batch is filled up with the
-            split's first images, so that all have equally many.
+    Of several processes, numbered from 0, each gets its part of every batch of `batch_size` images, so that the batches
+    are the same for any number of them. They must divide the batch; in order, the last one is filled up with the first
+    of the split's `length` images, so that all have equally many.
     """
 
     def __init__(

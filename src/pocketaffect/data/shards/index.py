@@ -1,7 +1,5 @@
 """The index of the shards: labels and origin of every face, written a block of rows at a time, and counted."""
 
-from __future__ import annotations
-
 from collections import Counter
 from pathlib import Path
 from typing import Any, Final

@@ -13,8 +13,6 @@ manifest does not fit beside `preprocess.workers` others, fewer workers run (the
 when it does not fit beside one, the stage refuses before it starts.
 """
 
-from __future__ import annotations
-
 import math
 import resource
 import sys

@@ -4,8 +4,6 @@ A shard holds uint8 [images, size, size, 3], red first. `index.parquet` has a ro
 (`index.INDEX_COLUMNS`).
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass

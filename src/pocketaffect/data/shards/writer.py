@@ -5,8 +5,6 @@ that it was cut from (device, inode, length and time of change). What a killed r
 again, never trusted by its name.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json
