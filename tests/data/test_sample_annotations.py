@@ -17,7 +17,7 @@ from pocketaffect.data.sample.annotations import (
 )
 from pocketaffect.data.sample.draws import Draws
 from pocketaffect.data.sample.geometry import shape_face
-from pocketaffect.data.sample.identity import sample_identity
+from pocketaffect.data.sample.identity import Identity
 from pocketaffect.labels import CLASS_MEAN_VA, EXPRESSIONS, MAX_EXPRESSION_CODE, NO_VA_CODE
 
 KNOWN_UNITS = {1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 16, 17, 20, 23, 24, 25, 26, 43}
@@ -64,7 +64,7 @@ def test_contempt_raises_one_mouth_corner_and_happiness_both():
         for seed in range(30):
             draws = Draws(seed)
             pose = sample_pose(draws, EXPRESSIONS.index(name), 1.0)
-            mouth = shape_face(sample_identity(draws), pose.units).mouth
+            mouth = shape_face(Identity(draws), pose.units).mouth
             rises.append(float(mouth.inner_upper[0, 1] - mouth.inner_upper[12, 1]))
         differences[name] = np.array(rises)
     assert (np.abs(differences["contempt"]) > 0.08).all()

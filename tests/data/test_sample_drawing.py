@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import io
-from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -24,7 +23,7 @@ from pocketaffect.data.sample.draws import Draws
 from pocketaffect.data.sample.features import paint_person
 from pocketaffect.data.sample.generate import encode_bitmap
 from pocketaffect.data.sample.geometry import landmarks, shape_face
-from pocketaffect.data.sample.identity import sample_identity
+from pocketaffect.data.sample.identity import Identity
 from pocketaffect.data.sample.portrait import draw_portrait, draw_scene, take_picture, value_noise
 
 
@@ -116,7 +115,7 @@ def test_a_poor_picture_has_less_detail():
 
 
 def test_landmarks_follow_the_68_point_scheme():
-    face = shape_face(sample_identity(Draws(5)), {})
+    face = shape_face(Identity(Draws(5)), {})
     marks = landmarks(face)
     assert marks.shape == (68, 2)
     jaw, chin = marks[:17], marks[8]
@@ -135,7 +134,8 @@ def test_landmarks_mark_what_is_drawn():
     placement = Placement((64.0, 64.0), 50.0, 0.05, 0.0, 0.0, 0.8)
     for seed in range(6):
         draws = Draws(seed)
-        identity = replace(sample_identity(draws), glasses="none", iris=(60, 40, 30), skin=(229, 186, 154))
+        identity = Identity(draws)
+        identity.glasses, identity.iris, identity.skin = "none", (60, 40, 30), (229, 186, 154)
         face = shape_face(identity, units := {25: (1.0, 1.0), 26: (0.9, 0.9)})
         canvas = Canvas(np.full((128, 128, 3), 128, dtype=np.uint8), placement)
         paint_person(canvas, identity, units, face, draws)
@@ -168,7 +168,7 @@ def test_a_scene_has_texture_but_no_landmarks():
 
 
 def test_raising_a_unit_moves_what_it_should():
-    identity = sample_identity(Draws(2))
+    identity = Identity(Draws(2))
     rest = landmarks(shape_face(identity, {}))
 
     def moved(*units: int) -> np.ndarray:

@@ -19,7 +19,7 @@ from pocketaffect.data.sample.canvas import (
 from pocketaffect.data.sample.draws import Draws
 from pocketaffect.data.sample.features import paint_behind, paint_person, rounded_box
 from pocketaffect.data.sample.geometry import Face, landmarks, shape_face
-from pocketaffect.data.sample.identity import CLOTH_COLOURS, SKIN_TONES, Colour, Identity, darken, mix, sample_identity
+from pocketaffect.data.sample.identity import CLOTH_COLOURS, SKIN_TONES, Colour, Identity, darken, mix
 
 
 def paint_background(draws: Draws, height: int, width: int) -> np.ndarray:
@@ -165,7 +165,7 @@ class Picture:
 def draw_portrait(draws: Draws, units: ActionUnits, *, poor: bool = False) -> Picture:
     """Draws a person who shows the given action units; `poor` blurs and hides so much that they are uncertain."""
     height, width = _sample_size(draws)
-    identity = sample_identity(draws)
+    identity = Identity(draws)
     face = shape_face(identity, units)
     placement = _sample_placement(draws, identity, face, height, width)
     canvas = Canvas(paint_background(draws, height, width), placement)
