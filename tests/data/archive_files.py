@@ -11,7 +11,8 @@ import pandas as pd
 from hypothesis import strategies as st
 
 from pocketaffect.data.faces.images import ImageProblemError
-from pocketaffect.data.release.folder import DataFolder, Place, read_place
+from pocketaffect.data.release.folder import DataFolder
+from pocketaffect.data.release.places import Place, read_place
 
 IMAGES = "Manually_Annotated_Images"
 KINDS = ("loose", "ustar", "gnu", "pax", "stored", "deflated")

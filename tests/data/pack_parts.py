@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from pocketaffect.data.release.folder import DataFolder, Place, read_place
+from pocketaffect.data.release.folder import DataFolder
 from pocketaffect.data.release.layouts import read_annotations
+from pocketaffect.data.release.places import Place, read_place
 
 PART = 30_000
 PROGRESS = ".pack-progress.json"

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pocketaffect.data.faces.images import ImageProblemError
-from pocketaffect.data.release.folder import DataFolder, describe_path_problem, read_place
+from pocketaffect.data.release.folder import DataFolder
+from pocketaffect.data.release.places import describe_path_problem, read_place
 from pocketaffect.errors import PocketAffectError
 
 

@@ -9,7 +9,8 @@ import pytest
 from archive_files import places, read, write, write_zip
 
 from pocketaffect.data.faces.images import ImageProblemError
-from pocketaffect.data.release.folder import DataFolder, read_place
+from pocketaffect.data.release.folder import DataFolder
+from pocketaffect.data.release.places import read_place
 from pocketaffect.errors import PocketAffectError
 
 

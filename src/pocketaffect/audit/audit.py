@@ -11,7 +11,7 @@ from pocketaffect import paths
 from pocketaffect.audit.compare import Again, Machine, compare_metrics, compare_stages, describe_first, judge
 from pocketaffect.audit.outcome import Audit, NotAuditableError, Verdict
 from pocketaffect.audit.quick import examine
-from pocketaffect.audit.record import Cache, Record, read_record, read_stages
+from pocketaffect.audit.record import Cache, Record, find_data, read_record, read_stages
 from pocketaffect.audit.scratch import Scratch, check_out, name_sample, restore_data, verify_environment
 from pocketaffect.checkout import LOCK, ask_git
 from pocketaffect.config import PARAMS_FILE, AuditParams
@@ -165,7 +165,7 @@ def _check_out(case: Case, record: Record, at: str | None) -> Scratch:
     log.info("checking out %s", case.commit[:12])
     scratch = check_out(case.root, case.commit, case.place)
     scratch.take_line_ends({path: md5 for stage in record.stages.values() for path, md5 in stage.dependencies.items()})
-    (scratch.root / PARAMS_FILE).write_bytes(record.params_file.read_bytes())
+    (scratch.root / PARAMS_FILE).write_bytes((record.files / PARAMS_FILE).read_bytes())
     return scratch
 
 
@@ -189,7 +189,7 @@ def _refuse_dirty(case: Case, record: Record) -> None:
 def _bring_data(scratch: Scratch, record: Record, at: str | None) -> None:
     """Brings the version's data; with `at` what data.dvc of that commit names. The sample is drawn, by its stage."""
     if at is None:
-        origin, md5 = record.version.tags.get("data.source", NONE), record.data_md5
+        origin, md5 = record.version.tags.get("data.source", NONE), find_data(record.stages)
     else:
         outputs = read_yaml(scratch.root / paths.DATA_FILE).get("outs") or [{}]
         origin, md5 = read_source(scratch.root).origin or NONE, str(outputs[0].get("md5", ""))

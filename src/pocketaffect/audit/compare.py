@@ -41,7 +41,7 @@ class Again:
 
 def compare_stages(record: Record, again: Again, names: Sequence[str]) -> tuple[StageComparison, ...]:
     """Compares every stage of `names`, in that order, after the data they start from."""
-    data, found_data = {str(paths.DATA): record.data_md5}, {str(paths.DATA): find_data(again.stages)}
+    data, found_data = {str(paths.DATA): find_data(record.stages)}, {str(paths.DATA): find_data(again.stages)}
     compared = [_compare_outputs(record, again, DATA_STAGE, data, found_data)]
     made = {path for stage in record.stages.values() for path in stage.outputs} | {str(paths.DATA)}
     for name in names:
@@ -61,10 +61,7 @@ def compare_metrics(record: Record, root: Path) -> tuple[MetricDifference, ...]:
 
 
 def judge(
-    stages: Sequence[StageComparison],
-    metrics: Sequence[MetricDifference],
-    machine: Machine,
-    tolerances: AuditParams,
+    stages: Sequence[StageComparison], metrics: Sequence[MetricDifference], machine: Machine, tolerances: AuditParams
 ) -> tuple[Verdict, str]:
     """Returns the verdict and its reason.
 

@@ -175,13 +175,10 @@ def write_html(audit: Audit, target: Path) -> None:
 
 
 def attach_report(store: Store, version: RegisteredVersion, audit: Audit) -> str:
-    """Keeps the audit with its version: JSON and HTML as artifacts, verdict, commit and date as tags.
+    """Keeps the audit with its version: JSON and HTML in a folder of artifacts, which it names; the rest as tags.
 
     The tags are `audit` for the verdict of the last full audit, which promotion reads, and `audit.quick` for that of
     the last quick one. An audit that could not be made is no verdict: it leaves them, and is noted beside them.
-
-    Returns:
-        The folder among the run's artifacts.
     """
     place = f"audit/{audit.date.replace(':', '-').replace('+00-00', 'Z')}-{audit.kind}"
     prefix = "audit" if audit.kind == "full" else f"audit.{audit.kind}"

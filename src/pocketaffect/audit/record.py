@@ -56,11 +56,7 @@ class Cache:
         return {f"{path}/{entry['relpath']}": entry["md5"] for entry in entries}
 
     def copy_from(self, other: Cache, md5: str) -> list[str]:
-        """Copies an object, and for a folder all that it lists.
-
-        Returns:
-            The hashes that `other` does not hold, or holds with other bytes.
-        """
+        """Copies an object, and for a folder all that it lists; gives the hashes that `other` does not hold."""
         missing = [] if self._copy_object(other, md5) else [md5]
         if not missing and md5.endswith(FOLDER):
             files = self.list_files(md5, "") or {}
@@ -101,16 +97,6 @@ class Record:
     files: Path
     stages: Mapping[str, LockedStage]
     cache: Cache
-
-    @property
-    def params_file(self) -> Path:
-        """The params.yaml that the version was made with."""
-        return self.files / PARAMS_FILE
-
-    @property
-    def data_md5(self) -> str:
-        """DVC's hash of the data folder that the stages read; "" if none did."""
-        return find_data(self.stages)
 
     def list_files(self, md5: str, path: str) -> dict[str, str] | None:
         """Maps the output's files to their recorded hashes; None where neither cache nor store lists them."""

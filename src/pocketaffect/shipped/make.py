@@ -6,7 +6,6 @@ network that learns from it.
 """
 
 import argparse
-import hashlib
 import json
 import shutil
 import subprocess
@@ -18,7 +17,7 @@ from typing import Any, Final
 from pocketaffect import paths
 from pocketaffect.config import PARAMS_FILE, load_params
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.files import hash_file, hash_json, read_yaml, write_atomically, write_json
+from pocketaffect.files import hash_folder, hash_json, read_yaml, write_atomically, write_json
 from pocketaffect.provenance.code import hash_code
 from pocketaffect.provenance.origin import DECIDING_PARAMS
 from pocketaffect.registry.lineage.lineage import collect_lineage
@@ -50,11 +49,9 @@ def make_network(data: Path, *, recipe: Path = RECIPE, root: Path = Path(), work
             f"{data}: no such folder", todo="make shipped DATA=PATH of your copy of FER2013 and FER+"
         )
     settings = _read_recipe(recipe, root)
-    files = {file.relative_to(data).as_posix(): file for file in data.rglob("*") if file.is_file()}
-    listing = [{"md5": hash_file(file, "md5"), "relpath": name} for name, file in sorted(files.items())]
-    digest = hashlib.md5(json.dumps(listing, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
+    digest = hash_folder({file.relative_to(data).as_posix(): file for file in data.rglob("*") if file.is_file()})
     code = hash_code(*(root.resolve() / paths.PIPELINES / f"{stage}.py" for stage in STAGES))
-    place = work.resolve() / hash_json([settings, listing, code])[:16]
+    place = work.resolve() / hash_json([settings, digest, code])[:16]
     teacher = settings.pop("teacher", None)
     if teacher is not None:
         _prepare(place / "teacher", data, digest, root, merge(settings, teacher))

@@ -17,13 +17,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from pocketaffect.data.release.class_folders import CLASSES_FILE, find_splits
-from pocketaffect.data.release.csv_release import find_lists
+from pocketaffect.data.release.csv_release import find_lists, find_votes
 from pocketaffect.data.release.fer import FER_FOLDERS, PIXELS_FILE
 from pocketaffect.data.release.folder import DataFolder
 from pocketaffect.data.release.layouts import CSV, FER, FERPLUS, NPY8, read_annotations, recognise
 from pocketaffect.data.release.npy_release import SETS
 from pocketaffect.data.release.places import Place, describe_path_problem
-from pocketaffect.data.release.votes import VOTES_FILE
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.labels import PLACE_COLUMNS
 from pocketaffect.names import SYSTEM_FILE, find_on_disk
@@ -116,8 +115,7 @@ def has_changed(folder: DataFolder, files: PackSource) -> bool:
 def _list_csv(folder: DataFolder) -> tuple[pd.Series[str], tuple[str, ...], list[str]]:
     """Lists paths, lists and image folders of the CSV release."""
     files = find_lists(folder)
-    beside = ["", *(file.path.removesuffix(file.kind.name) for file in files)]
-    votes = next((place + VOTES_FILE for place in beside if folder.has(place + VOTES_FILE)), None)
+    votes = find_votes(folder, files)
     lists = [file.path for file in files] + ([votes] if votes else [])
     paths = read_annotations(folder).rows["path"].drop_duplicates().sort_values(ignore_index=True)
     return paths.astype("str"), tuple(sorted(lists)), sorted({f"{file.image_folder}/" for file in files})

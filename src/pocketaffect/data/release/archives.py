@@ -47,15 +47,16 @@ def scan_archive(file: Path) -> pa.Table:
         start = stream.read(8)
         for magic, command in COMPRESSED.items():
             if start.startswith(magic):
-                raise _refuse_compressed(file, command)
+                raise refuse_compressed(file, f"`{command}`")
         return _scan_zip(file, stream) if file.suffix.lower() == ".zip" else _scan_tar(file, stream)
 
 
-def _refuse_compressed(file: Path, command: str) -> PocketAffectError:
+def refuse_compressed(file: Path, command: str) -> PocketAffectError:
+    """Makes the error for an archive that is compressed as a whole; `command` takes the compression off."""
     return PocketAffectError(
         f"{file}: a compressed archive, in which no image can be found without unpacking all before it",
         allowed="uncompressed .tar, or .zip",
-        todo=f"take the compression off with `{command}` so that a .tar is left; if its files lie here unpacked, "
+        todo=f"take the compression off with {command} so that a .tar is left; if its files lie here unpacked, "
         "move it out of the data folder",
     )
 

@@ -14,17 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pocketaffect.data.release.delimited import (
-    Lines,
-    Rows,
-    check_header,
-    match_header,
-    parse_numbers,
-    read_lines,
-    split_cells,
-    split_columns,
-    tidy_paths,
-)
+from pocketaffect.data.release import delimited
 from pocketaffect.data.release.folder import DataFolder
 from pocketaffect.data.release.rows import (
     MAX_SHOWN,
@@ -34,6 +24,7 @@ from pocketaffect.data.release.rows import (
     describe_unread,
     reduce_landmarks,
 )
+from pocketaffect.data.release.votes import VOTES_FILE
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.labels import BOX_COLUMNS, EYE_COLUMNS
 
@@ -99,6 +90,12 @@ def find_lists(folder: DataFolder) -> list[ListFile]:
     return found
 
 
+def find_votes(folder: DataFolder, lists: Sequence[ListFile]) -> str | None:
+    """Finds FER+'s votes at the folder's top or beside one of its lists."""
+    places = ("", *(file.path.removesuffix(file.kind.name) for file in lists))
+    return next((place + VOTES_FILE for place in places if folder.has(place + VOTES_FILE)), None)
+
+
 def read_csv_release(
     folder: DataFolder, lists: Sequence[ListFile], table: RowTable
 ) -> tuple[list[ListSummary], list[tuple[str, int, str]]]:
@@ -125,10 +122,10 @@ def _read_list(folder: DataFolder, file: ListFile, table: RowTable) -> tuple[Lis
     rows = 0
     unsplit: list[tuple[str, int, str]] = []
     with folder.open_file(file.path) as stream:
-        for lines in read_lines(stream, f"{folder.root / file.path}"):
+        for lines in delimited.read_lines(stream, f"{folder.root / file.path}"):
             if columns is None:
                 columns, lines = _find_columns(lines, f"{folder.root / file.path}")
-            block = split_columns(lines, columns.names, columns.wanted)
+            block = delimited.split_columns(lines, columns.names, columns.wanted)
             unsplit += zip(
                 [name] * len(block.unsplit.numbers),
                 block.unsplit.numbers.tolist(),
@@ -165,11 +162,11 @@ class _Columns:
         return [*CSV_COLUMNS, self.identity] if self.identity else list(CSV_COLUMNS)
 
 
-def _find_columns(lines: Lines, name: str) -> tuple[_Columns, Lines]:
+def _find_columns(lines: delimited.Lines, name: str) -> tuple[_Columns, delimited.Lines]:
     """Finds the columns, in AffectNet's own order where the first line is a row; and the lines that are rows."""
     first = lines.text[0].as_py()
-    cells = split_cells(first)
-    names = match_header(cells, (*CSV_COLUMNS, *IDENTITY_COLUMNS))
+    cells = delimited.split_cells(first)
+    names = delimited.match_header(cells, (*CSV_COLUMNS, *IDENTITY_COLUMNS))
     if names is None:
         if len(cells) == len(CSV_COLUMNS):
             return _Columns(list(CSV_COLUMNS), header=False, identity=""), lines
@@ -178,14 +175,14 @@ def _find_columns(lines: Lines, name: str) -> tuple[_Columns, Lines]:
             found=f"{len(cells)} column(s): {first[:80]!r}",
             allowed=f"a header with {', '.join(CSV_COLUMNS)}; or rows of these {len(CSV_COLUMNS)} columns",
         )
-    check_header(names, CSV_COLUMNS, f"{name}, line {lines.numbers[0]}", known=IDENTITY_COLUMNS)
+    delimited.check_header(names, CSV_COLUMNS, f"{name}, line {lines.numbers[0]}", known=IDENTITY_COLUMNS)
     identity = next((column for column in IDENTITY_COLUMNS if column in names), "")
-    return _Columns(names, header=True, identity=identity), Lines(lines.numbers[1:], lines.text[1:])
+    return _Columns(names, header=True, identity=identity), delimited.Lines(lines.numbers[1:], lines.text[1:])
 
 
-def _read_block(block: Rows, columns: _Columns, image_folder: str) -> dict[str, object]:
+def _read_block(block: delimited.Rows, columns: _Columns, image_folder: str) -> dict[str, object]:
     text = block.columns
-    numbers = {name: parse_numbers(text[name]) for name in NUMBER_COLUMNS}
+    numbers = {name: delimited.parse_numbers(text[name]) for name in NUMBER_COLUMNS}
     box_given = np.zeros(len(block.numbers), dtype=bool)
     for name in BOX_COLUMNS:
         box_given |= pc.not_equal(text[name], "").to_numpy(zero_copy_only=False)
@@ -199,7 +196,7 @@ def _read_block(block: Rows, columns: _Columns, image_folder: str) -> dict[str, 
     listed = text["subDirectory_filePath"]
     return {
         "line": block.numbers,
-        "path": pc.binary_join_element_wise(image_folder, tidy_paths(listed), "/"),
+        "path": pc.binary_join_element_wise(image_folder, delimited.tidy_paths(listed), "/"),
         "listed_path": listed,
         **numbers,
         "box_given": box_given,
@@ -216,4 +213,4 @@ def _read_landmarks(text: pa.StringArray) -> tuple[npt.NDArray[np.int32], npt.ND
         text = pc.if_else(absent, pa.scalar(None, pa.string()), text)
     parts = pc.split_pattern(text, ";")
     offsets = parts.offsets.to_numpy().astype(np.int64)
-    return reduce_landmarks(parse_numbers(parts.values), offsets)
+    return reduce_landmarks(delimited.parse_numbers(parts.values), offsets)

@@ -18,22 +18,12 @@ import pyarrow.compute as pc
 
 from pocketaffect.data.faces.images import ImageProblemError
 from pocketaffect.data.packing.parts import PACK_FILE, PACK_PROGRESS, read_pack
-from pocketaffect.data.release.archives import scan_archive
+from pocketaffect.data.release.archives import COMPRESSED, refuse_compressed, scan_archive
 from pocketaffect.data.release.fer import LABELS_FILE, PIXELS_FILE, scan_pixels
 from pocketaffect.data.release.members import is_release_name, merge_members, see_through
-from pocketaffect.data.release.places import (
-    MAX_IMAGE_BYTES,
-    REFUSALS,
-    Place,
-    check_inside,
-    describe_path_problem,
-    open_holder,
-    read_place,
-)
+from pocketaffect.data.release.places import REFUSALS, Place, check_inside, open_holder, read_place
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.names import find_on_disk, show_name
-
-__all__ = ["MAX_IMAGE_BYTES", "DataFolder", "Place", "describe_path_problem", "read_place"]
 
 COMPRESSED_TAR: Final = re.compile(r"\.(tar\.(gz|bz2|xz|zst|lz4|lzma|z)|tgz|tbz2?|txz|tzst)$", re.IGNORECASE)
 SPLIT_ARCHIVE: Final = re.compile(r"\.((tar|zip)\.\d{2,}|z\d{2})$", re.IGNORECASE)
@@ -215,12 +205,7 @@ def _find_archives(folder: Path) -> list[str]:
     names = [entry.name for entry in _list_folder(folder) if entry.is_file()]
     for name in names:
         if COMPRESSED_TAR.search(name):
-            raise PocketAffectError(
-                f"{folder / name}: a compressed archive, in which no image is found without unpacking all before it",
-                allowed="uncompressed .tar, or .zip",
-                todo="take the compression off (`gunzip`, `bunzip2`, `unxz`, `unzstd`) so that a .tar is left; if its "
-                "files lie here unpacked, move it out of the data folder",
-            )
+            raise refuse_compressed(folder / name, "`" + "` or `".join(COMPRESSED.values()) + "`")
         if SPLIT_ARCHIVE.search(name):
             raise PocketAffectError(
                 f"{folder / name}: one part of a split archive",

@@ -9,13 +9,13 @@ import pandas as pd
 import pyarrow as pa
 
 from pocketaffect.data.release.class_folders import find_splits, read_class_folders
-from pocketaffect.data.release.csv_release import LISTS, find_lists, read_csv_release
+from pocketaffect.data.release.csv_release import LISTS, find_lists, find_votes, read_csv_release
 from pocketaffect.data.release.delimited import tidy_paths
 from pocketaffect.data.release.fer import FER_FOLDERS, FOLDER_LIST, LABELS_FILE, PIXELS_FILE, read_fer, read_fer_folders
 from pocketaffect.data.release.folder import DataFolder
 from pocketaffect.data.release.npy_release import SETS, read_npy_release
 from pocketaffect.data.release.rows import ListSummary, RowTable
-from pocketaffect.data.release.votes import VOTES_FILE, VoteCounts, find_soft_labels, read_votes
+from pocketaffect.data.release.votes import VoteCounts, find_soft_labels, read_votes
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.labels import DERIVED_VA, SOFT_COLUMNS
 
@@ -120,16 +120,13 @@ def read_annotations(folder: DataFolder) -> Annotations:
         columns = table.to_columns()
         soft = np.full((len(columns["path"]), len(SOFT_COLUMNS)), np.nan, dtype=np.float32)
     else:
-        places = [""]
+        lists = find_lists(folder) if layout == CSV else []
         if layout == CSV:
-            lists = find_lists(folder)
             summaries, unsplit = read_csv_release(folder, lists, table)
-            places += [file.path.removesuffix(file.kind.name) for file in lists]
         else:
             summaries, unsplit = read_npy_release(folder, table)
         columns = table.to_columns()
-        votes_path = next((place + VOTES_FILE for place in places if folder.has(place + VOTES_FILE)), None)
-        soft, votes = _find_soft(folder, votes_path, columns["listed_path"])
+        soft, votes = _find_soft(folder, find_votes(folder, lists), columns["listed_path"])
     columns |= {name: soft[:, place].copy() for place, name in enumerate(SOFT_COLUMNS)}
     del soft
     located = folder.locate(pd.Series(columns["path"], copy=False))

@@ -153,11 +153,9 @@ def describe_unread(length: int, cells: Sequence[tuple[str, npt.NDArray[np.int64
 def reduce_landmarks(
     values: npt.NDArray[np.float64], offsets: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
-    """Reduces counts each row's landmark numbers and finds the centres of its eyes.
+    """Counts each row's landmark numbers and finds the centres of its eyes.
 
-    Args:
-        values: All rows' numbers one after the other, NaN where something else stands.
-        offsets: [n + 1]; row i has `values[offsets[i]:offsets[i + 1]]`.
+    Row i has `values[offsets[i]:offsets[i + 1]]`, NaN where something else than a number stands.
 
     Returns:
         Counts [n] (0 none, -1 where one is no finite number) and EYE_COLUMNS [n, 4] in pixels, NaN unless there

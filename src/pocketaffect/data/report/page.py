@@ -16,7 +16,7 @@ from pocketaffect.data.contract.check import ContractResult, RuleCount
 from pocketaffect.data.contract.profile import format_figure
 from pocketaffect.data.contract.rules import describe_region
 from pocketaffect.data.faces.images import RGB, ImageProblemError, decode_image
-from pocketaffect.data.release.folder import Place, read_place
+from pocketaffect.data.release.places import Place, read_place
 from pocketaffect.data.report import sheets
 from pocketaffect.data.report.pictures import SPLITS, draw_class_balance, draw_split_drift, draw_va_density
 from pocketaffect.figures import inline_svg, page_template, render_png, render_svg

@@ -1,8 +1,6 @@
 """What a result was made from (commit, data, settings, environment, machine), and what a model file says of it."""
 
 import contextlib
-import hashlib
-import json
 import platform
 import re
 import subprocess
@@ -15,7 +13,7 @@ from typing import Any, Final
 from pocketaffect import paths
 from pocketaffect.checkout import ask_git, find_experiment
 from pocketaffect.errors import PocketAffectError
-from pocketaffect.files import hash_file, hash_text, read_yaml
+from pocketaffect.files import hash_file, hash_folder, hash_text, read_yaml
 from pocketaffect.mlpackage.package import package_digest, read_metadata
 from pocketaffect.provenance.origin import read_data_hash
 
@@ -133,9 +131,7 @@ def _hash_as_dvc(root: Path, path: str, files: list[str]) -> str:
     there = [file for file in files if (root / file).is_file()]
     if there == [path]:
         return hash_file(root / path, "md5")
-    listed = [{"md5": hash_file(root / file, "md5"), "relpath": file.removeprefix(f"{path}/")} for file in there]
-    text = json.dumps(sorted(listed, key=lambda entry: entry["relpath"]), sort_keys=True)
-    return f"{hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()}.dir"
+    return hash_folder({file.removeprefix(f"{path}/"): root / file for file in there})
 
 
 def _first(dvc_file: dict[str, Any], key: str) -> dict[str, Any]:
