@@ -14,12 +14,7 @@ class PocketAffectError(Exception):
     """
 
     def __init__(
-        self,
-        problem: str,
-        *,
-        found: object | None = None,
-        allowed: object | None = None,
-        todo: str | None = None,
+        self, problem: str, *, found: object | None = None, allowed: object | None = None, todo: str | None = None
     ) -> None:
         self.problem = show_name(problem)
         self.todo = todo

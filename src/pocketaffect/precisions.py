@@ -23,10 +23,8 @@ class Precision:
     """One form of storage.
 
     Attributes:
-        name: As params.yaml gives it.
         target: The oldest deployment target that reads it; packages are made for this one.
         bits: Bits of each weight in a compressed tensor, scales and palettes apart.
-        description: One line for people.
         kind: "float": not compressed. "linear": integers, a scale for each output channel. "palette": indices into
             tables of values.
         group: Neighbouring output channels that share a palette; 0: the whole tensor does.

@@ -23,9 +23,7 @@ STORE = click.option("--store", type=FILE, default=paths.STUDY_STORE, show_defau
 )
 @click.option("--catalogue", type=FILE, help="File that `pocketaffect music import` wrote. [default: the curated one]")
 @click.option(
-    "--spotify",
-    is_flag=True,
-    help="Ask Spotify's own service for songs (keys in SPOTIFY_CLIENT_ID, …_SECRET).",
+    "--spotify", is_flag=True, help="Ask Spotify's own service for songs (keys in SPOTIFY_CLIENT_ID, …_SECRET)."
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for phones nearby.")
 @click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True)

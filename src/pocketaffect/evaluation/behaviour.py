@@ -148,10 +148,7 @@ def shift(faces: Images, share: float) -> Images:
 
 
 def reframe(
-    faces: Images,
-    across: npt.ArrayLike = 1.0,
-    down: npt.ArrayLike = 1.0,
-    moved: npt.ArrayLike = 0.0,
+    faces: Images, across: npt.ArrayLike = 1.0, down: npt.ArrayLike = 1.0, moved: npt.ArrayLike = 0.0
 ) -> Images:
     """Stretches faces about their middle and moves them, as another face box would.
 

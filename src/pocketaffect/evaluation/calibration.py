@@ -41,8 +41,6 @@ class Calibration:
     """Calibration of an expression head, as it is and with a temperature.
 
     Attributes:
-        bins: The reliability table.
-        error: Expected calibration error, as it is.
         log_loss: Mean negative logarithm of the true class's probability, as it is.
         temperature: The one to divide the logits by, fitted on the faces set apart for choosing, else on these.
         unsure_below: Confidence, so scaled, below which answers are unsure; chosen likewise.

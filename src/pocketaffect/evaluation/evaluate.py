@@ -200,8 +200,7 @@ def measure_prior_shift(predictions: Predictions, labels: Labels, training: Labe
         strict=True,
     )
     return PriorShift(
-        shares=tuple(ClassShare(*row) for row in shares),
-        adjusted=expression_metrics(adjusted, labels.expression),
+        shares=tuple(ClassShare(*row) for row in shares), adjusted=expression_metrics(adjusted, labels.expression)
     )
 
 

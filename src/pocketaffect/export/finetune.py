@@ -67,12 +67,7 @@ def finetune_for_export(
 def _draw(split: Split, train: TrainParams) -> Iterator[Batch]:
     for epoch in count(train.epochs):
         yield from train_batches(
-            split,
-            train.batch_size,
-            train.augment,
-            seed=train.seed,
-            epoch=epoch,
-            soft_labels=train.soft_labels,
+            split, train.batch_size, train.augment, seed=train.seed, epoch=epoch, soft_labels=train.soft_labels
         )
 
 

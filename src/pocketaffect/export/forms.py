@@ -42,7 +42,7 @@ PRODUCER: Final = "pocketaffect"
 
 
 def make_classifier(model: Any) -> Any:
-    """Copies a plain model of `convert` into the classifier form.
+    """Copies a plain model of `convert`, with its description, into the classifier form.
 
     coremltools writes it from a float16 program only (`ClassifierConfig` beside a second output takes two conversions,
     and its compressors refuse the list of names). So the operation that it would write is appended here to the finished
@@ -50,9 +50,6 @@ def make_classifier(model: Any) -> Any:
 
     `probabilities` gives way to `expression`, a string, and `expression_probabilities`, a dictionary from name to
     probability; Vision and Xcode's preview take the model for a classifier. Image and `valence_arousal` stay.
-
-    Args:
-        model: A `coremltools.models.MLModel` with its description; it stays as it is.
 
     Raises:
         PocketAffectError: The model has no probabilities to name, or names already.
@@ -124,17 +121,11 @@ def save_twin(network: nn.Module, size: int, metadata: Mapping[str, str], target
 
     It takes float32 [batch, 3, size, size], RGB in 0..255, and gives `probabilities` [batch, 8] and `valence_arousal`
     [batch, 2]: what the package takes and gives, for any number of faces. A compressed weight is stored as the float16
-    that the package decodes it to, and cast when the model is loaded, so that no number differs from the package's.
+    that the package decodes it to, and cast when the model is loaded, so that no number differs from the package's. The
+    network has the package's weights (`layers.transplant_weights`), and takes images in [0, 1].
 
     It opens in onnxruntime 1.15 (2023) and later for Python, which tests execute, and by its format in onnxruntime-web
     and onnxruntime-android of the same versions.
-
-    Args:
-        network: With the package's weights (`layers.transplant_weights`); maps float32 [n, 3, size, size] in
-            [0, 1] to (logits [n, 8], valence-arousal [n, 2]).
-        size: Pixels a side.
-        metadata: What the package says about itself.
-        target: The `.onnx` file.
     """
     model = _export(ShippedOutputs(network, takes_bytes=True).eval(), size)
     _strip(model)

@@ -233,11 +233,7 @@ class _LayerRecorder(TorchFunctionMode):
         self.layers: list[_Layer] = []
 
     def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: Sequence[Any] = (),
-        kwargs: dict[str, Any] | None = None,
+        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
         kind = _LAYERS.get(getattr(func, "__name__", ""))

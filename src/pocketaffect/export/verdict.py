@@ -76,11 +76,9 @@ class Verification:
         decoded: The shipped package against PyTorch with the package's decoded weights.
         shipped: The shipped package against PyTorch.
         pytorch_quality: Metrics of the network, before it was fine-tuned for its package if it was.
-        shipped_quality: Metrics of the shipped package.
         precision: The shipped package's; None if it was not asked for.
         rule: By which rule and faces the precision was chosen; empty if one was given.
         candidates: Every precision that was considered; empty if one was given.
-        forms: The files beside the package.
         confidence: Calibration of the shipped package; None where no face has an expression.
     """
 

@@ -21,20 +21,9 @@ from torch import nn
 
 from pocketaffect.config import ExportParams
 from pocketaffect.errors import PocketAffectError
+from pocketaffect.export import measure
 from pocketaffect.export.convert import Package
 from pocketaffect.export.layers import fold_batchnorm, transplant_weights
-from pocketaffect.export.measure import (
-    Difference,
-    Faces,
-    Predictions,
-    Quality,
-    arrange,
-    compare,
-    load_affect_program,
-    predict_network,
-    predict_program,
-    score,
-)
 from pocketaffect.export.session import load_twin
 from pocketaffect.export.verdict import Check, Form, Verification, convention_checks, parity_checks
 from pocketaffect.files import hash_file
@@ -71,7 +60,7 @@ class Verifier:
     def __init__(
         self,
         network: nn.Module,
-        faces: Faces,
+        faces: measure.Faces,
         limits: ExportParams,
         *,
         trained: nn.Module | None = None,
@@ -81,12 +70,12 @@ class Verifier:
         self.faces, self.limits = faces, limits
         self._network, self._trained, self._tuned = network, network if trained is None else trained, tuned
         self._folded = fold_batchnorm(network)
-        before = predict_network(self._trained, faces.images)
-        self._quality = score(before, faces)
-        self._reference = predict_network(network, faces.images) if tuned else before
-        self._executed: dict[Path, tuple[Program, Predictions]] = {}
+        before = measure.predict_network(self._trained, faces.images)
+        self._quality = measure.score(before, faces)
+        self._reference = measure.predict_network(network, faces.images) if tuned else before
+        self._executed: dict[Path, tuple[Program, measure.Predictions]] = {}
 
-    def on(self, faces: Faces) -> Verifier:
+    def on(self, faces: measure.Faces) -> Verifier:
         """Makes a verifier of the same network, held to the same limits, on other faces."""
         if faces is self.faces:
             return self
@@ -103,11 +92,11 @@ class Verifier:
                 do not fit it.
         """
         program, shipped = self.execute(package.path)
-        decoded = predict_network(self.decode(program), self.faces.images)
-        wanted, before, after = package.precision, self._quality, score(shipped, self.faces)
-        of_float16 = compare(self.execute(package.reference)[1], self._reference)
-        of_decoded = compare(shipped, decoded)
-        of_shipped = compare(shipped, self._reference)
+        decoded = measure.predict_network(self.decode(program), self.faces.images)
+        wanted, before, after = package.precision, self._quality, measure.score(shipped, self.faces)
+        of_float16 = measure.compare(self.execute(package.reference)[1], self._reference)
+        of_decoded = measure.compare(shipped, decoded)
+        of_shipped = measure.compare(shipped, self._reference)
         limits, limit = self.limits, self.limits.max_mean_probability_difference
         newest = float(SPEC_VERSIONS[limits.deployment_target])
         checks = (
@@ -137,18 +126,18 @@ class Verifier:
             precision=wanted.name,
         )
 
-    def execute(self, path: Path) -> tuple[Program, Predictions]:
+    def execute(self, path: Path) -> tuple[Program, measure.Predictions]:
         """Opens a package and gives what it answers to the faces; executed once."""
         if path not in self._executed:
-            program = load_affect_program(path)
-            self._executed[path] = program, predict_program(program, self.faces.images)
+            program = measure.load_affect_program(path)
+            self._executed[path] = program, measure.predict_program(program, self.faces.images)
         return self._executed[path]
 
     def decode(self, program: Program) -> nn.Module:
         """Copies the network with the program's decoded weights."""
         return transplant_weights(self._folded, program)
 
-    def _cost_checks(self, shipped: Difference, after: Quality) -> Iterator[Check]:
+    def _cost_checks(self, shipped: measure.Difference, after: measure.Quality) -> Iterator[Check]:
         """Bounds what the package may lose; where no face has a task's labels, only agreement can say it."""
         limits, before = self.limits, self._quality
         yield Check("agreement with PyTorch", shipped.agreement, limits.min_agreement, ">=")
@@ -159,18 +148,18 @@ class Verifier:
             # np.max, unlike max, hands a NaN on.
             yield Check("rise in RMSE, worse dimension", float(np.max(rises)), limits.max_rmse_rise, "<=")
 
-    def verify_classifier(self, path: Path, plain: Predictions) -> Form:
+    def verify_classifier(self, path: Path, plain: measure.Predictions) -> Form:
         """Executes the classifier form, which must answer exactly as the plain package did, under the right names.
 
         Raises:
             PocketAffectError: A package that cannot be read or executed, or whose outputs are others.
         """
-        program = load_affect_program(path)
+        program = measure.load_affect_program(path)
         outputs = program.predict(self.faces.images)
         labels = outputs.get(EXPRESSION_OUTPUT)
         likeliest = np.array(EXPRESSIONS)[plain.probabilities.argmax(axis=1)]
         wrong = len(likeliest) if labels is None else int((labels != likeliest).sum())
-        difference, size = compare(arrange(outputs, program.classes), plain), package_bytes(path)
+        difference, size = measure.compare(measure.arrange(outputs, program.classes), plain), package_bytes(path)
         checks = (
             Check("classifier: class names", ",".join(program.classes), ",".join(EXPRESSIONS), "=="),
             Check("classifier: output that Vision reads", program.label, EXPRESSION_OUTPUT, "=="),
@@ -182,7 +171,7 @@ class Verifier:
         )
         return Form("classifier", size, package_digest(path), difference, checks)
 
-    def verify_twin(self, file: Path, plain: Predictions, decoded: nn.Module) -> Form:
+    def verify_twin(self, file: Path, plain: measure.Predictions, decoded: nn.Module) -> Form:
         """Executes the ONNX twin with onnxruntime, against `decoded` in PyTorch and against the package.
 
         Raises:
@@ -190,8 +179,11 @@ class Verifier:
         """
         twin = load_twin(file)
         outputs = twin.predict(self.faces.images)
-        answers = Predictions(outputs[PROBABILITIES], outputs[VALENCE_AROUSAL_OUTPUT])
-        to_network, difference = compare(answers, predict_network(decoded, self.faces.images)), compare(answers, plain)
+        answers = measure.Predictions(outputs[PROBABILITIES], outputs[VALENCE_AROUSAL_OUTPUT])
+        to_network, difference = (
+            measure.compare(answers, measure.predict_network(decoded, self.faces.images)),
+            measure.compare(answers, plain),
+        )
         difference = replace(difference, **{name: round(value, _DIGITS) for name, value in vars(difference).items()})
         largest = round(float(np.max([to_network.max_probability, to_network.max_valence_arousal])), _DIGITS)
         checks = (
@@ -202,7 +194,7 @@ class Verifier:
         )
         return Form("twin", file.stat().st_size, hash_file(file), difference, checks)
 
-    def verify_natively(self, path: Path, plain: Predictions) -> Form:
+    def verify_natively(self, path: Path, plain: measure.Predictions) -> Form:
         """Executes the plain package with Core ML, on every kind of unit that it chooses, on evenly spread faces.
 
         Written from Apple's documentation, and never run so far.
@@ -223,7 +215,9 @@ class Verifier:
             np.concatenate([np.asarray(answer[name], np.float32).reshape(1, -1) for answer in answers])
             for name in (PROBABILITIES, VALENCE_AROUSAL_OUTPUT)
         ]
-        difference = compare(Predictions(*outputs), Predictions(plain.probabilities[rows], plain.valence_arousal[rows]))
+        difference = measure.compare(
+            measure.Predictions(*outputs), measure.Predictions(plain.probabilities[rows], plain.valence_arousal[rows])
+        )
         limits = self.limits
         checks = (
             *parity_checks("Core ML against the interpreter", difference, limits.max_mean_probability_difference),

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from pocketaffect.mlpackage import package
-from pocketaffect.tables import render_table
 
 SYSTEMS: Final = {
     5: "iOS 14, macOS 11",
@@ -76,7 +75,7 @@ class Inspection:
 
     def to_text(self) -> str:
         """Writes it for a person."""
-        return "\n".join((*self._head(), "", self._layers(), "", *self._tail()))
+        return "\n".join((*self._head(), "", *self._layer_lines(), "", *self._tail()))
 
     def _head(self) -> Iterator[str]:
         yield f"{self.path}: {self.bytes:,} bytes, needs {self.system}"
@@ -86,20 +85,23 @@ class Inspection:
         for what, values in (("in ", self.inputs), ("out", self.outputs)):
             yield from (f"  {what}    {value}" for value in values)
 
-    def _layers(self) -> str:
-        rows = [("layer", "operation", "weight", "stored as", "bits", "bytes", "share")]
+    def _layer_lines(self) -> Iterator[str]:
+        width = max((len(layer.name) for layer in self.layers), default=0)
+        line = f"{{:{max(width, 17)}}}  {{:14}}  {{:16}}  {{:14}}  {{:>6}}  {{:>10}}  {{:>6}}"
+        yield line.format("layer", "operation", "weight", "stored as", "bits", "bytes", "share")
         for layer in self.layers:
             shape, bits = " x ".join(map(str, layer.shape)), f"{layer.bits:.1f}"
             share = f"{layer.bytes / self.bytes:.1%}"
-            rows.append((layer.name, layer.kind, shape, layer.stored_as, bits, f"{layer.bytes:,}", share))
-        other = f"{self.other_bytes:,}", f"{self.other_bytes / self.bytes:.1%}"
-        return render_table([*rows, ("constants besides", "", "", "", "", *other)], "llllr")
+            yield line.format(layer.name, layer.kind, shape, layer.stored_as, bits, f"{layer.bytes:,}", share)
+        share = f"{self.other_bytes / self.bytes:.1%}"
+        yield line.format("constants besides", "", "", "", "", f"{self.other_bytes:,}", share)
 
     def _tail(self) -> Iterator[str]:
         counted = sorted(self.operations.items(), key=lambda item: (-item[1], item[0]))
         yield "operations: " + ", ".join(f"{count} {kind}" for kind, count in counted)
         yield ""
-        yield render_table(sorted(self.metadata.items()), "l")
+        width = max((len(key) for key in self.metadata), default=0)
+        yield from (f"{key.ljust(width)}  {value}" for key, value in sorted(self.metadata.items()))
 
 
 def inspect_package(path: Path) -> Inspection:

@@ -268,11 +268,7 @@ def _write(model: Any, folder: Path) -> None:
         }
         for item, (description, name) in contents.items()
     }
-    manifest = {
-        "fileFormatVersion": "1.0.0",
-        "itemInfoEntries": entries,
-        "rootModelIdentifier": _identifier(SPEC_FILE),
-    }
+    manifest = {"fileFormatVersion": "1.0.0", "itemInfoEntries": entries, "rootModelIdentifier": _identifier(SPEC_FILE)}
     text = json.dumps(manifest, indent=4, sort_keys=True) + "\n"
     (folder / "Manifest.json").write_text(text, encoding="utf-8")
 

@@ -111,8 +111,6 @@ class Program:
         dtype: uint8 for an image, float32 for an array.
         version: Number of the file's format; which systems read it follows from it (`inspect.SYSTEMS`).
         metadata: What the package says about itself; see `package.read_metadata`.
-        steps: Its operations in the order of execution.
-        outputs: Names of its results.
         classes: Names of a classifier's classes, in the order of its probabilities; empty for another program.
         label: Name of the output that a classifier is read by; empty for another program.
     """
@@ -137,10 +135,7 @@ class Program:
         return self.shape[0]
 
     def predict(self, examples: NDArray[Any]) -> dict[str, NDArray[Any]]:
-        """Executes the program on each example.
-
-        Args:
-            examples: `dtype` [n, *`shape`]; of an image uint8 [n, height, width, 3], RGB.
+        """Executes the program on each example: `dtype` [n, *`shape`], of an image uint8 [n, height, width, 3], RGB.
 
         Returns:
             Each output's name to a float32 array with one row per example, without the program's own batch axis:

@@ -111,11 +111,7 @@ class AffectNetwork(nn.Module):
         self.register_buffer("deviation", torch.tensor(deviation, dtype=torch.float32).view(3, 1, 1))
         self.register_buffer("prototypes", torch.tensor(prototypes, dtype=torch.float32))
         self.backbone = build_backbone(
-            spec.architecture,
-            spec.width,
-            spec.size,
-            spec.dropout,
-            full_resolution_stem=spec.full_resolution_stem,
+            spec.architecture, spec.width, spec.size, spec.dropout, full_resolution_stem=spec.full_resolution_stem
         )
         self.expression = nn.Linear(self.backbone.feature_dimension, len(EXPRESSIONS))
         self.valence_arousal = nn.Linear(self.backbone.feature_dimension, len(VALENCE_AROUSAL))

@@ -192,12 +192,7 @@ def _read_detected(reader: AffectReader, data: Path, rows: pd.DataFrame) -> tupl
 
 
 def _judge(
-    way: str,
-    found: npt.NDArray[np.bool_],
-    predictions: Predictions,
-    rows: pd.DataFrame,
-    floors: Labels,
-    resamples: int,
+    way: str, found: npt.NDArray[np.bool_], predictions: Predictions, rows: pd.DataFrame, floors: Labels, resamples: int
 ) -> Score:
     judged = rows[found].reset_index(drop=True)
     labels = _read_labels(judged)

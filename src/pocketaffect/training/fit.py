@@ -109,10 +109,7 @@ class Run:
     """Everything that a training needs, checked, before its first step.
 
     Attributes:
-        train: The training split.
         validation: The images that choose the epoch: the validation split, or a part of training.
-        network: The network with its first weights.
-        objective: The recipe's loss.
         pretrained: Origin of the backbone's first weights; None for random ones or another training's.
         teacher: The network to learn from; None where there is none.
         fingerprint: A name for all that decides the result.

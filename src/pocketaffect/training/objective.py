@@ -11,19 +11,12 @@ from torch import nn
 from pocketaffect.config import TrainParams
 from pocketaffect.data.shards.batches import Batch
 from pocketaffect.labels import NO_EXPRESSION
-from pocketaffect.training.losses import (
-    balance_classes,
-    expression_loss,
-    expression_shares,
-    follow_teacher,
-    valence_arousal_loss,
-    weigh_by_effective_number,
-)
+from pocketaffect.training import losses
 
 Outputs = tuple[torch.Tensor, torch.Tensor]
 """Logits float [n, 8] and valence-arousal float [n, 2]."""
 
-WEIGHERS = {"none": lambda _: None, "balanced": balance_classes, "effective": weigh_by_effective_number}
+WEIGHERS = {"none": lambda _: None, "balanced": losses.balance_classes, "effective": losses.weigh_by_effective_number}
 """`train.class_weights` to a function from int64 [images] of expressions to the weights of the classes."""
 
 
@@ -59,7 +52,7 @@ class Objective(nn.Module):
         weights = WEIGHERS[params.class_weights](expression)
         shares = None
         if params.logit_adjustment:
-            shares = params.logit_adjustment * np.log(expression_shares(expression))
+            shares = params.logit_adjustment * np.log(losses.expression_shares(expression))
         for name, values in (("class_weights", weights), ("log_shares", shares)):
             tensor = None if values is None else torch.tensor(values, dtype=torch.float32)
             self.register_buffer(name, tensor, persistent=False)
@@ -77,10 +70,10 @@ class Objective(nn.Module):
             soft, smoothing = batch.soft, params.label_smoothing
             if self.log_shares is not None:
                 logits = logits + self.log_shares
-        by_expression = expression_loss(logits, batch.expression, self.class_weights, soft, smoothing=smoothing)
-        by_va = valence_arousal_loss(prediction, batch.valence_arousal, params.va_loss, batch.rated)
+        by_expression = losses.expression_loss(logits, batch.expression, self.class_weights, soft, smoothing=smoothing)
+        by_va = losses.valence_arousal_loss(prediction, batch.valence_arousal, params.va_loss, batch.rated)
         if self.training and teacher is not None:
-            guided = follow_teacher(outputs, teacher, temperature=params.distill.temperature)
+            guided = losses.follow_teacher(outputs, teacher, temperature=params.distill.temperature)
             share = params.distill.weight
             by_expression = (1 - share) * by_expression + share * guided[0]
             by_va = (1 - share) * by_va + share * guided[1]

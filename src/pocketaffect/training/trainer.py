@@ -28,10 +28,7 @@ PARTS: Final = ("state_dict", "optimizer_states", "lr_schedulers", "loops", "epo
 
 
 def build_trainer(
-    params: TrainParams,
-    checkpoints: Path,
-    callbacks: Sequence[Callback],
-    strategy: str | Strategy = "auto",
+    params: TrainParams, checkpoints: Path, callbacks: Sequence[Callback], strategy: str | Strategy = "auto"
 ) -> pl.Trainer:
     """Builds Lightning's trainer as a recipe wants it; torchrun and SLURM it finds by itself."""
     # The best weights are inside the checkpoint too, so that one atomic file is all there is to resume from.
@@ -143,10 +140,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             draft.write_bytes(content.getbuffer())
 
     def load_checkpoint(
-        self,
-        path: str | Path,
-        map_location: Callable[..., Any] | None = None,
-        weights_only: bool | None = None,
+        self, path: str | Path, map_location: Callable[..., Any] | None = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
         """Reads tensors and plain values; anything that would be executed is refused."""
         del weights_only

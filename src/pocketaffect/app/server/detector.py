@@ -120,11 +120,7 @@ class _Graph:
                 self._nodes,
                 "blazeface",
                 [describe("image", [1, 3, SIZE, SIZE])],
-                [
-                    describe("scores", [anchors]),
-                    describe("boxes", [anchors, 4]),
-                    describe("points", [anchors, 6, 2]),
-                ],
+                [describe("scores", [anchors]), describe("boxes", [anchors, 4]), describe("points", [anchors, 6, 2])],
                 [numpy_helper.from_array(value, name) for name, value in self._weights.items()],
             ),
             opset_imports=[helper.make_opsetid("", _OPSET)],

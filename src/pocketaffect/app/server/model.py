@@ -70,12 +70,9 @@ class ServedModel:
 
 
 def find_model(wanted: str | None, root: Path = Path()) -> ServedModel:
-    """Finds the model to serve.
+    """Finds the model to serve: an .onnx file beside its verification.json, or a registered version's number or alias.
 
-    Args:
-        wanted: An .onnx file beside its verification.json; or a registered version: a number, or an alias such as
-            `champion`. None takes what `predict.models.choose_model` chooses.
-        root: The repository's root.
+    None takes what `predict.models.choose_model` chooses.
 
     Raises:
         PocketAffectError: There is no such model, it failed its verification or was never verified, or its metadata do

@@ -105,10 +105,7 @@ def analyse(rows: Sequence[Sequence[str | int | float]], *, seed: int = SEED) ->
         runs=len(names),
         complete=int((np.bincount(run) == len(PROMPTS)).sum()),
         rows=len(rows),
-        metrics={
-            **_resample(expressions.metrics, run[in_classes], seed),
-            **_resample(felt.metrics, run, seed),
-        },
+        metrics={**_resample(expressions.metrics, run[in_classes], seed), **_resample(felt.metrics, run, seed)},
         confusion=confusion,
         ratings=_rate(table, run, seed),
     )

@@ -68,11 +68,7 @@ def find_near_duplicates(
 
 
 def group_duplicates(count: int, pairs: Positions) -> Positions:
-    """Numbers the groups of rows that `pairs` [m, 2] connect, in the order of their first rows.
-
-    Returns:
-        int64 [count]: 0, 1, …; -1 for a row without a pair.
-    """
+    """Numbers the groups of rows that `pairs` [m, 2] connect, by their first rows: int64 [count], -1 without a pair."""
     groups = np.full(count, -1, dtype=np.int64)
     members, positions = np.unique(np.asarray(pairs, dtype=np.int64), return_inverse=True)
     if len(members) == 0:

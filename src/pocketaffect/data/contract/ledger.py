@@ -15,20 +15,9 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
+from pocketaffect import labels
 from pocketaffect.data.contract.evidence import MAX_VALUE, Evidence, Positions
 from pocketaffect.data.contract.rules import RULE_NAMES, RULES, Rule, Severity, Step
-from pocketaffect.labels import (
-    ALL_SPLITS,
-    BOX_COLUMNS,
-    CHOOSING,
-    EXPRESSIONS,
-    EYE_COLUMNS,
-    NO_EXPRESSION,
-    PLACE_COLUMNS,
-    SOFT_COLUMNS,
-    SPLITS,
-    VALENCE_AROUSAL,
-)
 
 NAME: Final = "pocketaffect data contract"
 _LEVELS: Final[dict[Severity, str]] = {"error": "critical", "drop": "info", "warning": "warning"}
@@ -128,24 +117,24 @@ KEPT_COLUMNS: Final = (
     "line",
     "split",
     "path",
-    *PLACE_COLUMNS[1:],
-    *BOX_COLUMNS,
-    *EYE_COLUMNS,
+    *labels.PLACE_COLUMNS[1:],
+    *labels.BOX_COLUMNS,
+    *labels.EYE_COLUMNS,
     "image_width",
     "image_height",
     "expression",
-    *VALENCE_AROUSAL,
-    *SOFT_COLUMNS,
+    *labels.VALENCE_AROUSAL,
+    *labels.SOFT_COLUMNS,
     "identity",
     "warnings",
     "duplicate_group",
 )
 CHOOSING_SEED: Final = 2018
 SENT_AWAY_COLUMNS: Final = ("list", "line", "split", "path", "expression", "rule", "value")
-QUARANTINE_COLUMNS: Final = (*SENT_AWAY_COLUMNS, "also_broken", *PLACE_COLUMNS[1:])
+QUARANTINE_COLUMNS: Final = (*SENT_AWAY_COLUMNS, "also_broken", *labels.PLACE_COLUMNS[1:])
 DROPPED_COLUMNS: Final = SENT_AWAY_COLUMNS
 DUPLICATES_COLUMNS: Final = (
-    *(f"{name}_{side}" for side in ("a", "b") for name in ("path", "split", *PLACE_COLUMNS[1:])),
+    *(f"{name}_{side}" for side in ("a", "b") for name in ("path", "split", *labels.PLACE_COLUMNS[1:])),
     "distance",
     "dropped",
 )
@@ -208,9 +197,10 @@ def make_kept(evidence: Evidence, ledger: Ledger, groups: Positions) -> pd.DataF
     made: dict[str, Any] = {
         "image_width": evidence.width[chosen].astype(np.int32),
         "image_height": evidence.height[chosen].astype(np.int32),
-        "expression": np.where(expression < len(EXPRESSIONS), expression, NO_EXPRESSION).astype(np.int8),
+        "expression": np.where(expression < len(labels.EXPRESSIONS), expression, labels.NO_EXPRESSION).astype(np.int8),
         **{
-            name: np.where(has_va, evidence.number(name)[chosen], np.nan).astype(np.float32) for name in VALENCE_AROUSAL
+            name: np.where(has_va, evidence.number(name)[chosen], np.nan).astype(np.float32)
+            for name in labels.VALENCE_AROUSAL
         },
         "warnings": _name_rules(ledger.bits[chosen], "warning", ","),
         "duplicate_group": groups[order].astype(np.int32),
@@ -232,9 +222,9 @@ def set_choosing_apart(kept: pd.DataFrame, share: float) -> pd.DataFrame:
     shown = kept["path"].where(kept["duplicate_group"] < 0, "group " + kept["duplicate_group"].astype("str"))
     shown = shown.where(kept["identity"] == "", "identity " + kept["identity"])
     draws = [int.from_bytes(hashlib.sha256(f"{CHOOSING_SEED} {text}".encode()).digest()[:8]) / 2**64 for text in shown]
-    chosen = (kept["split"] == SPLITS[0]).to_numpy() & (np.array(draws) < share)
-    split = kept["split"].astype("str").mask(chosen, CHOOSING)
-    return kept.assign(split=pd.Categorical(split, categories=list(ALL_SPLITS)))
+    chosen = (kept["split"] == labels.SPLITS[0]).to_numpy() & (np.array(draws) < share)
+    split = kept["split"].astype("str").mask(chosen, labels.CHOOSING)
+    return kept.assign(split=pd.Categorical(split, categories=list(labels.ALL_SPLITS)))
 
 
 def make_sent_away(evidence: Evidence, ledger: Ledger, severity: Severity) -> pd.DataFrame:
@@ -249,7 +239,7 @@ def make_sent_away(evidence: Evidence, ledger: Ledger, severity: Severity) -> pd
         [np.full(len(first), 1 << RULES.index(rule), dtype=np.uint32) for rule, first in found]
     )
     names = np.array([rule.name for rule, _ in found])
-    own = ["list", "line", "split", "path", "expression", *PLACE_COLUMNS[1:]]
+    own = ["list", "line", "split", "path", "expression", *labels.PLACE_COLUMNS[1:]]
     table = rows[own].take(positions).astype({"list": "str", "split": "str"}).reset_index(drop=True)
     table["rule"] = pd.Series(np.repeat(names, [len(first) for _, first in found]), dtype="str")
     table["value"] = pd.Series(values.to_pandas(), dtype="str")
@@ -312,7 +302,7 @@ def make_duplicates(
     rows: pd.DataFrame, pairs: Positions, distances: Positions, leaked: npt.NDArray[np.bool_]
 ) -> pd.DataFrame:
     """Makes the table of pairs from `sort_pairs`: DUPLICATES_COLUMNS."""
-    own = rows[["path", "split", *PLACE_COLUMNS[1:]]]
+    own = rows[["path", "split", *labels.PLACE_COLUMNS[1:]]]
     sides = [
         own.take(pairs[:, place]).astype({"split": "str"}).reset_index(drop=True).add_suffix(f"_{side}")
         for place, side in enumerate("ab")

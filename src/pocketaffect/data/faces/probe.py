@@ -48,8 +48,7 @@ class Probes:
 
     Attributes:
         problem: str [n], why there is no usable image; empty where there is one.
-        width: int32 [n], pixels of the upright picture; 0 where there is a problem.
-        height: Likewise.
+        width: int32 [n], pixels of the upright picture, as the height; 0 where there is a problem.
         face_hash: uint64 [n, 4], see `hash_face`; zeros where there is a problem, or a box beside the picture.
     """
 

@@ -8,18 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pocketaffect import labels
 from pocketaffect.data.shards.manifest import LABEL_COLUMNS, SIZE_COLUMNS, Manifest, join_columns
 from pocketaffect.files import write_atomically
-from pocketaffect.labels import (
-    ALL_SPLITS,
-    BOX_COLUMNS,
-    EXPRESSIONS,
-    EYE_COLUMNS,
-    NO_EXPRESSION,
-    SOFT_COLUMNS,
-    SPLITS,
-    VALENCE_AROUSAL,
-)
 
 INDEX_COLUMNS: Final = (
     "split",
@@ -28,8 +19,8 @@ INDEX_COLUMNS: Final = (
     "path",
     "list",
     "expression",
-    *VALENCE_AROUSAL,
-    *SOFT_COLUMNS,
+    *labels.VALENCE_AROUSAL,
+    *labels.SOFT_COLUMNS,
     "warnings",
     "image_side",
 )
@@ -52,11 +43,11 @@ def write_index(manifest: Manifest, file: Path, *, shard_images: int) -> dict[st
         Of each split how many images there are, of each expression ("none": without one), and with valence and
         arousal, soft label, face box, eyes and warnings.
     """
-    columns = ("path", "list", *LABEL_COLUMNS, "warnings", *BOX_COLUMNS, *EYE_COLUMNS, *SIZE_COLUMNS)
-    counts = {split: Counter[str]() for split in ALL_SPLITS}
+    columns = ("path", "list", *LABEL_COLUMNS, "warnings", *labels.BOX_COLUMNS, *labels.EYE_COLUMNS, *SIZE_COLUMNS)
+    counts = {split: Counter[str]() for split in labels.ALL_SPLITS}
     with write_atomically(file) as draft, draft.open("wb") as stream:
         writer: Any = None
-        for split in ALL_SPLITS:
+        for split in labels.ALL_SPLITS:
             start = 0
             for rows in manifest.read_tables(columns, split=split, rows=BLOCK_ROWS):
                 block = _index_block(rows, split, start, shard_images)
@@ -66,14 +57,14 @@ def write_index(manifest: Manifest, file: Path, *, shard_images: int) -> dict[st
                 counts[split].update(_count(rows))
         if writer is not None:
             writer.close()
-    names = ["images", *EXPRESSIONS, "none", "valence_arousal", "soft", "box", "eyes", "warnings"]
-    there = [split for split in ALL_SPLITS if split in SPLITS or counts[split]]
+    names = ["images", *labels.EXPRESSIONS, "none", "valence_arousal", "soft", "box", "eyes", "warnings"]
+    there = [split for split in labels.ALL_SPLITS if split in labels.SPLITS or counts[split]]
     return {split: {name: counts[split][name] for name in names} for split in there}
 
 
 def _index_block(rows: pa.Table, split: str, start: int, shard_images: int) -> pa.Table:
     places = start + np.arange(len(rows), dtype=np.int64)
-    sides = np.fmin.reduce(join_columns(rows, BOX_COLUMNS)[:, 2:], axis=1)
+    sides = np.fmin.reduce(join_columns(rows, labels.BOX_COLUMNS)[:, 2:], axis=1)
     whole = join_columns(rows, SIZE_COLUMNS).min(axis=1)
     content = {
         "split": pa.repeat(split, len(rows)),
@@ -82,7 +73,7 @@ def _index_block(rows: pa.Table, split: str, start: int, shard_images: int) -> p
         "path": rows["path"].cast(pa.string()),
         "list": rows["list"].cast(pa.string()),
         "expression": rows["expression"].cast(pa.int64()),
-        **{name: rows[name].cast(pa.float32()) for name in (*VALENCE_AROUSAL, *SOFT_COLUMNS)},
+        **{name: rows[name].cast(pa.float32()) for name in (*labels.VALENCE_AROUSAL, *labels.SOFT_COLUMNS)},
         "warnings": rows["warnings"].cast(pa.string()),
         "image_side": np.round(np.where(np.isnan(sides), whole, sides)).astype(np.int32),
     }
@@ -91,7 +82,7 @@ def _index_block(rows: pa.Table, split: str, start: int, shard_images: int) -> p
 
 def _count(rows: pa.Table) -> dict[str, int]:
     expression = rows["expression"].to_numpy()
-    by_class = {name: int((expression == code).sum()) for code, name in enumerate(EXPRESSIONS)}
+    by_class = {name: int((expression == code).sum()) for code, name in enumerate(labels.EXPRESSIONS)}
 
     def given(names: tuple[str, ...]) -> int:
         return int((~np.isnan(join_columns(rows, names)).any(axis=1)).sum())
@@ -99,10 +90,10 @@ def _count(rows: pa.Table) -> dict[str, int]:
     return {
         "images": len(rows),
         **by_class,
-        "none": int((expression == NO_EXPRESSION).sum()),
-        "valence_arousal": given(VALENCE_AROUSAL),
-        "soft": given(SOFT_COLUMNS),
-        "box": given(BOX_COLUMNS),
-        "eyes": given(EYE_COLUMNS),
+        "none": int((expression == labels.NO_EXPRESSION).sum()),
+        "valence_arousal": given(labels.VALENCE_AROUSAL),
+        "soft": given(labels.SOFT_COLUMNS),
+        "box": given(labels.BOX_COLUMNS),
+        "eyes": given(labels.EYE_COLUMNS),
         "warnings": sum(1 for text in rows["warnings"].to_pylist() if text),
     }

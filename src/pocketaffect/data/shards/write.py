@@ -21,16 +21,9 @@ import numpy as np
 
 from pocketaffect.config import PreprocessParams
 from pocketaffect.data.progress import Progress
+from pocketaffect.data.shards import memory
 from pocketaffect.data.shards.index import name_shard, write_index
 from pocketaffect.data.shards.manifest import SIZE_COLUMNS, Manifest, join_columns
-from pocketaffect.data.shards.memory import (
-    MEGABYTE,
-    LargestImage,
-    describe_lack,
-    estimate_picture_bytes,
-    find_sides,
-    plan_memory,
-)
 from pocketaffect.data.shards.split import INDEX_FILE, SUMMARY_FILE
 from pocketaffect.data.shards.writer import SHARDS, ShardJob, ShardSettings, ShardSums, write_shard
 from pocketaffect.errors import PocketAffectError
@@ -80,11 +73,11 @@ def write_shards(
     manifest = Manifest.open(manifest_file)
     size, workers = settings.image_size, settings.workers
     largest = _look_over(manifest, settings)
-    plan = plan_memory(settings.memory_mb, workers=workers, shard_images=settings.shard_images, largest=largest)
+    plan = memory.plan_memory(settings.memory_mb, workers=workers, shard_images=settings.shard_images, largest=largest)
     log = logging.getLogger(__name__)
     if plan.workers < workers:
-        log.warning(describe_lack(settings.memory_mb, plan, workers=workers, largest=largest))
-    log.info("workers: %d, each with %d MB for an image", plan.workers, plan.image_bytes // MEGABYTE)
+        log.warning(memory.describe_lack(settings.memory_mb, plan, workers=workers, largest=largest))
+    log.info("workers: %d, each with %d MB for an image", plan.workers, plan.image_bytes // memory.MEGABYTE)
     decisive = {"size": size, **settings.model_dump(include={"margin", "align", "shard_images", "colour"})}
     place = work / _fingerprint(manifest_file, decisive)
     _remove_others(place)
@@ -122,20 +115,20 @@ def write_shards(
     return summary
 
 
-def _look_over(manifest: Manifest, settings: PreprocessParams) -> LargestImage:
+def _look_over(manifest: Manifest, settings: PreprocessParams) -> memory.LargestImage:
     """Finds the image that takes the most memory, and that both splits have images at all."""
-    largest = LargestImage("", 0, 0, 0)
+    largest = memory.LargestImage("", 0, 0, 0)
     rows = dict.fromkeys(SPLITS, 0)
     for batch in manifest.read_batches(("split", "path", *BOX_COLUMNS, *EYE_COLUMNS, *SIZE_COLUMNS)):
         widths, heights = join_columns(batch, SIZE_COLUMNS).T
         boxes, eyes = join_columns(batch, BOX_COLUMNS), join_columns(batch, EYE_COLUMNS)
-        sides = find_sides(boxes, eyes, widths, heights, margin=settings.margin, align=settings.align)
+        sides = memory.find_sides(boxes, eyes, widths, heights, margin=settings.margin, align=settings.align)
         paths, splits = batch["path"].to_pylist(), batch["split"].to_pylist()
         jpeg = np.array([path.lower().endswith((".jpg", ".jpeg")) for path in paths])
-        need = estimate_picture_bytes(widths, heights, sides, jpeg, size=settings.image_size)
+        need = memory.estimate_picture_bytes(widths, heights, sides, jpeg, size=settings.image_size)
         most = int(need.argmax())
         if need[most] > largest.image_bytes:
-            largest = LargestImage(paths[most], int(widths[most]), int(heights[most]), int(need[most]))
+            largest = memory.LargestImage(paths[most], int(widths[most]), int(heights[most]), int(need[most]))
         for split in SPLITS:
             rows[split] += splits.count(split)
     for split, count in rows.items():

@@ -20,17 +20,7 @@ import numpy.typing as npt
 from pocketaffect.data.faces.crop import MAX_SIDE, Align, Eyes, FaceBox, decode_face
 from pocketaffect.data.faces.images import ImageProblemError, read_header
 from pocketaffect.data.release.places import MAX_IMAGE_BYTES, Place, read_place
-from pocketaffect.data.shards.memory import (
-    COEFFICIENT_BYTES,
-    CROP_PIXEL_BYTES,
-    OTHER_PIXEL_BYTES,
-    LargestImage,
-    MemoryPlan,
-    estimate_file_bytes,
-    estimate_picture_bytes,
-    find_sides,
-    refuse_image,
-)
+from pocketaffect.data.shards import memory
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.files import write_atomically, write_json
 from pocketaffect.names import find_on_disk
@@ -49,7 +39,7 @@ class ShardSettings:
     margin: float
     align: Align
     memory_mb: int
-    plan: MemoryPlan
+    plan: memory.MemoryPlan
     grey: bool = False
     """Whether training faces lose their colour."""
 
@@ -150,23 +140,21 @@ def _cut_face(
 
 
 def _check_fits(
-    settings: ShardSettings,
-    source: str,
-    content: bytes,
-    box: npt.NDArray[np.float64],
-    eyes: npt.NDArray[np.float64],
+    settings: ShardSettings, source: str, content: bytes, box: npt.NDArray[np.float64], eyes: npt.NDArray[np.float64]
 ) -> None:
     """Refuses an image that would take more than this worker's share; the manifest does not tell all about it."""
     width, height, scales = read_header(content)
-    at_most = (OTHER_PIXEL_BYTES + COEFFICIENT_BYTES) * width * height + CROP_PIXEL_BYTES * MAX_SIDE**2
+    at_most = (
+        memory.OTHER_PIXEL_BYTES + memory.COEFFICIENT_BYTES
+    ) * width * height + memory.CROP_PIXEL_BYTES * MAX_SIDE**2
     if at_most + 2 * len(content) <= settings.plan.image_bytes:
         return
     widths, heights = np.array([width], dtype=np.float64), np.array([height], dtype=np.float64)
-    sides = find_sides(box[None], eyes[None], widths, heights, margin=settings.margin, align=settings.align)
-    picture = estimate_picture_bytes(widths, heights, sides, np.array([scales]), size=settings.size)
-    need = int(picture[0]) + estimate_file_bytes(content, width, height)
+    sides = memory.find_sides(box[None], eyes[None], widths, heights, margin=settings.margin, align=settings.align)
+    picture = memory.estimate_picture_bytes(widths, heights, sides, np.array([scales]), size=settings.size)
+    need = int(picture[0]) + memory.estimate_file_bytes(content, width, height)
     if need > settings.plan.image_bytes:
-        raise refuse_image(LargestImage(source, width, height, need), settings.plan, settings.memory_mb)
+        raise memory.refuse_image(memory.LargestImage(source, width, height, need), settings.plan, settings.memory_mb)
 
 
 def _add_pixels(face: npt.NDArray[np.uint8], total: list[int], squares: list[int]) -> None:

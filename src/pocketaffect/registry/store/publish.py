@@ -113,9 +113,7 @@ def _check_origin(root: Path, params: Params) -> None:
     differ = [name.removeprefix("origin_") for name in here if says.get(name) != here[name]]
     if differ:
         raise PocketAffectError(
-            f"{paths.PACKAGE}: not made from what stands here",
-            found=f"other {', '.join(differ)}",
-            todo="`dvc repro`",
+            f"{paths.PACKAGE}: not made from what stands here", found=f"other {', '.join(differ)}", todo="`dvc repro`"
         )
     if changed := find_changed_sources(root):
         raise PocketAffectError(

@@ -62,10 +62,7 @@ class RunRecord:
         lineage: The package's origin, which becomes tags of run and version.
         params: Settings under dotted names.
         history: One mapping per epoch: `epoch` (the step) and that epoch's numbers.
-        artifacts: Files and folders kept with the run under their names.
         companions: Other forms of the model, kept beside the package; `mlflow.pyfunc` executes a `.onnx` among them.
-        description: Markdown, shown with run and version.
-        tags: Further tags of the version.
         faces: Number of training images; 0 where it is not known.
         trained: When the training began and ended, in seconds since 1970; None where nobody noted it.
     """
