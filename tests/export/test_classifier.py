@@ -128,17 +128,17 @@ def test_a_twin_with_blue_first_or_swapped_affect_is_caught(network, packages, p
         assert bool(found) == (kind != "right"), (kind, found)
 
 
-def test_the_guide_for_apps_names_what_the_files_have(write, packages):
-    guide = (Path(__file__).parents[2] / "docs" / "ios.md").read_text(encoding="utf-8")
+def test_the_guides_for_apps_name_what_the_files_have(write, packages):
     specs = [ct.models.MLModel(str(path), skip_model_load=True).get_spec() for path in (write(), packages["int8"])]
-    inputs, outputs = (
-        {one.name for spec in specs for one in getattr(spec.description, side)} for side in ("input", "output")
-    )
-    read = {name.removesuffix("ShapedArray") for name in re.findall(r"output\.([a-z_]+(?:ShapedArray)?)", guide)}
-    assert read == outputs
-    assert set(re.findall(r'ByName\["(\w+)"\]|prediction\((\w+):', guide)) == {("image", ""), ("", "image")}
-    assert inputs == {"image"}
-    texts = read_metadata(packages["int8"])
-    named = set(re.findall(r'texts\["(\w+)"\]', guide)) | {"input_size", "crop_margin", "deployment_target"}
-    assert named <= texts.keys()
-    assert all(f"`{name}`" in guide for name in (*outputs, "input_size", "crop_margin", "deployment_target"))
+    outputs = {one.name for spec in specs for one in spec.description.output}
+    keys, docs = read_metadata(packages["int8"]).keys(), Path(__file__).parents[2] / "docs"
+    apple = (docs / "ios" / "README.md").read_text(encoding="utf-8")
+    named = {"labels", "valence_arousal_order", "input_size", "crop_margin", "deployment_target"}
+    assert named <= keys
+    assert all(f"`{name}`" in apple for name in (*outputs, *named, "image", "unsure_below"))
+    android = (docs / "android.md").read_text(encoding="utf-8")
+    read = set(re.findall(r'texts(?:\.getValue\(|\[)"(\w+)"', android))
+    assert read == (named | {"unsure_below"}) - {"deployment_target"}
+    assert set(re.findall(r'row\("(\w+)"\)|mapOf\("(\w+)"', android)) == {
+        ("probabilities", ""), ("valence_arousal", ""), ("", "image")
+    }  # fmt: skip

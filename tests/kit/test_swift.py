@@ -9,12 +9,8 @@ from pathlib import Path
 
 import pytest
 
-import pocketaffect
-from pocketaffect.kit import golden
-from pocketaffect.predict.models import open_model
+from pocketaffect.kit.kit import write_kit
 
-SOURCE = Path(pocketaffect.__file__).parent
-PACKAGE = SOURCE / "shipped/files/PocketAffect.mlpackage"
 STUBS = Path(__file__).parent / "stubs"
 MODULES = ("CoreGraphics", "ImageIO", "CoreVideo", "CoreMedia", "VideoToolbox", "CryptoKit", "CoreML", "Vision")
 """Stubs of Apple's frameworks, each after those that it imports."""
@@ -27,18 +23,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def kit(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("kit") / "PocketAffectKit"
-    shutil.copytree(SOURCE / "kit/template", folder)
-    shutil.copytree(PACKAGE, folder / "Sources/PocketAffectKit/Model/PocketAffect.mlpackage")
-    facts = folder / "Sources/PocketAffectKit/PackageFacts.swift"
-    facts.write_text(facts.read_text().replace("{{MODEL_VERSION}}", "nil"))
-    for place, text in (
-        ("Sources/AffectCore/Resources/songs.json", golden.render_songs()),
-        ("Tests/AffectCoreTests/Resources/golden.json", golden.render_golden(open_model(PACKAGE))),
-    ):
-        (folder / place).parent.mkdir()
-        (folder / place).write_text(text)
-    return folder
+    return write_kit("shipped", tmp_path_factory.mktemp("kit")).folder
 
 
 @pytest.fixture(scope="module")

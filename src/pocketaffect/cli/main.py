@@ -78,7 +78,7 @@ def summary() -> None:
 
 for command in (
     *(data.data, predict.predict, sweep.sweep),
-    *(models.models, models.train, models.compare, models.score, models.inspect),
+    *(models.models, models.train, models.compare, models.score, models.inspect, models.kit),
     *(registry.register, registry.promote, registry.rollback, registry.registry, registry.lineage, registry.audit),
     *(app.serve, app.web, app.music, app.study),
 ):

@@ -1,4 +1,4 @@
-"""`pocketaffect models`, `train`, `compare`, `score` and `inspect`: the networks there are, and what they are worth."""
+"""`pocketaffect models`, `train`, `compare`, `score`, `inspect` and `kit`: networks, their worth, their use."""
 
 from __future__ import annotations
 
@@ -163,3 +163,21 @@ def score(
     click.echo(report.to_text())
     if log:
         click.echo(f"added to {log_report(model, report)}")
+
+
+@click.command()
+@click.argument("model", metavar="MODEL")
+@click.argument("dest", type=click.Path(path_type=Path))
+def kit(model: str, dest: Path) -> None:
+    """Write DEST/PocketAffectKit: a Swift package for iOS and macOS that reads faces with MODEL.
+
+    MODEL is a verified export (out/export), a registered version (3, champion, NAME/3, NAME@ALIAS), or shipped: the
+    network that comes with pocketaffect. A kit that was changed since it was written is never overwritten.
+    """
+    from pocketaffect.kit.kit import write_kit
+
+    written = write_kit(model, dest)
+    for line in written.notes():
+        click.echo(line, err=True)
+    click.echo(f"{written.folder}: the model {written.model_bytes:,} bytes, all else {written.other_bytes:,}")
+    click.echo(f"package sha256 {written.sha256}{f', version {written.version}' if written.version else ''}")

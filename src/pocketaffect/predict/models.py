@@ -19,6 +19,7 @@ from pocketaffect.labels import DRAWINGS, EXPRESSIONS, PHOTOGRAPHS, TRAINED_ON, 
 from pocketaffect.shipped.network import find_shipped
 
 if TYPE_CHECKING:
+    from pocketaffect.registry.store.store import Store
     from pocketaffect.registry.store.versions import RegisteredVersion
 
 CHECKPOINT: Final = "model.json"
@@ -88,13 +89,11 @@ def open_model(model: str | Path | None = None, *, root: Path = Path(), threads:
     path = Path(model)
     if path.exists():
         return _open_path(path, root, threads)
-    if path.suffix in FILE_SUFFIXES or (match := VERSION.fullmatch(str(model))) is None:
-        raise PocketAffectError(
-            f"{model}: no such model", allowed=FORMS, todo="`dvc repro export`, or correct the path"
-        )
-    package, drawn = _find_version(match["name"], match["version"], root)
-    opened = _open_package(package, title=f"version {model}")
-    return replace(opened, trained_on=DRAWINGS) if drawn else opened
+    from pocketaffect.registry.store.versions import package_path
+
+    store, version = find_registered(model, root)
+    opened = _open_package(package_path(store, version), title=f"version {model}")
+    return replace(opened, trained_on=DRAWINGS) if _is_drawn(version) else opened
 
 
 def choose_model(root: Path = Path()) -> RegisteredVersion | Path:
@@ -193,21 +192,29 @@ def _open_twin(file: Path, threads: int) -> AffectModel:
     return _make_model(str(file), twin.size, twin.metadata, answer, ordered=False)
 
 
-def _find_version(name: str | None, version: str, root: Path) -> tuple[Path, bool]:
-    """Finds a version's package, and whether it was trained on drawings, which older packages do not say."""
+def find_registered(model: str | Path, root: Path = Path()) -> tuple[Store, RegisteredVersion]:
+    """Finds the version that a text such as 3, champion or NAME@champion names, and the store that has it.
+
+    Raises:
+        PocketAffectError: The text names a file, or there is no such version, or no registry below `root`.
+    """
+    if Path(model).suffix in FILE_SUFFIXES or (match := VERSION.fullmatch(str(model))) is None:
+        raise PocketAffectError(
+            f"{model}: no such model", allowed=FORMS, todo="`dvc repro export`, or correct the path"
+        )
     from pocketaffect.config import PARAMS_FILE, load_params
     from pocketaffect.registry.store.store import advise_register, find_store
-    from pocketaffect.registry.store.versions import get_version, package_path
+    from pocketaffect.registry.store.versions import get_version
 
-    store = find_store(root)
+    store, version = find_store(root), match["version"]
     if store is None:
         raise PocketAffectError(
             f"{version}: neither a file nor a folder, and there is no registry here to look for a version of that name",
             allowed=FORMS,
             todo=f"correct the path; or register a version: {advise_register(root)}",
         )
-    found = get_version(store, name or load_params(root / PARAMS_FILE).register_.model_name, version)
-    return package_path(store, found), _is_drawn(found)
+    name = match["name"] or load_params(root / PARAMS_FILE).register_.model_name
+    return store, get_version(store, name, version)
 
 
 def _is_drawn(version: RegisteredVersion) -> bool:
