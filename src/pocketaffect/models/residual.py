@@ -1,7 +1,7 @@
 """A residual network for faces of 48 and 64 pixels: ResNet-10 with a small stem (He et al. 2016, arXiv 1512.03385).
 
 ImageNet's stems throw three quarters of the rows away before the first block, and the paper's pooled networks spend
-four fifths of their bytes on two dense layers behind the last pooling. Here one strided convolution halves the face,
+two thirds of their weights on two dense layers behind the last pooling. Here one strided convolution halves the face,
 four stages of one basic block each end at 3 x 3 places (of 48 pixels), and their mean is what the heads read.
 """
 

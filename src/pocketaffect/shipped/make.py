@@ -1,8 +1,7 @@
 """Makes the shipped network again from one's own copy of its data, and says whether the weights agree.
 
 `make shipped DATA=PATH` runs the stages of the pipeline in a folder of their own, without DVC: its data, settings and
-code name that folder, so that a second call goes on where a first one was ended. First a teacher is trained, then the
-network that learns from it.
+code name that folder, so that a second call goes on where a first one was ended.
 """
 
 import argparse
@@ -25,7 +24,7 @@ from pocketaffect.registry.store.publish import collect_facts, write_card
 from pocketaffect.shipped.network import CARD, DIGESTS, FOLDER, find_shipped, seal
 
 RECIPE: Final = Path(__file__).parent / "recipe.yaml"
-"""The sections of params.yaml that decide the network, whole; and under `teacher` what is other for that one."""
+"""The sections of params.yaml that decide the network, whole."""
 
 ABOUT: Final = Path(__file__).parent / "about.md"
 """What the card says that no measurement does: the data's terms, and what must be asked before it is used."""
@@ -52,13 +51,8 @@ def make_network(data: Path, *, recipe: Path = RECIPE, root: Path = Path(), work
     digest = hash_folder({file.relative_to(data).as_posix(): file for file in data.rglob("*") if file.is_file()})
     code = hash_code(*(root.resolve() / paths.PIPELINES / f"{stage}.py" for stage in STAGES))
     place = work.resolve() / hash_json([settings, digest, code])[:16]
-    teacher = settings.pop("teacher", None)
-    if teacher is not None:
-        _prepare(place / "teacher", data, digest, root, merge(settings, teacher))
-        _run(("validate", "preprocess", "train"), place / "teacher")
-        settings = merge(settings, {"train": {"distill": {"teacher": str("teacher" / paths.MODEL)}}})
     _prepare(place, data, digest, root, settings)
-    _run(STAGES, place)
+    _run(place)
     return _assemble(place)
 
 
@@ -68,15 +62,6 @@ def _read_recipe(recipe: Path, root: Path) -> dict[str, Any]:
         raise PocketAffectError(f"{recipe}: sections are missing", found=f"no {', '.join(missing)}")
     # The others, such as `evaluate`, decide no weight, and are those of the checkout.
     return read_yaml(root / PARAMS_FILE) | sections
-
-
-def merge(settings: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    """Lays settings over others, section by section."""
-    merged = dict(settings)
-    for name, value in other.items():
-        inside = merged.get(name)
-        merged[name] = merge(inside, value) if isinstance(value, Mapping) and isinstance(inside, Mapping) else value
-    return merged
 
 
 def _prepare(place: Path, data: Path, digest: str, root: Path, settings: Mapping[str, Any]) -> None:
@@ -90,11 +75,11 @@ def _prepare(place: Path, data: Path, digest: str, root: Path, settings: Mapping
     write_json(place / PARAMS_FILE, settings)
 
 
-def _run(stages: tuple[str, ...], place: Path) -> None:
+def _run(place: Path) -> None:
     """Runs those stages whose outputs are not there; they appear whole."""
     outputs = (paths.MANIFEST, paths.SHARDS, paths.MODEL, paths.EVALUATION, paths.EXPORT)
     for stage, output in zip(STAGES, outputs, strict=True):
-        if stage not in stages or (place / output).exists():
+        if (place / output).exists():
             continue
         script = paths.PIPELINES / f"{stage}.py"
         if subprocess.run([sys.executable, str(script)], cwd=place, check=False).returncode:
