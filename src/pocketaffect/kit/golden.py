@@ -75,7 +75,7 @@ def render_golden(model: AffectModel) -> str:
 def draw_picture(width: int, height: int) -> RGB:
     """Draws the picture that every language draws by itself, uint8 [height, width, 3]."""
     y, x, channel = np.indices((height, width, 3))
-    return ((3 * x + 5 * y + 60 * channel + x * y // 8) % 256).astype(np.uint8)
+    return np.asarray((3 * x + 5 * y + 60 * channel + x * y // 8) % 256, np.uint8)
 
 
 def compare_with_neutral(neutral: Affect, affect: Affect) -> Affect:
