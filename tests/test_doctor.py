@@ -30,8 +30,9 @@ def root(tmp_path, monkeypatch) -> Path:
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-    for name in ("params.yaml", "dvc.yaml", "requirements.lock"):
+    for name in ("params.yaml", "dvc.yaml"):
         shutil.copy(PROJECT / name, tmp_path / name)
+    (tmp_path / "requirements.lock").write_text(f"pytest=={pytest.__version__}\n")  # two hundred take half a second
     (tmp_path / "data.dvc").write_text(IMPORTED)
     (tmp_path / ".dvc").mkdir()
     (tmp_path / ".dvc" / "config").write_text("[core]\n    analytics = false\n    check_update = false\n")
@@ -42,7 +43,7 @@ def root(tmp_path, monkeypatch) -> Path:
 
 
 def bad(root: Path) -> list[Finding]:
-    findings = [finding for finding in examine(root) if finding.status != "ok" and finding.name != "packages"]
+    findings = [finding for finding in examine(root) if finding.status != "ok"]
     assert all(finding.todo for finding in findings), findings
     return findings
 
@@ -70,7 +71,7 @@ def test_it_imports_nothing_heavy_and_writes_nothing(root):
     )
     before = sorted(root.rglob("*"))
     command = [sys.executable, "-c", code, str(root)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.stdout.strip() == "[]", done.stderr
     assert sorted(root.rglob("*")) == before
 

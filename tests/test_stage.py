@@ -39,12 +39,12 @@ def main(params):
         print({}["no such key"])
     if "missing file" in text:
         Path("nowhere").read_text()
-    if "edit" in text:
-        file, old, new = json.loads(text)["edit"]
-        Path(file).write_text(Path(file).read_text().replace(old, new, 1))
+    if "edits" in text:
+        for file, old, new in json.loads(text)["edits"]:
+            Path(file).write_text(Path(file).read_text().replace(old, new, 1))
     if "wait" in text:
         Path("started").touch()
-        time.sleep(60)
+        time.sleep(600)
 
 run_stage("one", main)
 """
@@ -100,27 +100,12 @@ def outputs(folder: Path) -> list[str]:
 KEPT = "kept:    the last good outputs of this stage are back in place"
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        (
-            "refuse",
-            "error in stage one: in: not wanted\n  found:   refuse\n  allowed: anything else\n  do:      mend it",
-        ),
-        ("full", "error in stage one: out/value: disk full\n  found:   "),
-        pytest.param(
-            "too large",
-            "error in stage one: .: the system lets no file grow that far\n  found:   100 requested and 60 written",
-            marks=pytest.mark.slow,
-        ),
-    ],
-    ids=["refused", "disk full", "too large"],
-)
-def test_a_failing_stage_says_why_and_its_last_good_outputs_come_back(text, message, repository):
-    (repository / "in").write_text(f"{text}\n")
+def test_a_failing_stage_says_why_and_its_last_good_outputs_come_back(repository):
+    (repository / "in").write_text("refuse\n")
     done = dvc(repository, "repro")
     assert done.returncode != 0
-    assert message in done.stderr
+    said = "error in stage one: in: not wanted\n  found:   refuse\n  allowed: anything else\n  do:      mend it"
+    assert said in done.stderr
     assert "exited with 1" in done.stderr
     assert KEPT in done.stderr
     assert "Traceback" not in done.stderr
@@ -147,19 +132,48 @@ def test_a_first_failure_claims_no_outputs(repository):
     assert "kept" not in done.stderr
 
 
+def run_alone(folder: Path, code: str, *, in_dvc: bool = False) -> subprocess.CompletedProcess[str]:
+    """Runs a stage's script; `in_dvc` with its outputs removed and its name told, as DVC does before and while it runs.
+
+    DVC itself would take seconds to say the same.
+    """
+    told = {"DVC_STAGE": "one"} if in_dvc else {}
+    if in_dvc:
+        shutil.rmtree(folder / "out")
+    (folder / "stage.py").write_text(code)
+    command = [sys.executable, "stage.py"]
+    return subprocess.run(command, cwd=folder, env=environment() | told, capture_output=True, text=True)
+
+
 @pytest.mark.parametrize(
-    ("edit", "named"),
+    ("text", "message"),
     [
-        (("stage.py", "sleep(60)", "sleep(61)"), "stage.py"),
-        (("params.yaml", "epochs: 16", "epochs: 17"), "train"),
-        (("stage.py", "import", "# why\nimport"), ""),
-        (("params.yaml", "trials: 40", "trials: 41"), ""),
+        ("full", "error in stage one: out/value: disk full\n  found:   "),
+        (
+            "too large",
+            "error in stage one: .: the system lets no file grow that far\n  found:   100 requested and 60 written",
+        ),
     ],
-    ids=["code", "setting", "comment", "another stage's setting"],
+    ids=["disk full", "too large"],
 )
-def test_edits_while_a_stage_runs_are_not_recorded_as_what_its_result_was_made_of(edit, named, repository):
-    (repository / "in").write_text(json.dumps({"edit": edit}))
-    done = dvc(repository, "repro")
+def test_a_write_that_fails_is_a_problem_of_the_users(text, message, repository):
+    (repository / "in").write_text(f"{text}\n")
+    done = run_alone(repository, SCRIPT)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+EDITS = [
+    ([("stage.py", "sleep(600)", "sleep(601)"), ("params.yaml", "epochs: 16", "epochs: 17")], "stage.py, train"),
+    ([("stage.py", "import", "# why\nimport"), ("params.yaml", "trials: 40", "trials: 41")], ""),
+]
+
+
+@pytest.mark.parametrize(("edits", "named"), EDITS, ids=["code and setting", "comment and another stage's setting"])
+def test_edits_while_a_stage_runs_are_not_recorded_as_what_its_result_was_made_of(edits, named, repository):
+    (repository / "in").write_text(json.dumps({"edits": edits}))
+    done = run_alone(repository, SCRIPT, in_dvc=True)
     if named:
         assert f"found:   another {named} than at its start" in done.stderr
         assert KEPT in done.stderr
@@ -170,21 +184,18 @@ def test_edits_while_a_stage_runs_are_not_recorded_as_what_its_result_was_made_o
 def test_bad_settings_end_with_two_and_keep_the_outputs(repository):
     params = repository / "params.yaml"
     params.write_text(params.read_text().replace("\n  epochs:", "\n  epochz:"))
-    done = dvc(repository, "repro")
+    done = run_alone(repository, SCRIPT, in_dvc=True)
     assert "train.epochz: unknown key; did you mean 'epochs'?" in done.stderr
-    assert "exited with 2" in done.stderr
+    assert done.returncode == 2
     assert KEPT in done.stderr
     assert outputs(repository) == ["good\n", "good\n"]
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [("bug", "KeyError: 'no such key'"), pytest.param("missing file", "nowhere", marks=pytest.mark.slow)],
-)
+@pytest.mark.parametrize(("text", "message"), [("bug", "KeyError: 'no such key'"), ("missing file", "nowhere")])
 def test_a_mistake_in_the_program_shows_its_traceback_and_keeps_the_outputs(text, message, repository):
     (repository / "in").write_text(f"{text}\n")
-    done = dvc(repository, "repro")
-    assert done.returncode != 0
+    done = run_alone(repository, SCRIPT, in_dvc=True)
+    assert done.returncode == 1
     assert "Traceback (most recent call last)" in done.stderr
     assert message in done.stderr
     assert KEPT in done.stderr
@@ -204,13 +215,13 @@ def test_ctrl_c_stops_with_a_short_message_and_keeps_the_outputs(shell, reposito
         text=True,
         start_new_session=True,
     )
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not (repository / "started").exists():
         assert time.monotonic() < deadline
         assert process.poll() is None
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to the whole group
-    log = process.communicate(timeout=60)[1]
+    log = process.communicate(timeout=300)[1]
     assert process.returncode != 0
     assert "stage one was interrupted\n  do:      `dvc repro` goes on" in log
     # DVC runs the stage in $SHELL: bash passes the stage's own code on, dash dies of the signal after the stage ended.
@@ -218,10 +229,6 @@ def test_ctrl_c_stops_with_a_short_message_and_keeps_the_outputs(shell, reposito
     assert "Traceback" not in log
     assert KEPT in log
     assert outputs(repository) == ["good\n", "good\n"]
-
-
-def run_alone(folder: Path, code: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
 
 
 def test_outside_dvc_a_failure_ends_with_one_and_touches_nothing(repository):

@@ -2,12 +2,11 @@ from __future__ import annotations
 
 import copy
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from network_parts import PHONE, build, faces, predict, settle
+from network_parts import PHONE, build, faces, predict, settle, without_heavy
 from pocketaffect.designs import CATALOGUE, find_design
 from pocketaffect.export.layers import fold_batchnorm, reparameterize
 from pocketaffect.export.size import count_shipped_parameters
@@ -20,7 +19,7 @@ def largest_difference(one: nn.Module, other: nn.Module, size: int) -> float:
     return max(float((left - right).abs().max()) for left, right in zip(*answers, strict=True))
 
 
-@pytest.mark.parametrize("name", [name for name in CATALOGUE if name != "mobilenetv3_large"])
+@pytest.mark.parametrize("name", without_heavy(list(CATALOGUE)))
 def test_the_exported_form_computes_the_same_and_folds_whole(name):
     network = settle(build(name))
     logits = predict(network, faces(8, 48))[0]
@@ -35,7 +34,7 @@ def test_the_exported_form_computes_the_same_and_folds_whole(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", PHONE)
+@pytest.mark.parametrize("name", [name for name in PHONE if find_design(name).reparameterised])
 def test_a_full_resolution_stem_is_merged_like_any_other(name):
     network = settle(build(name, full_resolution_stem=True))
     assert largest_difference(network, reparameterize(network), 48) < 1e-4
@@ -62,9 +61,8 @@ def test_the_trained_network_stays_as_it_was(name):
     assert not any(weight.requires_grad or weight.dtype != torch.float32 for weight in shipped.parameters())
 
 
-@pytest.mark.parametrize("name", ["mobilenetv4_conv_small", "repvit_m0_9"])
-def test_the_exported_form_of_the_exported_form_is_the_same(name):
-    shipped = reparameterize(settle(build(name)))
+def test_the_exported_form_of_the_exported_form_is_the_same():
+    shipped = reparameterize(settle(build("repvit_m0_9")))
     again = reparameterize(shipped)
     assert shipped.state_dict().keys() == again.state_dict().keys()
     assert largest_difference(shipped, again, 48) == 0
@@ -74,21 +72,3 @@ def test_the_exported_form_is_no_checkpoint(tmp_path):
     with pytest.raises(ValueError, match="for export alone"):
         save_network(reparameterize(build("repvit_m0_9")), tmp_path)
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", PHONE)
-def test_the_core_ml_file_of_every_phone_network_computes_the_same(name, tmp_path):
-    from pocketaffect.export.convert import PackageDescription, Packages
-    from pocketaffect.mlpackage.program import load_program
-    from pocketaffect.precisions import PRECISIONS
-
-    network = settle(build(name, 0.25, 64))
-    description = PackageDescription(author="a", licence="Apache-2.0", version="1", short_description="x")
-    images = np.random.default_rng(0).integers(0, 256, (8, 64, 64, 3), np.uint8)
-    logits, valence_arousal = predict(network, torch.from_numpy(images).permute(0, 3, 1, 2) / 255)
-    # In float32: what float16 costs hangs on the trained weights, and `export.verify` judges it.
-    package = Packages(reparameterize(network), 64, description, tmp_path).make(PRECISIONS["fp32"]).path
-    given = load_program(package).predict(images)
-    assert np.abs(given["probabilities"] - logits.softmax(dim=1).numpy()).max() < 1e-4
-    assert np.abs(given["valence_arousal"] - valence_arousal.numpy()).max() < 1e-4

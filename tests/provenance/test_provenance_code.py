@@ -16,7 +16,7 @@ from pocketaffect.provenance.code import find_code, hash_code
 
 ROOT = Path(__file__).parents[2]
 LIBRARY = ROOT / "src" / "pocketaffect"
-FILES = sorted(file for file in LIBRARY.rglob("*.py") if not code.does_nothing(file))
+FILES = sorted(file for file in LIBRARY.rglob("*.py") if file.name != "__init__.py")
 FOLDERS = sorted({file.parent for file in FILES})
 
 
@@ -57,7 +57,7 @@ def test_a_docstring_and_a_comment_change_no_digest_and_a_constant_does(library,
     assert hash_code(file) != before
 
 
-@settings(max_examples=50)
+@settings(max_examples=20)
 @given(st.sampled_from(FILES))
 def test_layout_comments_and_line_ends_change_no_digest(file):
     text = file.read_text(encoding="utf-8")
@@ -82,7 +82,7 @@ def mutate(tree: ast.AST, draw: st.DataObject) -> bool:
     return True
 
 
-@settings(max_examples=100)
+@settings(max_examples=40)
 @given(st.sampled_from(FILES), st.data())
 def test_any_changed_name_constant_or_operator_changes_the_digest(file, data):
     text = file.read_text(encoding="utf-8")

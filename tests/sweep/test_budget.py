@@ -101,9 +101,13 @@ def test_each_architecture_comes_once_the_present_one_first_with_the_present_rec
     assert {point["train.class_weights"] for point in points} == {params.train.class_weights}
 
 
-@pytest.mark.parametrize("widths", [{"low": 0.1, "high": 0.9}, {"low": 0.1, "high": 0.9, "step": 0.01}])
-def test_the_width_is_the_widest_that_fits(widths):
-    params, points = list_points({"model.architecture": ["mobilenet", "vgg"], "model.width": widths})
+@pytest.mark.parametrize(
+    ("architectures", "widths"),
+    [(["mobilenet", "vgg"], {"low": 0.1, "high": 0.9}), (["mobilenet"], {"low": 0.1, "high": 0.9, "step": 0.01})],
+)
+def test_the_width_is_the_widest_that_fits(architectures, widths):
+    params, points = list_points({"model.architecture": architectures, "model.width": widths})
+    assert len(points) == len(architectures)
     for point in points:
         assert size(params, point) <= BUDGET
         wider = point | {"model.width": point["model.width"] * 1.02 + 0.011}

@@ -91,6 +91,7 @@ class Steps(pl.Callback):
             raise RuntimeError("stopped")
 
 
+@pytest.mark.slow
 def test_all_parts_together_learn(shards, teacher, tmp_path):
     settings = EVERYTHING | {"distill": DISTILL | {"teacher": str(teacher)}, "learning_rate": 0.02, "accumulate": 2}
     history = fit(shards, tmp_path, **settings, epochs=12)
@@ -173,7 +174,7 @@ def test_the_best_epoch_is_the_first_that_none_is_better_than():
     assert not is_stale(rows, "score", 2)
 
 
-@pytest.mark.parametrize("clip_norm", [0.0, 0.5])
+@pytest.mark.parametrize("clip_norm", [pytest.param(0.0, marks=pytest.mark.slow), 0.5])
 def test_mixed_precision_trains_weights_in_float32(clip_norm, shards, tmp_path):
     history = fit(shards, tmp_path, precision="bf16", instructions="native", clip_norm=clip_norm, epochs=1)
     assert np.isfinite(history[0]["train_loss"])
@@ -339,8 +340,9 @@ def test_a_label_that_is_not_finite_stops_the_training_with_the_batchs_rows(shar
     assert "loss is inf in epoch 1, step 1" in str(caught.value)
 
 
-@pytest.mark.parametrize("change", [{}, {"task_weights": "learned", "label_smoothing": 0.1, "va_loss": "mix"}])
-@pytest.mark.parametrize("mixup", [0.0, 0.4])
+@pytest.mark.parametrize(
+    ("change", "mixup"), [({}, 0.0), ({"task_weights": "learned", "label_smoothing": 0.1, "va_loss": "mix"}, 0.4)]
+)
 def test_a_step_asks_the_device_for_no_number(change, mixup, shards):
     # Tensors of the device "meta" have no content: whatever would wait for a GPU's answer raises on them.
     params = TrainParams(**TRAIN | change | {"augment": TRAIN["augment"] | {"mixup": mixup}})
