@@ -9,9 +9,10 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
-# Examples are not timed: on a busy machine any of them may take seconds.
-hypothesis.settings.register_profile("untimed", deadline=None)
+# Neither examples nor their drawing are timed: on a busy machine any of them may take seconds.
+hypothesis.settings.register_profile("untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("untimed")
 
 # Two test processes on two cores: more threads only take turns.
@@ -25,13 +26,30 @@ disable_telemetry()
 # A shell's `command &` leaves Ctrl-C ignored, and so would every process that a test starts and means to interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-LONGEST_FIRST = ("audit", "pipeline")
-"""Folders whose files run for minutes. `pytest -m slow --no-loadscope-reorder` begins with them: begun last, one would
-run alone while the other process waits. xdist's own order, by the number of a file's tests, puts some of them last."""
+LONGEST_FIRST = ("pipeline", "audit", "data", "training", "export", "registry", "models", "predict", "sweep")
+"""Folders in the order of their tests' time: begun last, a long one would run alone while the other process waits."""
+
+SHARED = ("data", "training", "export", "registry", "models", "predict")
+"""Folders whose files need the same fixtures and libraries: in one process, each is made and imported once."""
 
 
 def pytest_collection_modifyitems(items):
-    items.sort(key=lambda item: item.path.parent.name not in LONGEST_FIRST)
+    order = {name: place for place, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: order.get(item.path.parent.name, len(order)))
+
+
+class FolderScheduling(LoadFileScheduling):
+    """xdist's distribution by file, but for some folders, which stay together."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        folder = file.split("/")[1]
+        return folder if folder in SHARED else file
+
+
+def pytest_xdist_make_scheduler(config, log):
+    """Distributes a run of all folders; one of some files is left to xdist."""
+    return FolderScheduling(config, log) if config.args_source is config.ArgsSource.TESTPATHS else None
 
 
 @pytest.fixture(autouse=True)

@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from pocketaffect.executor.interface import find_executor
 from pocketaffect.executor.ray_cluster import RayExecutor
 from pocketaffect.training.launch import run_ranks
 
-pytest.importorskip("ray", reason="the extra `ray` is not installed")
+pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="the extra `ray` is not installed")
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / "sweep"))
 
 PATIENCE_SECONDS = 180
