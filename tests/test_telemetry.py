@@ -18,7 +18,7 @@ def ask(code: str, *, off: bool) -> object:
     switch = "from pocketaffect.telemetry import disable_telemetry; disable_telemetry()\n" if off else ""
     code = f"import json\n{switch}{code}\nprint(json.dumps(answer))"
     command = [sys.executable, "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 

@@ -100,7 +100,7 @@ def measure(folder: Path, name: str, recorded: bytes, found: bytes):
     return measure_difference(name, folder / "recorded" / name, folder / "found" / name)
 
 
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     arrays(np.uint8, st.shared(array_shapes(min_dims=1, max_dims=3, max_side=5), key="shape")),
     arrays(np.uint8, st.shared(array_shapes(min_dims=1, max_dims=3, max_side=5), key="shape")),

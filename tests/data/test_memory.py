@@ -47,7 +47,7 @@ def megabytes_for(workers: int, image: int) -> int:
     return (memory.read_memory_held() + STREAM_BYTES + workers * (WORKER_BYTES + image * MEGABYTE)) // MEGABYTE + 8
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.filter_too_much])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
 @given(
     memory_mb=st.integers(500, 100_000),
     workers=st.integers(1, 256),

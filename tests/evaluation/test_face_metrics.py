@@ -69,9 +69,9 @@ def test_two_processes_agree_with_one(tmp_path):
     processes = [context.Process(target=_rank, args=(rank, address, queue)) for rank in range(2)]
     for process in processes:
         process.start()
-    results = [queue.get(timeout=180) for _ in processes]
+    results = [queue.get(timeout=300) for _ in processes]
     for process in processes:
-        process.join(timeout=30)
+        process.join(timeout=300)
         assert process.exitcode == 0
     for found in results:
         assert found == pytest.approx(EXPECTED, abs=1e-12)

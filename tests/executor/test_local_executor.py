@@ -143,7 +143,7 @@ def kill_itself(number: int) -> int:
 
 def note_and_sleep(folder: Path, number: int) -> int:
     (folder / f"{os.getpid()}").touch()
-    time.sleep(60)
+    time.sleep(600)
     return number
 
 
@@ -154,7 +154,7 @@ def is_running(process: int) -> bool:
         return False
 
 
-def wait_until(met, seconds: float = 20) -> bool:
+def wait_until(met, seconds: float = PATIENCE_SECONDS) -> bool:
     end = time.monotonic() + seconds
     while not met() and time.monotonic() < end:
         time.sleep(0.05)
@@ -219,19 +219,17 @@ def start_sleepers(folder: Path) -> subprocess.Popen[str]:
     process = subprocess.Popen(
         [sys.executable, str(file)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )
-    assert wait_until(lambda: len(list(folder.iterdir())) == 2, 60)
+    assert wait_until(lambda: len(list(folder.iterdir())) == 2)
     return process
 
 
 def test_ctrl_c_ends_workers_at_once_and_without_a_word(tmp_path):
     (tmp_path / "numbers").mkdir()
     process = start_sleepers(tmp_path / "numbers")
-    begun = time.monotonic()
     os.killpg(process.pid, signal.SIGINT)  # a terminal tells the whole group
-    output, _ = process.communicate(timeout=30)
+    output, _ = process.communicate(timeout=PATIENCE_SECONDS)  # they would sleep five times as long
     assert process.returncode == 130
     assert output == ""
-    assert time.monotonic() - begun < 15
     assert not any(is_running(int(file.name)) for file in (tmp_path / "numbers").iterdir())
 
 
@@ -239,6 +237,6 @@ def test_workers_end_when_their_parent_is_killed(tmp_path):
     (tmp_path / "numbers").mkdir()
     process = start_sleepers(tmp_path / "numbers")
     process.kill()
-    process.wait(timeout=30)
+    process.wait(timeout=PATIENCE_SECONDS)
     numbers = [int(file.name) for file in (tmp_path / "numbers").iterdir()]
     assert wait_until(lambda: not any(is_running(number) for number in numbers))

@@ -192,7 +192,7 @@ def test_ctrl_c_ends_quietly_with_130_and_leaves_no_output(twin, inputs, tmp_pat
     while not list(tmp_path.glob(".rows.jsonl.*")):
         assert process.poll() is None
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == 130
     assert "interrupted" in errors
     assert "Traceback" not in errors

@@ -86,7 +86,7 @@ def test_a_token_opens_its_own_run_only_and_is_not_stored(store, tmp_path):
     assert len(store.rows()) == 5
 
 
-@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(token=st.text(st.characters(codec=None), max_size=40))
 def test_no_text_is_a_token_by_chance(store, token):
     with pytest.raises(UnknownRunError):
