@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pocketaffect.kit.kit import write_kit
+from pocketaffect.kit.kit import NAME, SHIPPED, write_kit
 
 STUBS = Path(__file__).parent / "stubs"
 MODULES = ("CoreGraphics", "ImageIO", "CoreVideo", "CoreMedia", "VideoToolbox", "CryptoKit", "CoreML", "Vision")
@@ -23,7 +23,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def kit(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_kit("shipped", tmp_path_factory.mktemp("kit")).folder
+    return write_kit(SHIPPED, tmp_path_factory.mktemp("kit")).folder
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,8 @@ def compile_swift(files: list[Path], modules: Path, *options: object, name: str)
 
 def check_reader(folder: Path, modules: Path) -> subprocess.CompletedProcess[str]:
     files = [*sorted(folder.glob("*.swift")), STUBS / "BundleModule.swift"]
-    return compile_swift(files, modules, "-typecheck", name="PocketAffectKit")
+    # A module is made since only that looks for data races.
+    return compile_swift(files, modules, "-emit-module", "-o", modules / f"{NAME}.swiftmodule", name=NAME)
 
 
 def test_every_golden_vector_is_met(kit: Path) -> None:
@@ -60,6 +61,9 @@ def test_every_golden_vector_is_met(kit: Path) -> None:
 
 def test_the_reader_calls_apples_frameworks_by_their_types(kit: Path, modules: Path) -> None:
     checked = check_reader(kit / "Sources/PocketAffectKit", modules)
+    assert checked.returncode == 0, checked.stderr
+    tests = [*(kit / "Tests/PocketAffectKitTests").glob("*.swift")]
+    checked = compile_swift(tests, modules, "-typecheck", name="PredictionTests")
     assert checked.returncode == 0, checked.stderr
 
 

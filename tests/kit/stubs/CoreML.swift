@@ -1,7 +1,12 @@
 @_exported import CoreVideo
 
-open class MLModelConfiguration {
+public enum MLComputeUnits: Int, Sendable {
+    case cpuOnly, cpuAndGPU, all, cpuAndNeuralEngine
+}
+
+public final class MLModelConfiguration {
     public init() {}
+    public var computeUnits = MLComputeUnits.all
 }
 
 public struct MLModelMetadataKey: Hashable, Sendable {

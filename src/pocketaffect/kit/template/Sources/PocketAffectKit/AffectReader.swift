@@ -42,11 +42,11 @@ public actor AffectReader {
     ///     those of the training data did.
     ///   - smoothing: Time constant of the smoothing over a film's frames, in seconds; 0 for none.
     ///   - mostFaces: Faces of a picture that are read at most, from the largest on.
+    ///   - computeUnits: What Core ML may compute with.
     public init(
-        margin: Double? = nil, smoothing: Double = 0.5, mostFaces: Int = 8,
-        configuration: MLModelConfiguration = MLModelConfiguration()
+        margin: Double? = nil, smoothing: Double = 0.5, mostFaces: Int = 8, computeUnits: MLComputeUnits = .all
     ) async throws {
-        let model = try await CompiledPackage.load(configuration: configuration)
+        let model = try await CompiledPackage.load(computeUnits: computeUnits)
         let description = model.modelDescription
         let facts = try ModelFacts(metadata: description.metadata[.creatorDefinedKey] as? [String: String] ?? [:])
         let constraint = description.inputDescriptionsByName["image"]?.imageConstraint

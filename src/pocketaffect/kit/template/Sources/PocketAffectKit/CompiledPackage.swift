@@ -6,7 +6,9 @@ import Foundation
 
 /// The package of the bundle, compiled on the device once and kept under its digest.
 enum CompiledPackage {
-    static func load(configuration: MLModelConfiguration) async throws -> MLModel {
+    static func load(computeUnits: MLComputeUnits) async throws -> MLModel {
+        let configuration = MLModelConfiguration()
+        configuration.computeUnits = computeUnits
         let (bundle, files) = (Bundle.module, FileManager.default)
         guard
             let package = bundle.url(forResource: "PocketAffect", withExtension: "mlpackage", subdirectory: "Model")
