@@ -237,6 +237,7 @@ class SweepParams(Section):
     budget_macs: Count | None = None
     objectives: Literal["score", "score-and-bytes"]
     trials: Count
+    faces: Annotated[int, Field(ge=2)] | None = None
     epochs: Count
     sampler: Literal["tpe", "gp", "nsga2", "random"]
     pruner: Literal["hyperband", "asha", "none"]

@@ -18,7 +18,7 @@ from shard_parts import SIZE, SOFT, Copy, contents
 from pocketaffect.data.faces.crop import Eyes, FaceBox, decode_face
 from pocketaffect.data.shards.index import INDEX_COLUMNS
 from pocketaffect.data.shards.manifest import Manifest
-from pocketaffect.data.shards.split import open_split, read_summary
+from pocketaffect.data.shards.split import Part, open_split, read_summary
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.labels import BOX_COLUMNS, EYE_COLUMNS
 
@@ -129,6 +129,23 @@ def test_images_are_gathered_in_the_order_asked_across_shards(copy):
     expected = np.stack([cut(copy, copy.of("train")[place]) for place in order])
     np.testing.assert_array_equal(split.gather(order), expected)
     assert len(split.shards) == 4
+
+
+def test_a_part_is_the_seed_s_with_all_that_is_known_of_its_faces_and_a_larger_one_holds_it(copy):
+    copy.write(shard_images=3)
+    split = open_split(copy.target, "train")
+    small, large = split.take(Part(4, 1)), split.take(Part(7, 1))
+    assert (len(small), len(large)) == (4, 7)
+    assert set(small.paths) < set(large.paths)
+    assert small.paths == split.take(Part(4, 1)).paths != split.take(Part(4, 2)).paths
+    places = [split.paths.index(path) for path in small.paths]
+    assert places == sorted(places)
+    np.testing.assert_array_equal(small.images(), split.gather(np.array(places)))
+    np.testing.assert_array_equal(small.expression, split.expression[places])
+    np.testing.assert_array_equal(small.valence_arousal, split.valence_arousal[places])
+    of_a_part = large.take(Part(3, 5))
+    inner = [split.paths.index(path) for path in of_a_part.paths]
+    np.testing.assert_array_equal(of_a_part.images(), split.gather(np.array(inner)))
 
 
 def test_soft_labels_are_carried_with_nan_rows_where_there_are_none(copy):

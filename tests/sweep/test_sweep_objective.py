@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import optuna
 import pytest
 
-from pocketaffect.sweep.objective import PruneByScore
+from pocketaffect.sweep.objective import PART, PruneByScore
 from pocketaffect.sweep.study import make_pruner
 
 
@@ -31,9 +31,31 @@ def study():
 
 def test_a_trial_that_falls_behind_is_stopped_at_a_rung_and_every_epoch_was_reported(study):
     trial = study.ask()
-    with pytest.raises(optuna.TrialPruned, match=r"score 0\.100 after epoch 1"):
+    with pytest.raises(optuna.TrialPruned, match=r"score 0\.100 after epoch 2"):
         train(trial, [0.1] * 9)
-    assert study.trials[trial.number].intermediate_values == {1: 0.1}
+    assert study.trials[trial.number].intermediate_values == {1: 0.1, 2: 0.1}
+
+
+@pytest.mark.parametrize("pruner", ["asha", "hyperband"])
+@pytest.mark.parametrize("epochs", [2, 9, 16])
+def test_no_pruner_judges_by_the_first_epoch(pruner, epochs):
+    study = optuna.create_study(direction="maximize", pruner=make_pruner(pruner, epochs))
+    for _ in range(40):
+        trial = study.ask()
+        trial.report(trial.number / 100, 1)
+        assert not trial.should_prune()
+        study.tell(trial, trial.number / 100)
+
+
+def test_a_trial_that_starts_slowly_and_leads_from_the_second_epoch_on_is_trained_to_the_end(study):
+    assert train(study.ask(), [0.0, *[0.8] * 8]).epochs == 9
+
+
+def test_what_a_part_of_the_faces_chose_is_never_stopped(study):
+    study.enqueue_trial({}, user_attrs={PART: 0})
+    trial = study.ask()
+    assert train(trial, [0.1] * 9).epochs == 9
+    assert len(study.trials[trial.number].intermediate_values) == 9
 
 
 def test_a_trial_that_leads_is_trained_to_the_end(study):

@@ -5,7 +5,10 @@ import io
 from rich.console import Console
 from sweep_parts import make_params
 
-from pocketaffect.sweep.plots import draw_front, draw_history, draw_importance, draw_parallel
+from pocketaffect.evaluation.intervals import Interval
+from pocketaffect.models.network import NetworkSpec
+from pocketaffect.sweep.plots import draw_fronts, draw_history, draw_importance, draw_parallel
+from pocketaffect.sweep.references import Reference
 from pocketaffect.sweep.results import TrialRow
 from pocketaffect.sweep.space import read_space
 from pocketaffect.sweep.table import TrialLines, describe_progress, describe_settings, draw_table
@@ -73,8 +76,11 @@ def test_the_pictures_are_the_same_at_every_drawing_and_need_no_finished_trial()
     from pocketaffect.figures import render_png
 
     def draw(rows):
-        importance = {"width": 0.75, "learning_rate": 0.25} if rows else {}
-        figures = draw_history(rows), draw_front(rows, 2_000_000), draw_importance(importance)
+        importance = {"width": Interval(0.75, 0.6, 0.9), "learning_rate": Interval(0.25, 0.1, 0.4)} if rows else {}
+        spec = NetworkSpec("mobilenet", 0.1, 32, "plain")
+        references = [Reference("paper's", spec, 3_000_000), Reference("champion", spec, 1_000_000, 0.6)]
+        fronts = draw_fronts(rows, PARAMS.sweep, PARAMS.model.architecture, references)
+        figures = draw_history(rows), fronts, draw_importance(importance)
         return [render_png(figure, dpi=50) for figure in (*figures, draw_parallel(rows, read_space(PARAMS)))]
 
     assert draw(ROWS) == draw(ROWS)

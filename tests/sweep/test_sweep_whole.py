@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import json
 import re
 import shutil
@@ -87,6 +88,8 @@ def test_the_report_needs_no_network_and_has_every_picture(swept):
     page = (folder / "report.html").read_text()
     assert not re.findall(r"(?:src|href)=\"(?!#)[^\"]*", page)
     assert page.count("<svg") == 4
+    assert all(f"paper's {name}" in html.unescape(page) for name in ("alexnet", "vgg", "mobilenet"))
+    assert "nobody can tell what mattered" in page
     assert f"{winner.bytes:,} bytes" in page
     assert {file.name for file in folder.glob("*.png")} == {
         "history.png",

@@ -1,7 +1,5 @@
 """Milliseconds of an image by the ONNX twin: batch 1, one thread, several networks in turns."""
 
-from __future__ import annotations
-
 import statistics
 import tempfile
 import time

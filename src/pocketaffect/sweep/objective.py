@@ -27,13 +27,16 @@ SETTINGS: Final = "settings"
 BYTES: Final = "bytes"
 MACS: Final = "macs"
 EPOCHS: Final = "epochs"
+FACES: Final = "faces"
+PART: Final = "part"
 SECONDS: Final = "seconds"
 REPEATS: Final = "repeats"
 OVER_BUDGET: Final = "over_budget"
 ERROR: Final = "error"
 WORKER: Final = "worker"
 DEATHS: Final = "deaths"
-"""Attributes of a trial; the last two: the worker that has it, and how many workers died of it, or during it."""
+"""Attributes of a trial. `FACES` says how many it trained on, if not on all; `PART` the trial of the same settings that
+trained on a part before it; the last two, the worker that has it, and how many workers died of it, or during it."""
 
 HISTORY: Final = "retry_history"
 """Optuna's own attribute for the numbers of the trials that a trial repeats."""
@@ -99,7 +102,10 @@ def run_trial(plan: Plan, study: Study, trial: Trial) -> tuple[float, ...]:
     if over := [name for name, share in excess.items() if share > 0]:
         trial.set_user_attr(OVER_BUDGET, over)
         return _values(plan, WORST_SCORE, cost.bytes)
-    same = _find_same(study, settings)
+    whole = plan.params.sweep.faces is None or PART in trial.user_attrs
+    if not whole:
+        trial.set_user_attr(FACES, plan.params.sweep.faces)
+    same = _find_same(study, settings, whole=whole)
     if same is not None:  # seeded throughout, it would give the same score
         trial.set_user_attr(REPEATS, same.number)
         return tuple(same.values)
@@ -123,14 +129,17 @@ def train_trial(plan: Plan, params: Params, trial: Trial, folder: Path) -> float
     """Trains as the pipeline's `train` stage does, with the pruner listening; the highest score of an epoch."""
     from pytorch_lightning.callbacks import LambdaCallback
 
+    from pocketaffect.data.shards.split import Part
     from pocketaffect.sweep.shards import ensure_shards
     from pocketaffect.training.fit import train_network
     from pocketaffect.training.scores import SCORE
 
+    sweep = plan.params.sweep
+    faces = trial.user_attrs.get(FACES)
     shards = ensure_shards(params, plan.params.preprocess.image_size, plan.root)
     pruner = PruneByScore(trial)
     # Optuna takes reports of one objective alone.
-    listeners = [LambdaCallback(on_train_epoch_end=pruner)] if plan.params.sweep.objectives == "score" else []
+    listeners = [LambdaCallback(on_train_epoch_end=pruner)] if sweep.objectives == "score" else []
     try:
         history = train_network(
             shards,
@@ -138,6 +147,7 @@ def train_trial(plan: Plan, params: Params, trial: Trial, folder: Path) -> float
             params.train,
             work=folder / "work",
             target=folder / MODEL_FOLDER,
+            part=None if faces is None else Part(faces, sweep.seed),
             progress=False,
             callbacks=listeners,
         )
@@ -153,7 +163,7 @@ class PruneByScore:
     """Reports each epoch's validation score to the study and ends the training when the pruner says so.
 
     A training that goes on from a checkpoint reports the epochs before it too. The last epoch is never pruned: it is
-    paid for.
+    paid for. Nor is a training on all faces that a part chose: its epochs are not to be compared with a part's.
     """
 
     def __init__(self, trial: Trial) -> None:
@@ -172,7 +182,8 @@ class PruneByScore:
         for row in history[self.epochs :]:
             self.trial.report(row[SCORE], step=int(row["epoch"]))
         self.epochs = len(history)
-        if self.epochs < (trainer.max_epochs or 0) and self.trial.should_prune():
+        chosen = PART in self.trial.user_attrs
+        if not chosen and self.epochs < (trainer.max_epochs or 0) and self.trial.should_prune():
             raise optuna.TrialPruned(f"score {history[-1][SCORE]:.3f} after epoch {self.epochs}")
 
 
@@ -185,8 +196,8 @@ def _values(plan: Plan, score: float, size: int) -> tuple[float, ...]:
     return (score,) if plan.params.sweep.objectives == "score" else (score, float(size))
 
 
-def _find_same(study: Study, settings: dict[str, Value]) -> FrozenTrial | None:
-    """Finds a trained and finished trial of the same settings."""
+def _find_same(study: Study, settings: dict[str, Value], *, whole: bool) -> FrozenTrial | None:
+    """Finds a trained and finished trial of the same settings and faces."""
     done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    trained = (trial for trial in done if REPEATS not in trial.user_attrs)
+    trained = (trial for trial in done if REPEATS not in trial.user_attrs and whole == (FACES not in trial.user_attrs))
     return next((trial for trial in trained if trial.user_attrs.get(SETTINGS) == settings), None)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -13,6 +14,13 @@ from pocketaffect.sweep.space import Choice, Dimension, Space
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from pocketaffect.config import SweepParams
+    from pocketaffect.evaluation.intervals import Interval
+    from pocketaffect.sweep.references import Reference
+
+COSTS: Final = (("bytes", 1e3, "kilobytes of the package"), ("macs", 1e6, "million multiply-accumulates of one face"))
+MARKERS: Final = "osD^vPX<>h"
 
 
 @styled
@@ -37,38 +45,64 @@ def draw_history(rows: Sequence[TrialRow]) -> Figure:
 
 
 @styled
-def draw_front(rows: Sequence[TrialRow], budget: int) -> Figure:
-    """Draws score against predicted bytes, the Pareto front, and the budget."""
-    figure, (axis,) = make_axes(1, 1, (8.2, 4.0), margins=(0.65, 0.15, 0.5, 0.5))
-    done, front = _with(rows, "done"), find_front(rows)
-    axis.scatter([_kilobytes(row) for row in done], _points(done)[1], s=20, color=GREY, label="trial")
-    places, scores = [_kilobytes(row) for row in front], [row.score or 0.0 for row in front]
-    if front:
-        axis.step([*places, budget / 1000], [*scores, scores[-1]], where="post", color=BLUE, label="Pareto front")
-    axis.scatter(places, scores, s=26, color=BLUE, zorder=3)
-    for row in best_first(rows)[:1]:
-        axis.annotate(
-            f"trial {row.number}", (_kilobytes(row), row.score or 0.0), (0, 7), textcoords="offset points", ha="center"
-        )
-    axis.axvline(budget / 1000, color=ORANGE, linestyle="--", linewidth=1, label="budget")
-    axis.margins(y=0.14)
-    axis.set(xlabel="predicted bytes of the package, thousands", ylabel="score")
-    axis.grid(visible=True)
-    figure.legend(*axis.get_legend_handles_labels(), loc="upper right", ncols=3)
+def draw_fronts(
+    rows: Sequence[TrialRow], sweep: SweepParams, architecture: str, references: Sequence[Reference] = ()
+) -> Figure:
+    """Draws score against bytes and against multiply-accumulates, by architecture, with fronts, budgets and references.
+
+    A reference without a score on these faces is a line at what it costs. `architecture` is what trials have that did
+    not search it.
+    """
+    figure, axes = make_axes(1, 2, (9.6, 4.6), margins=(0.6, 0.15, 0.75, 0.5), gap=0.35, share_y=True)
+    best = best_first(rows)[:1]
+    for axis, (cost, unit, title) in zip(axes, COSTS, strict=True):
+        done = [row for row in _with(rows, "done") if getattr(row, cost)]
+        designs = [str(row.settings.get("model.architecture", architecture)) for row in done]
+        for design, marker in zip(dict.fromkeys(sorted(designs)), itertools.cycle(MARKERS), strict=False):
+            own = [row for row, name in zip(done, designs, strict=True) if name == design]
+            axis.scatter(*_costs(own, cost, unit), s=20, marker=marker, alpha=0.75, label=design)
+        places, scores = _costs([row for row in find_front(rows, cost) if getattr(row, cost)], cost, unit)
+        limit = getattr(sweep, f"budget_{cost}")
+        if places:
+            end = places[-1] if limit is None else limit / unit
+            axis.step([*places, end], [*scores, scores[-1]], where="post", color=BLUE, label="front", zorder=0)
+        if limit is not None:
+            axis.axvline(limit / unit, color=ORANGE, linestyle="--", linewidth=1, label="budget")
+        for row in best:
+            place = ((getattr(row, cost) or 0) / unit, row.score or 0.0)
+            axis.annotate(f"trial {row.number}", place, (0, 7), textcoords="offset points", ha="center")
+        for number, one in enumerate(references):
+            place = getattr(one, cost) / unit
+            if one.score is not None:
+                axis.scatter(place, one.score, s=60, marker="*", color=ORANGE, label=one.name, zorder=3)
+                continue
+            axis.axvline(place, color=GREY, linestyle=":", linewidth=1)
+            style: dict[str, Any] = {"rotation": 90, "fontsize": 7, "color": GREY, "ha": "right", "va": "bottom"}
+            axis.text(place, 0.02 + 0.25 * number, one.name, transform=axis.get_xaxis_transform(), **style)
+        axis.set(xlabel=title, xscale="log")
+        axis.xaxis.set_major_formatter("{x:g}")  # its own writes powers in TeX, which nothing here parses
+        axis.xaxis.set_minor_formatter("")
+        axis.margins(y=0.14)
+        axis.grid(visible=True)
+    axes[0].set_ylabel("score")
+    named = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    figure.legend(named.values(), named.keys(), loc="upper right", ncols=5)
     return figure
 
 
 @styled
-def draw_importance(importance: Mapping[str, float]) -> Figure:
-    """Draws a bar for each setting; empty where there are too few trials to say."""
+def draw_importance(importance: Mapping[str, Interval]) -> Figure:
+    """Draws a bar for each setting, with its interval; empty where there are too few trials to say."""
     height = 1.0 + 0.3 * max(1, len(importance))
     figure, (axis,) = make_axes(1, 1, (8.2, height), margins=(2.3, 0.5, 0.35, 0.5))
-    names = sorted(importance, key=lambda name: importance[name])
-    axis.barh(names, [importance[name] for name in names], color=BLUE, height=0.65)
-    for place, name in enumerate(names):
-        axis.text(importance[name], place, f" {importance[name]:.2f}", va="center")
-    axis.set_xlim(0, max([*importance.values(), 0.1]) * 1.08)
-    axis.set_xlabel("share of what sets the best tenth apart (PED-ANOVA)")
+    names = list(reversed(importance))
+    shown = [name.split(".", 1)[-1] for name in names]
+    axis.barh(shown, [importance[name].value for name in names], color=BLUE, height=0.65)
+    for place, share in enumerate(importance[name] for name in names):
+        axis.plot([share.low, share.high], [place, place], color=INK, linewidth=1.5)
+        axis.text(max(share.value, share.high), place, f" {share.value:.2f}", va="center")
+    axis.set_xlim(0, max([*(share.high for share in importance.values()), 0.1]) * 1.08)
+    axis.set_xlabel("share of what sets the best tenth apart (PED-ANOVA), 95 % of resampled trials")
     axis.tick_params(axis="y", length=0)
     if not names:
         axis.text(0.5, 0.5, "too few trained trials", transform=axis.transAxes, ha="center", va="center", color=GREY)
@@ -132,6 +166,10 @@ def _with(rows: Sequence[TrialRow], outcome: str) -> list[TrialRow]:
 
 def _points(rows: Sequence[TrialRow]) -> tuple[list[int], list[float]]:
     return [row.number for row in rows], [row.score or 0.0 for row in rows]
+
+
+def _costs(rows: Sequence[TrialRow], cost: str, unit: float) -> tuple[list[float], list[float]]:
+    return [getattr(row, cost) / unit for row in rows], [row.score or 0.0 for row in rows]
 
 
 def _kilobytes(row: TrialRow) -> float:

@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
-import optuna
 from optuna import Study
-from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
-from optuna.trial import TrialState, create_trial
 
+from pocketaffect.export.latency import time_twins
 from pocketaffect.figures import inline_svg, page_template, render_png, render_svg
-from pocketaffect.files import write_atomically
-from pocketaffect.sweep.objective import OVER_BUDGET, Plan
-from pocketaffect.sweep.plots import draw_front, draw_history, draw_importance, draw_parallel
+from pocketaffect.files import hash_json, write_atomically, write_json
+from pocketaffect.models.network import NetworkSpec
+from pocketaffect.sweep.lessons import correlate_parts, describe_lessons, list_comparable, measure_importance
+from pocketaffect.sweep.objective import Plan, prepare_params
+from pocketaffect.sweep.plots import draw_fronts, draw_history, draw_importance, draw_parallel
+from pocketaffect.sweep.references import Reference
 from pocketaffect.sweep.results import FINISHED, TrialRow, best_first, count_epochs, find_front
 from pocketaffect.sweep.table import describe_settings
 from pocketaffect.sweep.winner import Winner
 
-FEWEST_TRIALS: Final = 10
-"""Trained to the end: of fewer nobody can tell what mattered."""
-
 REPORT_FILE: Final = "report.html"
+TIMES_FILE: Final = "milliseconds.json"
 
 
 def write_sweep_report(
-    plan: Plan, study: Study, rows: list[TrialRow], winner: Winner | None, unfit: Mapping[int, str], target: Path
+    plan: Plan,
+    study: Study,
+    rows: list[TrialRow],
+    winner: Winner | None,
+    unfit: Mapping[int, str],
+    references: Sequence[Reference],
+    target: Path,
 ) -> None:
     """Writes the page and its figures into folder `target`, which is replaced.
 
@@ -36,26 +42,39 @@ def write_sweep_report(
     Raises:
         PocketAffectError: The folder cannot be written.
     """
-    budget = plan.params.sweep.budget_bytes
+    fronts = {row.number: row for cost in ("bytes", "macs") for row in find_front(rows, cost) if row.macs}
+    fronts |= {row.number: row for row in rows if winner is not None and row.number == winner.trial}
+    specs = {number: _read_spec(plan, row) for number, row in fronts.items()}
+    times = recall_times([*specs.values(), *(one.spec for one in references)], plan.folder / TIMES_FILE)
+    comparable = list_comparable(study)
+    importance = measure_importance(comparable)
+    pairs, correlations = correlate_parts(rows)
     figures = {
         "history": draw_history(rows),
-        "pareto_front": draw_front(rows, budget),
-        "importance": draw_importance(measure_importance(study)),
+        "pareto_front": draw_fronts(rows, plan.params.sweep, plan.params.model.architecture, references),
+        "importance": draw_importance(importance),
         "parallel_coordinates": draw_parallel(rows, plan.space),
     }
     filters = {
         "number": lambda value: "" if value is None else f"{value:.4f}",
         "bytes": lambda value: "" if value is None else f"{value:,}",
+        "millions": lambda value: "" if value is None else f"{value / 1e6:.2f}",
     }
     page = page_template("sweep/report.html.jinja", filters).render(
         study=plan.study_name,
         sweep=plan.params.sweep,
         space={name: describe_dimension(raw) for name, raw in plan.params.sweep.space.items()},
         rows=sorted(rows, key=lambda row: row.number),
-        front=find_front(rows),
+        fronts=sorted(fronts.values(), key=lambda row: row.bytes or 0),
+        references=references,
+        milliseconds={number: times[spec] for number, spec in specs.items()},
+        times=times,
         best=[*best_first(rows, unfit), *best_first(rows)][0],
         winner=winner,
         unfit=unfit,
+        lessons=describe_lessons(importance, comparable),
+        pairs=pairs,
+        correlations=correlations,
         epochs=count_epochs(rows),
         counts={outcome: sum(row.outcome == outcome for row in rows) for outcome in FINISHED},
         describe=describe_settings,
@@ -68,24 +87,19 @@ def write_sweep_report(
             (draft / f"{name}.png").write_bytes(render_png(figure))
 
 
-def measure_importance(study: Study) -> dict[str, float]:
-    """Measures how much each setting tells the best tenth of the trained trials from the rest, summing to 1.
+def _read_spec(plan: Plan, row: TrialRow) -> NetworkSpec:
+    params = prepare_params(plan.params, dict(row.settings))
+    return NetworkSpec.from_params(params.model, params.preprocess.image_size)
 
-    PED-ANOVA (Watanabe et al., IJCAI 2023). Trials that trained nothing are left out: their worst value says what is
-    large, not what is bad. Empty for fewer than `FEWEST_TRIALS`, or where all scores are equal.
-    """
-    done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    trained = [trial for trial in done if OVER_BUDGET not in trial.user_attrs]
-    if len(trained) < FEWEST_TRIALS or len({trial.values[0] for trial in trained}) == 1:
-        return {}
-    alone = optuna.create_study(direction="maximize")
-    alone.add_trials(
-        [create_trial(value=one.values[0], params=one.params, distributions=one.distributions) for one in trained]
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        importance = get_param_importances(alone, evaluator=PedAnovaImportanceEvaluator())
-    return {name.split(".", 1)[-1]: float(share) for name, share in importance.items()}
+
+def recall_times(specs: Sequence[NetworkSpec], file: Path) -> dict[NetworkSpec, float]:
+    """Reads the milliseconds of the specs' twins from a file, or times them all anew: only one run's are comparable."""
+    keys = {spec: hash_json(asdict(spec)) for spec in specs}
+    known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    if not known.keys() >= set(keys.values()):
+        known = {keys[spec]: milliseconds for spec, milliseconds in time_twins(specs).items()}
+        write_json(file, known)
+    return {spec: known[key] for spec, key in keys.items()}
 
 
 def describe_dimension(raw: object) -> str:

@@ -14,9 +14,11 @@ from pocketaffect.sweep.objective import (
     DEATHS,
     EPOCHS,
     ERROR,
+    FACES,
     HISTORY,
     MACS,
     OVER_BUDGET,
+    PART,
     REPEATS,
     SECONDS,
     SETTINGS,
@@ -39,7 +41,8 @@ class TrialRow:
     `first` is the number before any repetition, which its folder is named by. The score is the highest of an epoch
     (`training.scores.SCORE`), the last of a trial that was stopped early, None where nothing was trained; `curve` has
     it by epoch. `bytes` are predicted, as are `macs`, multiply-accumulates of one face; None before the suggestion. The
-    remark says why it failed, whose score it repeats, or that it is over `sweep.budget_macs`.
+    remark says why it failed, whose score it repeats, or that it is over `sweep.budget_macs`. `faces` were trained
+    on, None: all; `part` is the trial of the same settings that trained on a part before.
     """
 
     number: int
@@ -53,6 +56,8 @@ class TrialRow:
     seconds: float | None
     remark: str
     curve: Mapping[int, float]
+    faces: int | None = None
+    part: int | None = None
 
 
 def read_rows(study: Study) -> list[TrialRow]:
@@ -71,10 +76,13 @@ def find_repeated(trials: Iterable[FrozenTrial]) -> set[int]:
 def best_first(rows: Sequence[TrialRow], unfit: Collection[int] = ()) -> list[TrialRow]:
     """Sorts the finished trials within the budget: highest score, among equals fewest bytes, then the first.
 
-    Unfit trials are left out, and with them those that repeat their scores.
+    Unfit trials are left out, and with them those that repeat their scores; trainings on a part of the faces once
+    there is one on all.
     """
     aside = {row.first for row in rows if row.number in unfit}
     done = [row for row in rows if row.outcome == "done" and row.first not in aside]
+    if any(row.outcome == "done" and row.faces is None for row in rows):
+        done = [row for row in done if row.faces is None]
     return sorted(done, key=lambda row: (-(row.score or 0.0), row.bytes or 0, row.number))
 
 
@@ -85,6 +93,12 @@ def find_front(rows: Sequence[TrialRow], cost: Literal["bytes", "macs"] = "bytes
         if not front or (row.score or 0.0) > (front[-1].score or 0.0):
             front.append(row)
     return front
+
+
+def pair_parts(rows: Sequence[TrialRow]) -> list[tuple[TrialRow, TrialRow]]:
+    """Pairs the networks that were trained on a part of the faces and on all, in this order."""
+    by_number = {row.number: row for row in rows}
+    return [(by_number[row.part], row) for row in rows if row.part in by_number and row.outcome == "done"]
 
 
 def count_epochs(rows: Sequence[TrialRow]) -> int:
@@ -120,6 +134,8 @@ def _read_row(trial: FrozenTrial, firsts: Mapping[int, int]) -> TrialRow:
         seconds=attributes.get(SECONDS),
         remark=remark.splitlines()[0] if remark else "",
         curve=curve,
+        faces=attributes.get(FACES),
+        part=attributes.get(PART),
     )
 
 

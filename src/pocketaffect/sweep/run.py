@@ -21,9 +21,10 @@ from pocketaffect.config import Params
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.executor.interface import LOOK_SECONDS, Executor, Worker, end_workers, find_executor
 from pocketaffect.recipes import apply_settings
-from pocketaffect.registry.store.store import open_store
+from pocketaffect.registry.store.store import Store, open_store
 from pocketaffect.sweep.budget import enqueue_first_trials, require_fit
 from pocketaffect.sweep.objective import Plan, Train, train_trial
+from pocketaffect.sweep.references import list_references
 from pocketaffect.sweep.report import write_sweep_report
 from pocketaffect.sweep.results import FINISHED, TrialRow, best_first, read_rows
 from pocketaffect.sweep.shards import ensure_all_shards
@@ -36,6 +37,7 @@ from pocketaffect.sweep.study import (
     find_study,
     open_study,
     require_consistent,
+    require_faces,
 )
 from pocketaffect.sweep.table import watch
 from pocketaffect.sweep.tracking import TrialRuns
@@ -107,9 +109,10 @@ def run_sweep(params: Params, root: Path = Path(), *, new: bool = False) -> Winn
     """
     sweep = prepare_sweep(params, root, new=new)
     with hold_driver(sweep.plan.folder):
-        runs = TrialRuns(open_store(root), sweep)
+        store = open_store(root)
+        runs = TrialRuns(store, sweep)
         try:
-            winner = _find_winner(sweep, runs, root)
+            winner = _find_winner(sweep, runs, root, store)
         except BaseException:
             runs.finish(interrupted=True)
             raise
@@ -117,7 +120,7 @@ def run_sweep(params: Params, root: Path = Path(), *, new: bool = False) -> Winn
     return winner
 
 
-def _find_winner(sweep: Sweep, runs: TrialRuns, root: Path) -> Winner:
+def _find_winner(sweep: Sweep, runs: TrialRuns, root: Path, store: Store) -> Winner:
     plan, report = sweep.plan, root / paths.SWEEP_REPORT
     with watch(plan.params.sweep) as table:
         rows = run_trials(sweep, [table, runs.update])
@@ -125,7 +128,8 @@ def _find_winner(sweep: Sweep, runs: TrialRuns, root: Path) -> Winner:
     try:
         winner, unfit = measure_winner(plan, rows)
     finally:  # the trials are worth a look all the same
-        write_sweep_report(plan, sweep.study, rows, winner, unfit, report)
+        references = list_references(plan.params, root, store)
+        write_sweep_report(plan, sweep.study, rows, winner, unfit, references, report)
     if winner is None:
         raise refuse_all(unfit)
     tidy_trials(plan, rows, winner)
@@ -162,6 +166,7 @@ def prepare_sweep(params: Params, root: Path = Path(), *, new: bool = False, tra
         executor.require_shared_folder("sweep.storage: journal")
     require_exportable(params, space)
     require_fit(params, space)
+    require_faces(params, root)
     question = ask_question(params, root)
     storage = open_storage(params.sweep.storage, root / paths.SWEEP, requeue_silent)
     study = open_study(storage, question, params, new=new)
@@ -186,7 +191,7 @@ def run_trials(sweep: Sweep, watchers: Sequence[Watcher] = ()) -> list[TrialRow]
     rows = sweep.rows()
     for watcher in watchers:
         watcher(rows)
-    if not best_first(rows):
+    if not any(row.faces is None for row in best_first(rows)):
         raise _no_winner(plan, rows)
     return rows
 

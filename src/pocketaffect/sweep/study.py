@@ -19,6 +19,7 @@ from optuna.storages import BaseStorage
 
 from pocketaffect import paths
 from pocketaffect.config import Params, list_networks
+from pocketaffect.data.shards.split import read_summary
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.files import hash_file, hash_json
 from pocketaffect.precisions import AUTO, PRECISIONS
@@ -29,6 +30,9 @@ from pocketaffect.sweep.internals import order_studies
 from pocketaffect.sweep.space import FURTHER, SECTIONS
 
 Direction = Literal["minimize", "maximize"]
+
+FEWEST_FINALISTS: Final = 3
+"""Of fewer pairs nothing correlates."""
 
 SETTINGS_ATTRIBUTE: Final = "settings"
 TRIAL: Final = ("pocketaffect.arithmetic", "pocketaffect.sweep.objective", "pocketaffect.sweep.budget")
@@ -171,20 +175,47 @@ def make_sampler(name: str, seed: int, trial: int) -> BaseSampler:
 
 
 def make_pruner(name: str, epochs: int) -> BasePruner:
-    """Makes the pruner, whose resource is the epoch."""
+    """Makes the pruner, whose resource is the epoch.
+
+    It judges from a quarter of the training on, and never by the first epoch, in which learning rates warm up: what
+    learns slowly at first is not yet behind.
+    """
+    first = max(2, epochs // 4)
     if name == "hyperband":
-        return optuna.pruners.HyperbandPruner(min_resource=1, max_resource=epochs, reduction_factor=REDUCTION)
+        return optuna.pruners.HyperbandPruner(
+            min_resource=first, max_resource=max(first, epochs), reduction_factor=REDUCTION
+        )
     if name == "asha":
-        return optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=REDUCTION)
+        return optuna.pruners.SuccessiveHalvingPruner(min_resource=first, reduction_factor=REDUCTION)
     return optuna.pruners.NopPruner()
+
+
+def count_finalists(trials: int) -> int:
+    """Counts the trials that train on all faces where `sweep.faces` has the others train on a part: a fifth."""
+    return max(FEWEST_FINALISTS, trials // 5)
+
+
+def require_faces(params: Params, root: Path) -> None:
+    """Refuses a part of the faces that is none.
+
+    Raises:
+        PocketAffectError: `sweep.faces` are no fewer than there are to train on.
+    """
+    faces = params.sweep.faces
+    if faces is not None and faces >= (there := int(read_summary(root / paths.SHARDS)["images"]["train"])):
+        raise PocketAffectError(
+            "params.yaml: sweep.faces: no part of the faces to train on",
+            found=f"{faces:,} of {there:,}",
+            allowed=f"2 to {there - 1:,}, or null for all",
+        )
 
 
 def require_consistent(params: Params) -> None:
     """Refuses what no study can be made of.
 
     Raises:
-        PocketAffectError: Pruning with two objectives, trainings of several processes, or a fixed precision whose bytes
-            nobody knows beforehand.
+        PocketAffectError: Pruning with two objectives, trainings of several processes, too few trials for a part of the
+            faces, or a fixed precision whose bytes nobody knows beforehand.
     """
     sweep = params.sweep
     if sweep.objectives == "score-and-bytes" and sweep.pruner != "none":
@@ -192,6 +223,12 @@ def require_consistent(params: Params) -> None:
             "params.yaml: sweep.pruner: Optuna prunes by one objective alone",
             found=f"{sweep.pruner}, with sweep.objectives: {sweep.objectives}",
             allowed="sweep.pruner: none, or sweep.objectives: score",
+        )
+    if sweep.faces is not None and sweep.trials <= count_finalists(sweep.trials):
+        raise PocketAffectError(
+            "params.yaml: sweep.trials: with sweep.faces, the last ones train on all faces what did best on a part",
+            found=sweep.trials,
+            allowed=f"from {FEWEST_FINALISTS + 1}",
         )
     processes = params.train.devices * params.train.nodes
     if processes > 1:

@@ -68,7 +68,7 @@ def draw_table(
             "" if row.bytes is None else f"{row.bytes:,}",
             left,
             str(row.epochs or len(row.curve) or ""),
-            row.remark or describe_settings(row.settings),
+            row.remark or _describe_row(row),
             style="bold green" if row is best else STYLES.get(row.outcome, ""),
         )
     return Group(table, Text(describe_progress(rows, params, remaining)))
@@ -107,7 +107,13 @@ def describe_trial(row: TrialRow, budget: int) -> str:
         parts.append(f"score {row.score:.4f}")
     if row.bytes is not None:
         parts.append(f"{row.bytes:,} bytes, budget left {budget - row.bytes:,}")
-    return ", ".join([*parts, row.remark or describe_settings(row.settings)])
+    return ", ".join([*parts, row.remark or _describe_row(row)])
+
+
+def _describe_row(row: TrialRow) -> str:
+    """Writes the settings, and on how many faces they were trained where these were a part."""
+    settings = describe_settings(row.settings)
+    return settings if row.faces is None else f"{settings}, {row.faces:,} faces"
 
 
 @contextlib.contextmanager

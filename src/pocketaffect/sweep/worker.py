@@ -29,10 +29,10 @@ from pocketaffect import paths
 from pocketaffect.arithmetic import may_pin_arithmetic, pin_arithmetic
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.sweep.internals import beat, fail, get_storage, has_heartbeats, keep_beating, read_trial
-from pocketaffect.sweep.objective import DEATHS, ERROR, HISTORY, WORKER, Plan, first_number, run_trial
-from pocketaffect.sweep.results import find_repeated
+from pocketaffect.sweep.objective import DEATHS, ERROR, HISTORY, PART, WORKER, Plan, first_number, run_trial
+from pocketaffect.sweep.results import best_first, find_front, find_repeated, read_rows
 from pocketaffect.sweep.storage import hold_study, open_storage
-from pocketaffect.sweep.study import make_pruner, make_sampler
+from pocketaffect.sweep.study import count_finalists, make_pruner, make_sampler
 
 logger = logging.getLogger(__name__)
 
@@ -80,8 +80,13 @@ def _take(plan: Plan, study: Study, worker: str) -> tuple[Trial | None, bool]:
     with hold_study(get_storage(study), plan.study_name, plan.folder):
         reclaim_stale(study, plan.folder / "workers")
         counted, waiting = count_trials(study)
+        running = bool(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
         if not waiting and counted >= sweep.trials:
-            return None, bool(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
+            return None, running
+        if sweep.faces and not waiting and counted >= sweep.trials - count_finalists(sweep.trials):
+            if running:  # it may be among the best
+                return None, True
+            enqueue_finalists(study, sweep.trials - counted)
         study.sampler = make_sampler(sweep.sampler, sweep.seed, find_place(study))
         study.pruner = make_pruner(sweep.pruner, sweep.epochs)
         with warnings.catch_warnings():
@@ -89,6 +94,19 @@ def _take(plan: Plan, study: Study, worker: str) -> tuple[Trial | None, bool]:
             trial = study.ask()
         sign(trial, worker)
     return trial, True
+
+
+def enqueue_finalists(study: Study, most: int) -> None:
+    """Queues the best networks of a part of the faces, with two objectives those of their front, to train on all."""
+    rows = read_rows(study)
+    chosen = {row.part for row in rows}
+    best = {row.first: row for row in reversed(best_first([row for row in rows if row.faces is not None]))}
+    parts = list(best.values())  # settings once
+    front = find_front(parts) if len(study.directions) > 1 else []
+    left = {row.number: row for row in [*reversed(front), *best_first(parts)] if row.number not in chosen}
+    trials = {trial.number: trial for trial in study.get_trials(deepcopy=False)}
+    for number in list(left)[:most]:
+        study.enqueue_trial(trials[number].params, user_attrs={PART: number})
 
 
 def work_on(plan: Plan, study: Study, trial: Trial) -> None:
@@ -201,13 +219,14 @@ def requeue(study: Study, trial: FrozenTrial, *, died: bool) -> None:
     deaths = int(trial.user_attrs.get(DEATHS, 0)) + died
     if deaths >= MAX_DEATHS:
         return
+    kept = {name: trial.user_attrs[name] for name in (PART,) if name in trial.user_attrs}
     history = [*trial.system_attrs.get(HISTORY, []), trial.number]
     study.add_trial(
         create_trial(
             state=TrialState.WAITING,
             params=trial.params,
             distributions=trial.distributions,
-            user_attrs={DEATHS: deaths},
+            user_attrs={DEATHS: deaths, **kept},
             system_attrs={"failed_trial": history[0], HISTORY: history},
         )
     )

@@ -15,7 +15,7 @@ from pytorch_lightning.callbacks import Callback, Timer, TQDMProgressBar
 from pytorch_lightning.strategies import Strategy
 
 from pocketaffect.config import ModelParams, TrainParams
-from pocketaffect.data.shards.split import Split, open_choosing, open_split, read_summary
+from pocketaffect.data.shards.split import Part, Split, open_choosing, open_split, read_summary
 from pocketaffect.files import hash_file, hash_json, write_atomically, write_json
 from pocketaffect.models.network import (
     WEIGHTS_FILE,
@@ -48,6 +48,7 @@ def train_network(
     *,
     work: Path,
     target: Path,
+    part: Part | None = None,
     progress: bool = True,
     callbacks: Sequence[Callback] = (),
     strategy: str | Strategy = "auto",
@@ -57,9 +58,9 @@ def train_network(
     Checkpoints live in `work`, below a name made of everything that decides the result; a repeated call with the
     same inputs goes on from the last finished epoch and ends with the same bytes as an undisturbed run.
 
-    Callbacks are Lightning's, such as one that prunes: one that raises leaves the checkpoint in place and writes no
-    network. Its strategy, by itself, is DDP for more than one process. `progress` shows a bar for each epoch, or a line
-    in the log.
+    Of the training images a `part` is trained on, None: all. Callbacks are Lightning's, such as one that prunes: one
+    that raises leaves the checkpoint in place and writes no network. Its strategy, by itself, is DDP for more than one
+    process. `progress` shows a bar for each epoch, or a line in the log.
 
     Returns:
         The history, one dictionary for each epoch.
@@ -67,7 +68,7 @@ def train_network(
     Raises:
         PocketAffectError: What `prepare_run` refuses, or a loss that is not finite.
     """
-    run = prepare_run(shards, model, params)
+    run = prepare_run(shards, model, params, part)
     if run.network.spec.colour == "grey" and params.augment.tint:
         logger.warning("train.augment.tint is left out: training faces are grey, and the network reads luma alone")
         params = params.model_copy(update={"augment": params.augment.model_copy(update={"tint": 0.0})})
@@ -124,7 +125,7 @@ class Run:
     fingerprint: str
 
 
-def prepare_run(shards: Path, model: ModelParams, params: TrainParams) -> Run:
+def prepare_run(shards: Path, model: ModelParams, params: TrainParams, part: Part | None = None) -> Run:
     """Opens the shards, builds the network, and refuses what cannot be trained.
 
     Raises:
@@ -133,6 +134,8 @@ def prepare_run(shards: Path, model: ModelParams, params: TrainParams) -> Run:
     """
     summary = read_summary(shards)
     train, validation = open_split(shards, "train"), open_choosing(shards)
+    if part is not None:
+        train, summary = train.take(part), summary | {"part": part}
     refuse_untrainable(shards, train, validation, model, params)
     torch.manual_seed(params.seed)
     spec = NetworkSpec.from_params(model, int(summary["size"]), summary.get("colour", "rgb"))

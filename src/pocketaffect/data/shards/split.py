@@ -6,9 +6,9 @@ A shard holds uint8 [images, size, size, 3], red first. `index.parquet` has a ro
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,13 @@ from pocketaffect.labels import CHOOSING, SOFT_COLUMNS, VALENCE_AROUSAL
 
 INDEX_FILE: Final = "index.parquet"
 SUMMARY_FILE: Final = "shards.json"
+
+
+class Part(NamedTuple):
+    """A part of a split's images, drawn by a seed: of two parts of one seed the larger holds the smaller."""
+
+    images: int
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -35,12 +42,15 @@ class Split:
     """[images, 2], NaN where there is no label."""
     soft: npt.NDArray[np.float32] | None = None
     """[images, 8], shares of votes over EXPRESSIONS, rows of NaN where there are none; None: nowhere any."""
+    places: npt.NDArray[np.int64] | None = None
+    """[images], where each lies among all images of the shards; None: in order."""
 
     def __len__(self) -> int:
         return len(self.expression)
 
     def gather(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
         """Copies the images at `indices`: uint8 [n, size, size, 3]."""
+        indices = indices if self.places is None else self.places[indices]
         size = self.shards[0].shape[1]
         images = np.empty((len(indices), size, size, 3), dtype=np.uint8)
         shard_of = np.searchsorted(self.starts, indices, side="right") - 1
@@ -49,6 +59,19 @@ class Split:
         for position, (shard, row) in enumerate(places):
             images[position] = self.shards[shard][row]
         return images
+
+    def take(self, part: Part) -> Self:
+        """Takes a part of the images, in their order."""
+        drawn = np.random.default_rng(part.seed).permutation(len(self))[: part.images]
+        chosen = np.sort(drawn).astype(np.int64)
+        return replace(
+            self,
+            places=chosen if self.places is None else self.places[chosen],
+            paths=tuple(self.paths[place] for place in chosen),
+            expression=self.expression[chosen],
+            valence_arousal=self.valence_arousal[chosen],
+            soft=None if self.soft is None else self.soft[chosen],
+        )
 
     def images(self) -> npt.NDArray[np.uint8]:
         """Gives all images of the split, in its order."""
