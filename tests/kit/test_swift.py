@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shutil
 import subprocess
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pocketaffect.kit.kit import NAME, SHIPPED, write_kit
+from pocketaffect.kit.kit import FACTS, NAME, PACKAGE, SHIPPED, write_kit
 
 STUBS = Path(__file__).parent / "stubs"
 MODULES = ("CoreGraphics", "ImageIO", "CoreVideo", "CoreMedia", "VideoToolbox", "CryptoKit", "CoreML", "Vision")
@@ -57,6 +58,15 @@ def test_every_golden_vector_is_met(kit: Path) -> None:
     tests = sum(file.read_text().count("func test") for file in (kit / "Tests/AffectCoreTests").glob("*.swift"))
     executed = re.findall(r"Executed (\d+) tests, with 0 failures", done.stdout + done.stderr)
     assert str(tests) in executed, done.stdout + done.stderr
+
+
+def test_swift_digests_the_package_as_the_kit_names_it(kit: Path, tmp_path: Path) -> None:
+    code = (kit / "Sources/AffectCore/PackageContent.swift").read_text()
+    code += "FileHandle.standardOutput.write(try packageContent(at: URL(fileURLWithPath: CommandLine.arguments[1])))\n"
+    (tmp_path / "digest.swift").write_text(code)
+    done = subprocess.run(["swift", str(tmp_path / "digest.swift"), str(kit / PACKAGE)], capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert f'sha256 = "{hashlib.sha256(done.stdout).hexdigest()}"' in (kit / FACTS).read_text()
 
 
 def test_the_reader_calls_apples_frameworks_by_their_types(kit: Path, modules: Path) -> None:
