@@ -49,7 +49,7 @@ test: setup ## the fast tests
 	$(BIN)/pytest
 
 test-all: setup ## all tests
-	$(BIN)/pytest -m ''
+	$(BIN)/pytest -m '' --durations=20 --durations-min=5
 
 swift-test: setup ## the kit's tests under Swift, where there is one
 	@if command -v swift >/dev/null; then $(BIN)/pytest -n 0 -m slow tests/kit/test_swift.py; \
