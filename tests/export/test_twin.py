@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from uv import find_uv_bin
 
 from pocketaffect import paths
 from pocketaffect.errors import PocketAffectError
@@ -77,11 +78,12 @@ np.savez(sys.argv[3], **dict(zip(names, session.run(names, {"image": images}))))
 def old_python(request, tmp_path_factory):
     """The Python of a scratch environment with nothing but an old onnxruntime."""
     scratch = tmp_path_factory.mktemp("scratch")
-    subprocess.run([sys.executable, "-m", "venv", scratch], check=True, timeout=300)
+    uv = find_uv_bin()
+    subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, "--clear", scratch], check=True, timeout=300)
     python = scratch / ("Scripts" if os.name == "nt" else "bin") / "python"
     wanted = [f"onnxruntime=={request.param}", "numpy<2"]
     done = subprocess.run(
-        [python, "-m", "pip", "install", "--quiet", "--retries", "1", "--timeout", "20", *wanted],
+        [uv, "pip", "install", "--quiet", "--python", python, *wanted],
         check=False,
         capture_output=True,
         text=True,
@@ -89,7 +91,7 @@ def old_python(request, tmp_path_factory):
     )
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        pytest.skip(f"pip finds no onnxruntime {request.param} for this Python, or reaches no registry: {reason}")
+        pytest.skip(f"uv finds no onnxruntime {request.param} for this Python, or reaches no registry: {reason}")
     return python
 
 
