@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from pocketaffect.figures import BLUE, GREY, GRID, INK, ORANGE, make_axes, styled
-from pocketaffect.sweep.results import TrialRow, best_first, find_front
+from pocketaffect.sweep.results import Cost, TrialRow, best_first, find_front
 from pocketaffect.sweep.space import Choice, Dimension, Space
 
 if TYPE_CHECKING:
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from pocketaffect.evaluation.intervals import Interval
     from pocketaffect.sweep.references import Reference
 
-COSTS: Final = (("bytes", 1e3, "kilobytes of the package"), ("macs", 1e6, "million multiply-accumulates of one face"))
+COSTS: Final[tuple[tuple[Cost, float, str], ...]] = (
+    ("bytes", 1e3, "kilobytes of the package"),
+    ("macs", 1e6, "million multiply-accumulates of one face"),
+)
 MARKERS: Final = "osD^vPX<>h"
 
 
@@ -95,7 +98,7 @@ def draw_importance(importance: Mapping[str, Interval]) -> Figure:
     """Draws a bar for each setting, with its interval; empty where there are too few trials to say."""
     height = 1.0 + 0.3 * max(1, len(importance))
     figure, (axis,) = make_axes(1, 1, (8.2, height), margins=(2.3, 0.5, 0.35, 0.5))
-    names = list(reversed(importance))
+    names = list(importance)[::-1]
     shown = [name.split(".", 1)[-1] for name in names]
     axis.barh(shown, [importance[name].value for name in names], color=BLUE, height=0.65)
     for place, share in enumerate(importance[name] for name in names):

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from optuna import Study
     from optuna.trial import FrozenTrial
 
+Cost = Literal["bytes", "macs"]
 Outcome = Literal["done", "stopped early", "over budget", "failed", "running", "waiting"]
 
 FINISHED: Final = ("done", "stopped early", "over budget", "failed")
@@ -86,7 +87,7 @@ def best_first(rows: Sequence[TrialRow], unfit: Collection[int] = ()) -> list[Tr
     return sorted(done, key=lambda row: (-(row.score or 0.0), row.bytes or 0, row.number))
 
 
-def find_front(rows: Sequence[TrialRow], cost: Literal["bytes", "macs"] = "bytes") -> list[TrialRow]:
+def find_front(rows: Sequence[TrialRow], cost: Cost = "bytes") -> list[TrialRow]:
     """Finds the Pareto front, the cheapest first: each has a higher score than all that cost less."""
     front: list[TrialRow] = []
     for row in sorted(best_first(rows), key=lambda row: (getattr(row, cost) or 0, -(row.score or 0.0), row.number)):
