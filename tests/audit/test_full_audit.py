@@ -12,7 +12,7 @@ import pytest
 from audit_parts import SmallRepository, hash_tree
 
 from pocketaffect.audit.audit import audit_version
-from pocketaffect.audit.outcome import Audit, Verdict, attach_report
+from pocketaffect.audit.outcome import EXIT_CODES, Audit, Verdict, attach_report
 from pocketaffect.audit.quick import _check_environment_lock, _check_sources
 from pocketaffect.audit.record import Cache, read_record
 from pocketaffect.audit.scratch import Scratch
@@ -109,7 +109,7 @@ def test_another_commit_gets_the_verdict_and_names_the_stage_of_its_change(
     assert (first and first.stage, first and first.files[0].path) == (stage, file)
     if file == "out/model/model.safetensors":
         assert 0 < first.files[0].largest < (1e-4 if verdict is Verdict.TOLERATED else 1)
-    assert found.exit_code == {"bit-identical": 0, "equal within tolerance": 3, "differs": 4}[found.verdict]
+    assert EXIT_CODES[found.verdict] == {"bit-identical": 0, "equal within tolerance": 3, "differs": 4}[found.verdict]
 
 
 def test_a_stage_that_fails_at_its_commit_is_named(repository, made, tmp_path):
@@ -149,7 +149,7 @@ def test_the_users_data_comes_back_by_its_hash_and_a_changed_row_is_named(reposi
     cached.chmod(0o644)
     cached.write_bytes(content.replace(b"0.9", b"0.8"))
     damaged = run_audit(repository, version, tmp_path / "scratch")
-    assert (damaged.verdict, damaged.exit_code) == (Verdict.IMPOSSIBLE, 5)
+    assert (damaged.verdict, EXIT_CODES[damaged.verdict]) == (Verdict.IMPOSSIBLE, 5)
     assert entry in damaged.reason
 
     remote = tmp_path / "remote/files/md5" / entry[:2]

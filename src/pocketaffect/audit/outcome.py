@@ -123,11 +123,6 @@ class Audit:
     checks: tuple[Check, ...] = ()
 
     @property
-    def exit_code(self) -> int:
-        """The command's exit code."""
-        return EXIT_CODES[self.verdict]
-
-    @property
     def first_difference(self) -> StageComparison | None:
         """The first stage whose outputs differ."""
         return next((stage for stage in self.stages if not stage.identical), None)

@@ -141,7 +141,7 @@ def audit(
     if quick and (at or build_environment):
         raise click.UsageError("--quick runs no commit: leave out --at and --build-environment")
     from pocketaffect.audit.audit import Case, audit_version
-    from pocketaffect.audit.outcome import attach_report, write_html
+    from pocketaffect.audit.outcome import EXIT_CODES, attach_report, write_html
     from pocketaffect.config import load_params
     from pocketaffect.files import write_json
     from pocketaffect.registry.store.store import require_store
@@ -163,7 +163,7 @@ def audit(
     click.echo(found.to_text())
     if keeps:
         click.echo(f"  kept with the version: {attach_report(store, registered, found)}")
-    sys.exit(found.exit_code)
+    sys.exit(EXIT_CODES[found.verdict])
 
 
 @registry.command()

@@ -63,12 +63,10 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Confidence:
-    """How a network's answers are scaled, and which of them are called unsure.
+    """A temperature that divides a network's logits, 1 leaving them, and what its answers are unsure below.
 
-    Args:
-        temperature: Divides the logits; 1 leaves them.
-        unsure_below: The least probability of the likeliest class, after the scaling, at which `KEPT_RIGHT` of the
-            faces with this much or more are right: 0 where that many of all are, 1 where no threshold does it.
+    That is the least probability of the likeliest class, after the scaling, at which `KEPT_RIGHT` of the faces with
+    this much or more are right: 0 where that many of all are, 1 where no threshold does it.
     """
 
     temperature: float

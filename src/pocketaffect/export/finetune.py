@@ -99,13 +99,14 @@ def finetune_palette(
         raise PocketAffectError("fine-tuning of palettes", found=precision, allowed="a palette")
     palettization = import_coremltools("coremltools.optimize.torch.palettization")
     folded = fold_batchnorm(network)
+    configs = {
+        name: _palette_config(palettization, chosen, layer)
+        for name, layer in folded.named_modules()
+        if isinstance(layer, nn.Conv2d | nn.Linear) and layer.weight.numel() > COMPRESSED_ABOVE
+    }
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        config = palettization.DKMPalettizerConfig(
-            module_name_configs={
-                name: _palette_config(palettization, chosen, layer) for name, layer in _large_layers(folded)
-            }
-        )
+        config = palettization.DKMPalettizerConfig(module_name_configs=configs)
         palettizer = palettization.DKMPalettizer(folded.requires_grad_(True), config)
         prepared = palettizer.prepare(inplace=False).eval()
         for module in prepared.modules():
@@ -142,12 +143,6 @@ def _palette_error(weight: NDArray[Any], bits: int, group: int) -> float:
         palette, indices = palettize(part)
         error += float(np.square(palette[indices] - part.reshape(-1)).sum())
     return error / weight.size
-
-
-def _large_layers(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    for name, layer in network.named_modules():
-        if isinstance(layer, nn.Conv2d | nn.Linear) and layer.weight.numel() > COMPRESSED_ABOVE:
-            yield name, layer
 
 
 def _train(

@@ -55,7 +55,8 @@ def make_classifier(model: Any) -> Any:
         PocketAffectError: The model has no probabilities to name, or names already.
     """
     spec = copy.deepcopy(model.get_spec())
-    block = _main_block(spec)
+    main = spec.mlProgram.functions["main"]
+    block = main.block_specializations[main.opset]
     if PROBABILITIES not in block.outputs:
         raise PocketAffectError(
             "a classifier is made of a plain package",
@@ -70,11 +71,6 @@ def make_classifier(model: Any) -> Any:
     _describe_outputs(spec.description)
     models = import_coremltools().models
     return models.MLModel(spec, weights_dir=model.weights_dir, skip_model_load=True)
-
-
-def _main_block(spec: Any) -> Any:
-    function = spec.mlProgram.functions["main"]
-    return function.block_specializations[function.opset]
 
 
 def _append_classify(block: Any) -> None:

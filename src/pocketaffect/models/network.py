@@ -181,15 +181,12 @@ def count_macs(module: nn.Module, size: int) -> int:
 
 @dataclass(frozen=True)
 class PretrainedWeights:
-    """Where a backbone's first weights came from.
+    """Where a backbone's first weights came from: tensors taken over, and those of ImageNet's classifier left behind.
 
     Attributes:
         source: "timm/NAME@REVISION" on the Hugging Face hub, or the local file's name.
-        sha256: Digest of the file.
         licence: The weights', as timm states it; None for a local file, which does not say. timm adds that ImageNet
             itself was released for non-commercial research, and that the meaning for weights is not settled.
-        matched: Tensors taken over: all of the backbone's.
-        dropped: Tensors of the ImageNet classifier that were left behind.
     """
 
     source: str

@@ -107,15 +107,10 @@ def decode_face(
 def crop_face(
     image: RGB, box: FaceBox | None, eyes: Eyes | None = None, *, margin: float, size: int, align: Align = "none"
 ) -> RGB:
-    """Cuts the face out of a decoded image: `cut_square` of `place_square`.
+    """Cuts the face out of a decoded image, uint8 [height, width, 3]: `cut_square` of `place_square`.
 
-    Args:
-        image: uint8 [height, width, 3].
-        box: None takes the whole image.
-        eyes: Used with `align` "eyes". None, or eyes that cannot be right, leave the cut to the box.
-        margin: Share of the face's square that is added at each end.
-        size: Pixels a side of the result.
-        align: "none": upright square around the box. "eyes": turned and placed by the eyes.
+    Without a box the whole image is taken. With `align` "eyes" the face is turned and placed by them; eyes that cannot
+    be right, or none, leave the cut to the box. `margin` is the share of the face's square that is added at each end.
 
     Returns:
         uint8 [size, size, 3].

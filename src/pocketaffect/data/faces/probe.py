@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -93,7 +93,8 @@ def probe_images(
     face_hash = np.zeros((count, 4), dtype=np.uint64)
     start = 0
     workers = min(workers, max(1, math.ceil(count / CHUNK)))
-    with closing(map_in_order(partial(_probe_chunk, root), _cut_into_chunks(rows), workers=workers)) as results:
+    chunks = (_cut(rows, start, start + CHUNK) for start in range(0, count, CHUNK))
+    with closing(map_in_order(partial(_probe_chunk, root), chunks, workers=workers)) as results:
         for found in results:
             end = start + len(found.sides)
             for position in found.large:
@@ -128,11 +129,6 @@ def hash_face(image: DecodedImage, box: FaceBox | None) -> npt.NDArray[np.uint64
     face = cut_square(image.pixels, square.scaled(image.scale), HASH_FACE_SIDE)
     fields = cv2.resize(cv2.cvtColor(face, cv2.COLOR_RGB2GRAY), (17, 16), interpolation=cv2.INTER_AREA)
     return np.packbits(fields[:, 1:] > fields[:, :-1]).view(">u8").astype(np.uint64)
-
-
-def _cut_into_chunks(rows: pd.DataFrame) -> Iterator[_Chunk]:
-    for start in range(0, len(rows), CHUNK):
-        yield _cut(rows, start, start + CHUNK)
 
 
 def _cut(rows: pd.DataFrame, start: int, end: int) -> _Chunk:

@@ -99,7 +99,8 @@ def sample_pose(draws: Draws, expression: int, intensity: float | None = None) -
     units: dict[int, tuple[float, float]] = {}
     for unit, peak in variant.items():
         strength = peak * draws.uniform(0.8, 1.1) * intensity
-        units[unit] = _both_sides(strength, draws.uniform(-0.12, 0.12))
+        asymmetry = draws.uniform(-0.12, 0.12)
+        units[unit] = min(1.0, strength * (1 + asymmetry)), min(1.0, strength * (1 - asymmetry))
     if name == "contempt":
         units = _keep_one_side(units, left=draws.chance(0.5))
     units = _add_habits(draws, units, reach=0.4 if name == "neutral" else 0.2)
@@ -112,10 +113,6 @@ def sample_odd_units(draws: Draws) -> ActionUnits:
     for unit in (draws.pick((43, 14, 23)), draws.pick((17, 26, 20, 25)), draws.pick((2, 10, 6))):
         units[unit] = (draws.uniform(0.0, 0.9), draws.uniform(0.0, 0.9))
     return units
-
-
-def _both_sides(strength: float, asymmetry: float) -> tuple[float, float]:
-    return min(1.0, strength * (1 + asymmetry)), min(1.0, strength * (1 - asymmetry))
 
 
 def _keep_one_side(units: Mapping[int, tuple[float, float]], left: bool) -> dict[int, tuple[float, float]]:

@@ -96,7 +96,7 @@ def collect_lineage(root: Path) -> Lineage:
         dirty_paths=dirty_paths,
         data_md5=read_data_hash(root),
         data_source=str(_first(data_file, "deps").get("path", NONE)),
-        sha256={name: _sha256(root / file) for name, file in _HASHED.items()},
+        sha256={name: hash_text(root / file) if (root / file).is_file() else NONE for name, file in _HASHED.items()},
         versions={"python": platform.python_version(), **packages},
         machine={
             "platform": f"{platform.system()} {platform.machine()}",
@@ -159,10 +159,6 @@ def _read_git(root: Path, *, pipeline_outputs: frozenset[str]) -> tuple[str, tup
 def _is_written(path: str, written: set[str]) -> bool:
     """Tells whether the path is one of the pipeline's outputs or lies in one."""
     return any(str(place) in written for place in (PurePosixPath(path), *PurePosixPath(path).parents))
-
-
-def _sha256(path: Path) -> str:
-    return hash_text(path) if path.is_file() else NONE
 
 
 def _version(distribution: str) -> str:

@@ -55,10 +55,9 @@ Kind = Literal["promotion", "override", "rollback"]
 
 @dataclass(frozen=True)
 class LogEntry:
-    """One move of the alias `champion`.
+    """One move of the alias `champion`: by the policy, against it, or back.
 
     Attributes:
-        kind: Whether it moved by the policy, against it, or back.
         who: login@host.
         when: UTC, to the microsecond.
         why: The reason in the mover's words, or the policy's verdict.
@@ -70,8 +69,7 @@ class LogEntry:
         policy: The commit that holds the policy, and whether params.yaml says otherwise.
         previous: Hash of the entry before; empty for the first.
         form: Number of the form, which says which fields are hashed.
-        number: Place in the log; given by the store.
-        applied: Whether the alias followed; not part of the hash.
+        number: Place in the log, given by the store; no part of the hash, as whether the alias followed.
     """
 
     kind: Kind
