@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import pickle
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -74,6 +75,24 @@ def test_the_kept_network_is_the_one_of_the_best_epoch(learnt):
     rmse = np.sqrt(np.mean((valence_arousal.numpy() - split.valence_arousal) ** 2, axis=0))
     assert accuracy == pytest.approx(best["accuracy"], abs=1e-5)
     assert rmse.tolist() == pytest.approx([best["rmse_valence"], best["rmse_arousal"]], abs=1e-4)
+
+
+@pytest.mark.parametrize("progress", [False, True])
+def test_each_epoch_says_its_scores_and_the_epoch_that_would_be_kept(progress, make_workplace):
+    place = make_workplace()
+    said = [line for line in re.split(r"[\r\n]", place.run(epochs=2, progress=progress)) if "best" in line]
+    history = read_history(place.model)
+    best = max(history, key=lambda row: row["score"])
+    assert "poch 2/2" in said[-1]
+    words = dict(re.findall(r"(\w+)[ =](-?[\d.]+)", said[-1]))
+    for name, value in (
+        ("balanced", history[-1]["balanced_accuracy"]),
+        ("score", history[-1]["score"]),
+        ("best", best["score"]),
+        ("left", 0),
+    ):
+        assert float(words[name]) == pytest.approx(value, abs=6e-4)
+    assert f"of epoch {best['epoch']:.0f}" in said[-1]
 
 
 def test_a_network_of_grey_faces_is_kept_reading_luma_and_no_tint_disturbs_it(make_workplace):

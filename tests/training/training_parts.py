@@ -101,13 +101,18 @@ class Workplace:
         write_separable_shards(folder / "shards", **shards)
 
     def start(
-        self, *, model: dict[str, Any] | None = None, stop: tuple[int, int, int] | None = None, **train: Any
+        self,
+        *,
+        model: dict[str, Any] | None = None,
+        stop: tuple[int, int, int] | None = None,
+        progress: bool = False,
+        **train: Any,
     ) -> Any:
         """Starts a training, which stops itself at epoch, batch by a signal where `stop` says so; gives its process."""
         from training_process import train_logged
 
         settings = (MODEL | (model or {}), TRAIN | train)
-        process = server().Process(target=train_logged, args=(self.folder, *settings, stop))
+        process = server().Process(target=train_logged, args=(self.folder, *settings, stop, progress))
         process.start()
         return process
 

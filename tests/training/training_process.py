@@ -17,7 +17,14 @@ if "torch" not in sys.modules:  # the process that only names these functions ha
     from pocketaffect.training import fit  # noqa: F401  imported once, for all forks
 
 
-def train(folder: Path, model: dict[str, Any], settings: dict[str, Any], callbacks: Sequence[Any] = ()) -> None:
+def train(
+    folder: Path,
+    model: dict[str, Any],
+    settings: dict[str, Any],
+    callbacks: Sequence[Any] = (),
+    *,
+    progress: bool = False,
+) -> None:
     """Trains on folder/shards to folder/model."""
     from pocketaffect.config import ModelParams, TrainParams
     from pocketaffect.training.fit import train_network
@@ -29,7 +36,7 @@ def train(folder: Path, model: dict[str, Any], settings: dict[str, Any], callbac
         TrainParams(**settings),
         work=folder / "work",
         target=folder / "model",
-        progress=False,
+        progress=progress,
         callbacks=callbacks,
     )
 
@@ -70,11 +77,15 @@ def signal_itself(epoch: int, batch: int, how: int) -> Any:
 
 
 def train_logged(
-    folder: Path, model: dict[str, Any], settings: dict[str, Any], stop: tuple[int, int, int] | None = None
+    folder: Path,
+    model: dict[str, Any],
+    settings: dict[str, Any],
+    stop: tuple[int, int, int] | None = None,
+    progress: bool = False,
 ) -> None:
     """As `train`, with all that is printed in folder/log; stopped by `signal_itself`, if so wanted."""
     _log_to(folder)
-    train(folder, model, settings, callbacks=[] if stop is None else [signal_itself(*stop)])
+    train(folder, model, settings, [] if stop is None else [signal_itself(*stop)], progress=progress)
 
 
 def train_pair(folder: Path, epochs: tuple[int, int]) -> None:
@@ -97,6 +108,7 @@ def train_pair(folder: Path, epochs: tuple[int, int]) -> None:
 
 def _log_to(folder: Path) -> None:
     stream = (folder / "log").open("w", encoding="utf-8")
+    os.dup2(stream.fileno(), 1)
     os.dup2(stream.fileno(), 2)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
 

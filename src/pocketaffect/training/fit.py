@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, Timer, TQDMProgressBar
+from pytorch_lightning.callbacks import Callback, Timer
 from pytorch_lightning.strategies import Strategy
 
 from pocketaffect.config import ModelParams, TrainParams
@@ -34,7 +34,7 @@ from pocketaffect.training.losses import average_prototypes
 from pocketaffect.training.module import AffectModule
 from pocketaffect.training.objective import Objective
 from pocketaffect.training.scores import is_stale
-from pocketaffect.training.trainer import EpochLines, build_trainer, find_checkpoint
+from pocketaffect.training.trainer import EpochBar, EpochLines, build_trainer, find_checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -79,13 +79,13 @@ def train_network(
     )
     module = AffectModule(run.network, run.objective, params, run.train.paths, run.teacher)
     checkpoints = work / run.fingerprint
-    lines = TQDMProgressBar(refresh_rate=20) if progress else EpochLines()
+    words = EpochBar() if progress else EpochLines()
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # its import sets INFO: advice and adverts
     with warnings.catch_warnings():
         # Lightning's advice on worker processes and log intervals does not fit memory-mapped shards.
         warnings.filterwarnings("ignore", module="pytorch_lightning")
         timer = Timer(verbose=False)  # counts on over interruptions
-        trainer = build_trainer(params, checkpoints, [lines, timer, *callbacks], strategy)
+        trainer = build_trainer(params, checkpoints, [words, timer, *callbacks], strategy)
         refuse_uneven(params.batch_size, trainer.world_size)
         if trainer.is_global_zero:
             _remove_other_runs(work, checkpoints)

@@ -72,33 +72,60 @@ def build_trainer(
         ) from None
 
 
-class EpochLines(Callback):
-    """One line for each epoch, where a progress bar would fill a log file."""
+class EpochWords(Callback):
+    """What each epoch came to, in words for a line or a bar."""
 
-    def __init__(self) -> None:
-        self.began, self.first = time.monotonic(), 0
+    began, first = 0.0, 0
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Starts the clock, at the epoch that a resumed training goes on with."""
+        super().on_train_start(trainer, pl_module)
         self.began, self.first = time.monotonic(), trainer.current_epoch
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Logs what was just measured, which epoch would be kept, and how long the rest takes."""
-        if not trainer.is_global_zero:
-            return
+    def describe(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, str]:
+        """Tells what was measured last, which epoch would be kept, and how long the rest takes; nothing before that."""
         history, select = pl_module.history, pl_module.params.select
-        row, best = history[-1], find_best(history, select)
-        parts = [f"loss {row['train_loss']:.3f}"]
+        if not history:
+            return {}
+        row, best, column = history[-1], find_best(history, select), SELECTION[select][0]
+        words = {"loss": f"{row['train_loss']:.3f}"}
         if "accuracy" in row:
-            parts.append(f"accuracy {row['accuracy']:.3f}, balanced {row['balanced_accuracy']:.3f}")
+            words |= {"accuracy": f"{row['accuracy']:.3f}", "balanced": f"{row['balanced_accuracy']:.3f}"}
         if "ccc_valence" in row:
-            parts.append(f"CCC {row['ccc_valence']:.3f} / {row['ccc_arousal']:.3f}")
-        column, done = SELECTION[select][0], trainer.current_epoch + 1
-        name, chosen = column.replace("_", " "), history[best][column]
-        parts.append(f"{name} {row[column]:.3f}, best {chosen:.3f} of epoch {best + 1}")
-        minutes = (time.monotonic() - self.began) / 60 / (done - self.first) * ((trainer.max_epochs or done) - done)
-        parts.append(f"{minutes:.0f} min left" if minutes >= 1 else f"{60 * minutes:.0f} s left")
-        logger.info("epoch %d/%d: %s", done, trainer.max_epochs, "; ".join(parts))
+            words["CCC"] = f"{row['ccc_valence']:.3f} / {row['ccc_arousal']:.3f}"
+        words[column.replace("_", " ")] = f"{row[column]:.3f}"
+        words["best"] = f"{history[best][column]:.3f} of epoch {best + 1}"
+        done = len(history)
+        if done > self.first:
+            minutes = (time.monotonic() - self.began) / 60 / (done - self.first) * ((trainer.max_epochs or done) - done)
+            words["left"] = f"{minutes:.0f} min" if minutes >= 1 else f"{60 * minutes:.0f} s"
+        return words
+
+
+class EpochLines(EpochWords):
+    """One line for each epoch, where a progress bar would fill a log file."""
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Logs the line."""
+        if trainer.is_global_zero:
+            words = [" ".join(pair) for pair in self.describe(trainer, pl_module).items()]
+            logger.info("epoch %d/%d: %s", trainer.current_epoch + 1, trainer.max_epochs, "; ".join(words))
+
+
+class EpochBar(EpochWords, TQDMProgressBar):
+    """Lightning's bar with these words behind it; each epoch's stays."""
+
+    def __init__(self) -> None:
+        super().__init__(refresh_rate=20, leave=True)
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Counts epochs from 1, as the words behind the bar do."""
+        super().on_train_epoch_start(trainer)
+        self.train_progress_bar.set_description(f"Epoch {trainer.current_epoch + 1}/{trainer.max_epochs}")
+
+    def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
+        """As Lightning asks for them."""
+        return dict(self.describe(trainer, pl_module))
 
 
 class StopEarly(Callback):
