@@ -2,7 +2,11 @@
 
     python benchmarks/app/screens.py FOLDER --model out/export/PocketAffect.onnx --clip CLIP
 
-CLIP plays as the camera: a .y4m or .mjpeg with a face. Needs `make web`, Chromium and playwright.
+CLIP plays as the camera: a .y4m or .mjpeg with a face. Needs `make web`, Chromium and playwright. With `--live`, FOLDER
+gets one picture alone, of the live page, as the README has it:
+
+    python benchmarks/app/screens.py docs --live --clip headpose_female.mjpeg \
+        --model src/pocketaffect/shipped/files/PocketAffect.onnx
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ from pathlib import Path
 from app_server import browsing, serving
 from playwright.sync_api import Browser, Page
 
+README_SIZE = {"width": 1120, "height": 860}
 SIZES = {"desktop": {"width": 1280, "height": 860}, "phone": {"width": 390, "height": 844}}
 
 
@@ -22,14 +27,30 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--model", default="out/export/PocketAffect.onnx")
     parser.add_argument("--clip", type=Path, required=True)
+    parser.add_argument("--live", action="store_true", help="the README's picture alone")
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     with serving(arguments.model) as address:
+        if arguments.live:
+            with browsing(arguments.clip) as browser:
+                _take_live(browser, address, arguments.folder / "page.jpg")
+            return
         for camera in (arguments.clip, None):
             with browsing(camera) as browser:
                 for size in SIZES:
                     for scheme in ("light", "dark"):
                         _visit(browser, address, arguments.folder, size, scheme, has_camera=camera is not None)
+
+
+def _take_live(browser: Browser, address: str, file: Path) -> None:
+    page = browser.new_page(viewport=README_SIZE, service_workers="block")
+    page.goto(address)
+    page.wait_for_selector("html[data-ready]", state="attached")
+    page.click("#start")
+    page.wait_for_selector("#songs li")
+    page.wait_for_timeout(10_000)
+    page.evaluate("document.getElementById('speed').style.visibility = 'hidden'")  # it says how busy this machine is
+    page.screenshot(path=file, type="jpeg", quality=80)
 
 
 def _visit(browser: Browser, address: str, folder: Path, size: str, scheme: str, *, has_camera: bool) -> None:
