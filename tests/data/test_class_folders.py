@@ -102,6 +102,17 @@ def test_without_a_validation_folder_a_seeded_tenth_of_each_class_is_it_and_said
     assert set(apart["path"]) <= set(again[again["split"] == "validation"]["path"]) | {"train/happy/later.png"}
 
 
+def test_a_class_folder_without_a_file_is_named_be_it_empty_or_a_link_out(tmp_path):
+    root, outside = seven(tmp_path / "data"), write_class_folders(tmp_path / "outside", {"contempt": 2})
+    assert not any("no file" in note for note in read(root).notes)
+    (root / "train" / "contempt").symlink_to(outside / "contempt")
+    (root / "test" / "joy").mkdir()
+    found = read(root)
+    assert "no file in train/contempt/: an empty folder, or a link that leaves the data folder" in found.notes
+    assert "no file in test/joy/: an empty folder, or a link that leaves the data folder" in found.notes
+    assert not found.rows["path"].str.contains("contempt").any()
+
+
 def test_a_test_folder_beside_a_validation_folder_is_held_out(tmp_path):
     found = read(write_class_folders(tmp_path, {"train/sad": 2, "valid/sad": 2, "test/sad": 2}))
     assert not found.rows["path"].str.startswith("test/").any()

@@ -83,6 +83,8 @@ def read_class_folders(
         of_class = [name.removeprefix(place).rpartition("/")[0].partition("/")[0] for name in names]
         strays = [name for name, one in zip(names, of_class, strict=True) if not one]
         outside += [(place.removesuffix("/"), 0, name) for name in strays]
+        if bare := [f"{place}{name}/" for name in sorted({*folder.list_folders(place)} - {*of_class})]:
+            notes.append(f"no file in {', '.join(bare)}: an empty folder, or a link that leaves the data folder")
         told = [(name, classes.get(one)) for name, one in zip(names, of_class, strict=True) if one]
         rows = [(name, expression) for name, expression in told if expression is not None]
         if len(rows) < len(told):
