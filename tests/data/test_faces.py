@@ -288,8 +288,8 @@ def test_a_large_face_is_decoded_at_a_smaller_size_and_a_small_one_is_not(monkey
     plain = faces.decode_image
     monkeypatch.setattr(faces, "decode_image", lambda *a, **k: asked.append(plain(*a, **k)) or asked[-1])
     content = encode(picture(13, 640, 480))
-    decode_face(content, FaceBox(10, 10, 400, 300), margin=0, size=21)
-    decode_face(content, FaceBox(10, 10, 90, 90), margin=0, size=21)
-    decode_face(content, FaceBox(10, 10, 90, 90), margin=0.6, size=21)
-    decode_face(content, FaceBox(10, 10, 400, 300), eyes_at(200, 150, 60), margin=0, size=21, align="eyes")
+    decode_face(content, FaceBox(10, 10, 400, 300), margin=0, size=42)
+    decode_face(content, FaceBox(10, 10, 90, 90), margin=0, size=42)
+    decode_face(content, FaceBox(10, 10, 90, 90), margin=0.6, size=42)
+    decode_face(content, FaceBox(10, 10, 400, 300), eyes_at(200, 150, 60), margin=0, size=42, align="eyes")
     assert [image.scale for image in asked] == [0.25, 1, 0.5, 0.5]

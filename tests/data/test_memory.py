@@ -134,12 +134,12 @@ def test_what_the_manifest_cannot_tell_is_looked_at_in_the_file(tmp_path):
     copy.save()
     memory_mb = megabytes_for(1, 30)
     large.save(copy.source / "train/large.jpg")
-    copy.write(memory_mb=memory_mb, image_size=320)
+    copy.write(memory_mb=memory_mb, image_size=512)
     large.save(copy.source / "train/large.jpg", progressive=True)
     with pytest.raises(
         PocketAffectError, match=r"train/large\.jpg: too large .*\n  found:   2000 x 2000 pixels, up to"
     ):
-        copy.write(memory_mb=memory_mb, image_size=320)
+        copy.write(memory_mb=memory_mb, image_size=512)
 
 
 @settings(max_examples=25)
