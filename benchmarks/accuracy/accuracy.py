@@ -75,7 +75,7 @@ def make_row(row: Row, seed: int, clone: Path, work: Path) -> None:
     from pocketaffect.evaluation.tables import Labels
     from pocketaffect.files import write_atomically, write_json
 
-    folder = _folder(work, row, seed)
+    folder = row_folder(work, row, seed)
     if folder.is_dir():
         return
     validation = open_split(clone / paths.SHARDS, "validation")
@@ -198,7 +198,7 @@ def show(work: Path, seeds: Sequence[int]) -> None:
     print("| row | seed | bytes | " + " | ".join(name.replace("_", " ") for name in COLUMNS) + " | minutes |")
     print("|---" * (len(COLUMNS) + 4) + "|")
     for row in ROWS:
-        found = [(seed, folder) for seed in seeds if (folder := _folder(work, row, seed)).is_dir()]
+        found = [(seed, folder) for seed in seeds if (folder := row_folder(work, row, seed)).is_dir()]
         for seed, folder in found:
             print(_line(row, str(seed), folder))
         if len(found) > 1:
@@ -210,7 +210,7 @@ def show(work: Path, seeds: Sequence[int]) -> None:
 def _line(row: Row, seed: str, folder: Path) -> str:
     from pocketaffect.evaluation.intervals import bootstrap_metrics
 
-    answers, facts = _read(folder)
+    answers, facts = read_row(folder)
     found = bootstrap_metrics(answers.predictions, answers.labels)
     cells = [f"{found[name].value:.3f} ({found[name].low:.3f} to {found[name].high:.3f})" for name in COLUMNS]
     size = f"{facts['bytes']:,}" if facts["bytes"] else ""
@@ -223,7 +223,7 @@ def _mean_line(row: Row, folders: Sequence[Path]) -> str:
 
     found = []
     for folder in folders:
-        answers, _ = _read(folder)
+        answers, _ = read_row(folder)
         said, true = answers.predictions, answers.labels
         found.append(
             expression_metrics(said.probabilities, true.expression)
@@ -237,16 +237,16 @@ def _mean_line(row: Row, folders: Sequence[Path]) -> str:
 def _compare(work: Path, seed: int) -> None:
     from pocketaffect.evaluation.intervals import compare_predictions
 
-    ours = next(_folder(work, row, seed) for row in ROWS if row.name == OURS)
-    pairs = [row for row in ROWS if row.recipe == "paper" and _folder(work, row, seed).is_dir()]
+    ours = next(row_folder(work, row, seed) for row in ROWS if row.name == OURS)
+    pairs = [row for row in ROWS if row.recipe == "paper" and row_folder(work, row, seed).is_dir()]
     if not ours.is_dir() or not pairs:
         return
-    (answers, facts), labels = _read(ours), _read(ours)[0].labels
+    (answers, facts), labels = read_row(ours), read_row(ours)[0].labels
     print(f"\n{OURS} (seed {seed}) minus each pair, with the paired 95 % interval; RMSE: less is better\n")
     print("| pair | its bytes / ours | " + " | ".join(name.replace("_", " ") for name in COMPARED) + " |")
     print("|---" * (len(COMPARED) + 2) + "|")
     for row in pairs:
-        theirs, their_facts = _read(_folder(work, row, seed))
+        theirs, their_facts = read_row(row_folder(work, row, seed))
         found = compare_predictions(answers.predictions, theirs.predictions, labels)
         cells = [
             f"{one.difference:+.3f} ({one.low:+.3f} to {one.high:+.3f}), {one.verdict}"
@@ -255,13 +255,15 @@ def _compare(work: Path, seed: int) -> None:
         print(f"| {row.name} | {their_facts['bytes'] / facts['bytes']:.0f} | " + " | ".join(cells) + " |")
 
 
-def _read(folder: Path) -> tuple[PredictionTable, dict[str, Any]]:
+def read_row(folder: Path) -> tuple[PredictionTable, dict[str, Any]]:
+    """Answers and facts of a finished row."""
     from pocketaffect.evaluation.prediction_table import read_predictions
 
     return read_predictions(folder / ANSWERS), json.loads((folder / FACTS).read_text(encoding="utf-8"))
 
 
-def _folder(work: Path, row: Row, seed: int) -> Path:
+def row_folder(work: Path, row: Row, seed: int) -> Path:
+    """Where a row's results are, or will be."""
     name = "-".join("".join(one if one.isalnum() else " " for one in row.name).split())
     return work / "rows" / f"{name}-{seed}"
 
