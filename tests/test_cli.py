@@ -3,11 +3,13 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from functools import reduce
 from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner, Result
+from ruamel.yaml import YAML
 
 from pocketaffect import __version__
 from pocketaffect.cli.main import main
@@ -152,7 +154,7 @@ def test_data_use_and_data_sample_point_the_pipeline_there_and_back(tmp_path, mo
     assert result.exit_code == 0
     assert result.output.startswith(f"data.dvc now imports {tmp_path}/mine\n")
     assert "-  class_weights: balanced" in result.output
-    assert "+  class_weights: none" in result.output
+    assert "+  class_weights: effective" in result.output
     assert result.output.endswith("next: dvc repro\n")
     assert f'path: "{tmp_path}/mine"' in Path("data.dvc").read_text()
     written = load_params(Path("params.yaml"))
@@ -169,6 +171,14 @@ def test_the_recipe_for_photographs_changes_the_shipped_settings_which_are_the_s
     write_recipe(drawn=False, file=tmp_path / "params.yaml")
     changed = [line for line in (tmp_path / "params.yaml").read_text().splitlines() if line not in PARAMS.read_text()]
     assert len(changed) == len(PHOTOGRAPHS)
+
+
+def test_the_recipe_for_photographs_is_that_of_the_network_that_comes_with_the_package():
+    made = YAML(typ="safe").load(PARAMS.with_name("src") / "pocketaffect" / "shipped" / "recipe.yaml")
+    for name, (_, value) in PHOTOGRAPHS.items():
+        *sections, key = name.split(".")
+        found = reduce(dict.__getitem__, sections, made)[key]
+        assert found == (0 if name == "train.augment.tint" else value), name
 
 
 def test_inspect_refuses_what_is_no_package(tmp_path):

@@ -19,12 +19,17 @@ Value = bool | int | float | str
 
 PHOTOGRAPHS: Final[Mapping[str, tuple[Value, Value]]] = {
     "validate.choosing_share": (0.0, 0.1),
-    "model.width": (0.35, 0.5),
-    "model.dropout": (0.0, 0.1),
-    "train.epochs": (16, 24),
+    "preprocess.image_size": (64, 48),
+    "model.architecture": ("vgg", "resnet10"),
+    "model.width": (0.35, 1.0),
+    "model.dropout": (0.0, 1.0),
+    "train.epochs": (16, 40),
+    "train.batch_size": (32, 64),
+    "train.learning_rate": (0.001, 0.002),
+    "train.warmup_epochs": (2, 3),
     "train.ema_decay": (0.0, 0.995),
-    "train.class_weights": ("balanced", "none"),
-    "train.logit_adjustment": (0.0, 0.4),
+    "train.class_weights": ("balanced", "effective"),
+    "train.logit_adjustment": (0.0, 0.2),
     "train.va_loss": ("mse", "mix"),
     "train.va_weight": (6.0, 2.0),
     "train.augment.brightness": (0.0, 0.1),
@@ -36,7 +41,8 @@ PHOTOGRAPHS: Final[Mapping[str, tuple[Value, Value]]] = {
     "train.augment.tint": (0.0, 0.3),
     "train.augment.jpeg": (0.0, 0.3),
 }
-"""The recipe: settings with their value for the drawn sample, as params.yaml has it, and the one for photographs."""
+"""The recipe: settings with their value for the drawn sample, as params.yaml has it, and the one for photographs, which
+is that of the network that comes with pocketaffect; but for the tint, since its faces are grey."""
 
 PLAIN: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from size_parts import MOST_OVER, MOST_UNDER, MOST_UNDER_SHARE, compare
 
+from pocketaffect.config import load_params
 from pocketaffect.designs import CATALOGUE, find_design
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.export.size import (
@@ -22,6 +23,7 @@ from pocketaffect.export.size import (
 )
 from pocketaffect.models.network import AffectNetwork, NetworkSpec
 from pocketaffect.precisions import PRECISIONS
+from pocketaffect.recipes import PHOTOGRAPHS, apply_settings
 
 
 def assert_close(spec, compared):
@@ -137,3 +139,12 @@ def test_every_designs_paper_and_source_are_named_once(rows):
 def test_an_impossible_width_is_refused():
     with pytest.raises(PocketAffectError, match="width"):
         list_models(64, (0.0,))
+
+
+@pytest.mark.parametrize("drawn", [True, False])
+def test_both_recipes_make_packages_within_the_budget(drawn):
+    params = load_params()
+    if not drawn:
+        params = apply_settings(params, {name: value for name, (_, value) in PHOTOGRAPHS.items()})
+    spec = NetworkSpec.from_params(params.model, params.preprocess.image_size)
+    assert predict_package_bytes(spec, params.export.precision) <= params.export.budget_bytes
