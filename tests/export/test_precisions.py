@@ -23,6 +23,11 @@ def test_every_precision_has_its_own_name_and_a_known_target():
         assert precision.description
 
 
+def test_the_forms_that_no_device_was_seen_to_open_say_so():
+    said = [one.name for one in PRECISIONS.values() if "not seen on a device" in one.system]
+    assert said == ["palette6-grouped", "palette4-grouped"]
+
+
 def test_newer_systems_read_all_that_older_ones_read():
     read = [{one.name for one in readable_precisions(target)} for target in SPEC_VERSIONS]
     assert read[0] <= read[1] < read[2]

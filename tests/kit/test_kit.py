@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,12 +19,12 @@ from pocketaffect.cli.main import main
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.export.convert import PackageDescription, Packages
 from pocketaffect.export.forms import make_classifier
-from pocketaffect.files import hash_file
+from pocketaffect.files import hash_file, read_yaml
 from pocketaffect.kit import kit
 from pocketaffect.kit.kit import DIGESTS, FACTS, GOLDEN, NAME, PACKAGE, SONGS, TEMPLATE, write_kit
-from pocketaffect.mlpackage.package import package_bytes, package_digest, save_package
+from pocketaffect.mlpackage.package import package_bytes, package_digest, read_spec, save_package
 from pocketaffect.models.network import AffectNetwork, NetworkSpec
-from pocketaffect.precisions import find_precision
+from pocketaffect.precisions import PRECISIONS, find_precision
 from pocketaffect.registry.lineage.lineage import collect_lineage
 from pocketaffect.registry.store.register import register_package
 from pocketaffect.registry.store.runs import RunRecord
@@ -277,3 +280,25 @@ def test_a_version_that_was_registered_without_a_verification_gets_no_kit(export
     register_package(open_store(root), load_params(root / "params.yaml").register_, record)
     with pytest.raises(PocketAffectError, match="without proof"):
         write_kit("1", tmp_path / "apps", root=root)
+
+
+@pytest.mark.slow
+def test_the_workflow_for_macs_writes_every_form_and_its_steps_name_what_the_kit_has(tmp_path):
+    steps = read_yaml(ROOT / "docs/ios/mac.yml")["jobs"]["mac"]["steps"]
+    text = "\n".join(step.get("run", "") for step in steps)
+    (script,) = re.findall(r"<<'END'\n(.*)^END", text, re.DOTALL | re.MULTILINE)
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=tmp_path, env=environment)
+    outputs = {
+        package.name: {output.name for output in read_spec(package).description.output}
+        for package in (tmp_path / "forms").iterdir()
+    }
+    for name in PRECISIONS:
+        assert outputs[f"{name}.mlpackage"] == {"probabilities", "valence_arousal"}
+        assert outputs[f"{name}-classifier.mlpackage"] == {"expression", "expression_probabilities", "valence_arousal"}
+    assert "pocketaffect kit shipped ." in text
+    assert f"{NAME}/{PACKAGE.parent.as_posix()}/*.mlpackage" in text
+    for scheme, place in (("PocketAffectKit", ""), ("PocketAffectExample", "/Example/PocketAffectExample.swiftpm")):
+        assert f"-scheme {scheme} " in text
+        assert f"{NAME}{place}" in text
+        assert f'name: "{scheme}"' in Path(f"{TEMPLATE}{place}", "Package.swift").read_text()

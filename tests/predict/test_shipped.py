@@ -83,13 +83,22 @@ def test_the_wheel_in_an_empty_folder_answers_with_the_network_that_comes_with_i
     zipfile.ZipFile(wheel).extractall(tmp_path / "installed")
     (tmp_path / "empty").mkdir()
     Image.fromarray(photograph).save(tmp_path / "empty/photo.jpg")
-    done = subprocess.run(
-        [sys.executable, "-c", "from pocketaffect.cli.main import main; main()", "predict", "photo.jpg"],
-        cwd=tmp_path / "empty",
-        env=os.environ | {"PYTHONPATH": str(tmp_path / "installed")},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-c", "from pocketaffect.cli.main import main; main()", *arguments],
+            cwd=tmp_path / "empty",
+            env=os.environ | {"PYTHONPATH": str(tmp_path / "installed")},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+
+    done = run("predict", "photo.jpg")
     assert json.loads(done.stdout)["faces"] == 1
     assert f"read by {tmp_path}/installed/pocketaffect/shipped/files/" in done.stderr
+    run("kit", "shipped", "apps")
+    template = ROOT / "src/pocketaffect/kit/template"
+    kept = [file.relative_to(template) for file in template.rglob("*.swift")]
+    assert kept
+    assert all((tmp_path / "empty/apps/PocketAffectKit" / file).is_file() for file in kept)
