@@ -191,7 +191,7 @@ def test_a_failure_half_way_leaves_nothing_or_the_last_kit(export, tmp_path, mon
     assert list((tmp_path / "first").iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ['a"b', "a\\b", "a\nb", "a\udce9b"])
+@pytest.mark.parametrize("name", ['a"b', "a%b", "a\\b", "a\nb", "a\udce9b"])
 def test_a_folder_that_swift_cannot_take_is_refused_before_any_work(name, tmp_path):
     with pytest.raises(PocketAffectError, match="Swift cannot take"):
         write_kit("no model", tmp_path / name)

@@ -36,8 +36,8 @@ GOLDEN: Final = Path("Tests/AffectCoreTests/Resources/golden.json")
 OLDEST: Final = SYSTEMS[SPEC_VERSIONS["iOS16"]]
 """What the template's manifests name as the oldest systems."""
 
-_SWIFT_REFUSES: Final = re.compile('["\\\\\x00-\x1f\x7f\ud800-\udfff]')
-"""Swift's package manager writes paths into JSON and source files as they are, and crashes on these."""
+_SWIFT_REFUSES: Final = re.compile('["%\\\\\x00-\x1f\x7f\ud800-\udfff]')
+"""Swift 6.0 writes paths into JSON, sources and patterns as they are, and fails on these."""
 
 _BUILT: Final = re.compile(r"(.*/)?(\.build|\.swiftpm|xcuserdata)/.*|(.*/)?(\.DS_Store|Package\.resolved)")
 """What Swift, Xcode and the Finder leave in a package."""
@@ -121,7 +121,7 @@ def _check_place(target: Path) -> None:
         raise PocketAffectError(
             f"{target}: Swift cannot take a package from a folder of this name",
             found=f"{refused[0]!r} in {place!r}",
-            allowed="names in UTF-8 without quotation mark, backslash and control characters",
+            allowed="names in UTF-8 without quotation mark, percent sign, backslash and control characters",
             todo="choose another folder",
         )
     if (target.exists() or target.is_symlink()) and not _is_untouched(target):
