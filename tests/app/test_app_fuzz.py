@@ -24,7 +24,7 @@ from pocketaffect.app.study.protocol import CONSENT_VERSION
 CHECKS = [not_a_server_error, content_type_conformance, response_schema_conformance, negative_data_rejection]
 
 
-EXAMPLES = 25
+EXAMPLES = 12
 """Calls of each operation that hold to its description, and as many that break it; half with a run's real token."""
 
 

@@ -87,8 +87,8 @@ def test_a_hundred_mutated_lists_each_lose_no_line_and_crash_nothing(tmp_path, m
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(100, 104))
-def test_over_a_thousand_mutated_lists_lose_no_line_and_crash_nothing(tmp_path, monkeypatch, seed):
+@pytest.mark.parametrize("seed", range(100, 102))
+def test_six_hundred_mutated_lists_lose_no_line_and_crash_nothing(tmp_path, monkeypatch, seed):
     fuzz(tmp_path, monkeypatch, seed, 300)
 
 

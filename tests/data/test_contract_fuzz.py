@@ -191,7 +191,7 @@ TOKENS = (
 
 
 @pytest.mark.slow
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(content=spoilt(BASE, TOKENS))
 def test_of_a_spoilt_list_nothing_is_lost_and_nothing_broken_is_kept(tmp_path, content):
     for number in range(8):

@@ -169,18 +169,18 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from pocketaffect.data.packing.pack import pack
-pack(Path(sys.argv[1]), Path(sys.argv[2]), part_bytes=6_000_000)
+pack(Path(sys.argv[1]), Path(sys.argv[2]), part_bytes=3_000_000)
 """
 
 
 @pytest.mark.slow
 def test_a_pack_that_is_killed_again_and_again_becomes_the_same_pack(tmp_path):
     source = tmp_path / "source"
-    for name, count in (("train_set", 2500), ("val_set", 200)):
+    for name, count in (("train_set", 1200), ("val_set", 100)):
         (source / name / "images").mkdir(parents=True)
         for number in range(count):
             (source / name / "images" / f"{number}.jpg").write_bytes(number.to_bytes(4, "big") * 4000)
-    pack(source, tmp_path / "whole", part_bytes=6_000_000)
+    pack(source, tmp_path / "whole", part_bytes=3_000_000)
     target = tmp_path / "packed"
     killed = 0
     for attempt in range(200):

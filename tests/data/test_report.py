@@ -192,7 +192,7 @@ def test_other_processes_write_the_same_bytes(dirty, tmp_path):
 
 
 @pytest.mark.slow
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.sampled_from(["JPEG", "PNG", "BMP", "GIF"]).flatmap(lambda kind: spoilt(picture_file(kind))))
 def test_a_spoilt_picture_is_a_tile_or_a_reason(tmp_path, content):
     (tmp_path / "a.jpg").write_bytes(content)
