@@ -102,17 +102,22 @@ def test_going_back_makes_the_earlier_version_the_candidate_again(spoilt):
     assert "Running stage" not in spoilt.repro()
 
 
-def test_a_comment_in_every_file_changes_no_output_and_makes_no_version(spoilt):
-    before = spoilt.hashes("out", "reports")
-    for file in (spoilt.folder / "src").rglob("*.py"):
+def test_a_clone_with_a_comment_in_every_file_killed_twice_ends_with_the_same_bytes_and_version(whole, tmp_path):
+    copy = whole.clone(tmp_path / "clone")
+    shutil.copytree(whole.folder / "mlruns", copy.folder / "mlruns", dirs_exist_ok=True)
+    for file in (copy.folder / "src").rglob("*.py"):
         text = file.read_text()
         if text.startswith('"""'):
             file.write_text('"""Says something else,\n\nin more lines.\n"""\n# why\n\n' + text.split('"""', 2)[2])
-    printed = spoilt.repro()
-    assert "Running stage 'train'" in printed
+    copy.repro_and_kill(lambda: copy.found(".work/preprocess/*/shards/*.npy"))
+    assert not (copy.folder / "out/shards").exists()
+    copy.repro_and_kill(lambda: copy.found(".work/train/*/last.ckpt"))
+    assert not (copy.folder / "out/model").exists()
+    printed = copy.repro()
+    assert "going on from" in printed
     assert "Running stage 'export'" in printed
-    assert spoilt.hashes("out", "reports") == before
-    assert "pocketaffect version 1 (candidate)" in spoilt.run("pocketaffect", "summary").stdout
+    assert copy.hashes("out", "reports") == whole.hashes("out", "reports")
+    assert "pocketaffect version 1 (candidate)" in copy.run("pocketaffect", "summary").stdout
 
 
 def test_dvc_shows_metrics_and_plots(whole):
@@ -131,17 +136,6 @@ def test_a_second_run_changes_nothing(whole):
     assert "up to date" in printed
     assert whole.hashes(*MADE) == before
     assert "modified" not in whole.run("dvc", "status", "dvc.yaml").stdout  # the sweep stands aside
-
-
-def test_a_run_killed_in_preprocess_and_in_train_ends_with_the_undisturbed_bytes(whole, tmp_path):
-    copy = whole.clone(tmp_path / "clone")
-    copy.repro_and_kill(lambda: copy.found(".work/preprocess/*/shards/*.npy"))
-    assert not (copy.folder / "out/shards").exists()
-    copy.repro_and_kill(lambda: copy.found(".work/train/*/last.ckpt"))
-    assert not (copy.folder / "out/model").exists()
-    printed = copy.repro()
-    assert "going on from" in printed
-    assert copy.hashes("out") == whole.hashes("out")
 
 
 def refuse(copy: RepositoryCopy, *command: str, keeps: tuple[str, ...] = ("out",)) -> str:
@@ -309,8 +303,8 @@ def test_a_quick_audit_says_that_faces_are_missing_and_names_a_stored_file_that_
     assert f"model/{twin.name} is not what was registered" in promoted.stderr
 
 
-def drop_affect(cells: list[str]) -> list[str]:
-    return [*cells[:-2], "-2", "-2"]
+def drop_affect_and_a_class(cells: list[str]) -> list[str] | None:
+    return None if cells[-3] == "7" else [*cells[:-2], "-2", "-2"]
 
 
 def drop_classes(cells: list[str]) -> list[str]:
@@ -320,11 +314,10 @@ def drop_classes(cells: list[str]) -> list[str]:
 @pytest.mark.parametrize(
     ("change", "measured", "absent"),
     [
-        (drop_affect, {"accuracy", "macro_f1"}, {"rmse_valence", "ccc_arousal"}),
+        (drop_affect_and_a_class, {"accuracy", "macro_f1"}, {"rmse_valence", "ccc_arousal"}),
         (drop_classes, {"rmse_valence", "ccc_arousal"}, {"accuracy", "macro_f1"}),
-        (lambda cells: None if cells[-3] == "7" else cells, {"accuracy", "ccc_valence"}, set()),
     ],
-    ids=["expressions alone", "valence and arousal alone", "seven expressions"],
+    ids=["seven expressions alone", "valence and arousal alone"],
 )
 def test_data_with_fewer_labels_becomes_a_version_with_what_can_be_measured(whole, tmp_path, change, measured, absent):
     own = tmp_path / "own"
@@ -346,4 +339,4 @@ def test_data_with_fewer_labels_becomes_a_version_with_what_can_be_measured(whol
     summary = copy.run("pocketaffect", "summary").stdout
     assert str(own) in summary
     assert "earlier run" not in summary
-    assert ("not measured" in summary) == bool(absent)
+    assert "not measured" in summary
