@@ -94,6 +94,14 @@ CATALOGUE: Final[dict[str, Design]] = {
             weights="efficientnet_lite0.ra_in1k",
         ),
         Design(
+            "repvgg_face",
+            "Ding et al. 2021, arXiv 2101.03697; seven layers, for faces of 48 and 64 pixels",
+            _timm_source("https://github.com/DingXiaoH/RepVGG (MIT)"),
+            dropout=0.2,
+            stem="model.stem",
+            reparameterised=True,
+        ),
+        Design(
             "repvit_m0_9",
             "Wang et al. 2023, arXiv 2307.09283",
             _timm_source("https://github.com/THU-MIG/RepViT (Apache-2.0)"),

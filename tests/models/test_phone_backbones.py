@@ -10,15 +10,19 @@ import timm
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from timm.models.byobnet import RepVggBlock
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from network_parts import PHONE, build, faces, predict, without_heavy
 from pocketaffect.designs import CATALOGUE, find_design, known_design
 from pocketaffect.errors import PocketAffectError
+from pocketaffect.export.layers import reparameterize
+from pocketaffect.export.size import predict_package_bytes
 from pocketaffect.labels import EXPRESSIONS
 from pocketaffect.models.network import (
     OWN_BACKBONES,
+    NetworkSpec,
     build_backbone,
     count_macs,
     count_parameters,
@@ -44,11 +48,31 @@ def test_the_catalogue_can_be_read_without_torch_and_timm():
     assert done.stdout.strip() == f"{len(CATALOGUE)} set()"
 
 
-@pytest.mark.parametrize("name", without_heavy(PHONE))
+@pytest.mark.parametrize("name", without_heavy([name for name in PHONE if name != "repvgg_face"]))
 def test_width_one_is_timms_network_layer_for_layer(name):
     arguments = {"distillation": False} if name == "repvit_m0_9" else {}
     theirs = timm.create_model(TIMM_NAMES.get(name, name), num_classes=0, **arguments)
     assert shapes(build_backbone(name, 1.0, 64).model) == shapes(theirs)
+
+
+def test_the_repvgg_for_faces_is_timms_blocks_behind_one_convolution_and_ends_at_a_sixteenth_of_the_side():
+    network = build_backbone("repvgg_face", 1.0, 48)
+    blocks = [block for stage in network.model.stages for block in stage]
+    assert all(type(block) is RepVggBlock for block in blocks)
+    assert [block.conv_kxk.conv.out_channels for block in blocks] == [32, 64, 64, 128, 128, 128]
+    assert network.eval().model.forward_features(torch.zeros(1, 3, 48, 48)).shape == (1, 128, 3, 3)
+    assert network.feature_dimension == 128
+
+
+def test_the_repvgg_for_faces_is_small_and_a_plain_chain_once_it_ships():
+    shipped = reparameterize(build("repvgg_face", 1.0, 48, "plain"))
+    assert predict_package_bytes(NetworkSpec("repvgg_face", 1.0, 48, "prototype"), "int8") < 500_000
+    convolutions = [layer for layer in shipped.modules() if isinstance(layer, nn.Conv2d)]
+    sides = [24, 12, 6, 6, 3, 3, 3]
+    channels = [3, 16, 32, 64, 64, 128, 128, 128]
+    macs = sum(side**2 * 9 * a * b for side, a, b in zip(sides, channels, channels[1:], strict=False))
+    assert len(convolutions) == len(sides)
+    assert count_macs(shipped, 48) == macs + 128 * 10
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import Any, Final
 import torch
 from timm import create_model
 from timm.layers import BatchNormAct2d
-from timm.models.byobnet import model_cfgs
+from timm.models.byobnet import ByoBlockCfg, model_cfgs
 from timm.models.efficientnet import _gen_efficientnet_lite
 
 # Private, yet the only way to a free width: their public entries (mobilenetv3_small_050, …) fix the multiplier and
@@ -22,6 +22,11 @@ from torch import nn
 
 from pocketaffect.designs import CATALOGUE
 from pocketaffect.models.paper import scale_channels
+
+REPVGG_STEM: Final = 16
+REPVGG_STAGES: Final = ((1, 32, 1), (2, 64, 2), (3, 128, 2))
+"""Blocks, channels and first stride of each stage of the RepVGG for small faces, behind a strided and pooled stem: 48
+pixels end at 3 x 3 places. At width 1 its int8 package is just under 500,000 bytes."""
 
 REPVIT_CHANNELS: Final = (48, 96, 192, 384)
 """Channels of the four stages of RepViT-M0.9."""
@@ -72,6 +77,23 @@ def _build_repvit(width: float, rate: float) -> Any:
     )
 
 
+def _build_repvgg(width: float, rate: float) -> Any:
+    return create_model(
+        "repvgg_a0",
+        num_classes=0,
+        blocks=tuple(
+            ByoBlockCfg(type="rep", d=count, c=scale_channels(channels, width), s=stride, gs=0)
+            for count, channels, stride in REPVGG_STAGES
+        ),
+        # One convolution, pooled: a chain of strides alone learns slowly at first, and oneDNN's gradient of a branch of
+        # 1 x 1 pixels, 3 channels and stride 2 ends the process where the processor has AVX-512 (torch 2.15).
+        stem_type="3x3",
+        stem_pool="maxpool",
+        stem_chs=scale_channels(REPVGG_STEM, width),
+        drop_rate=rate,
+    )
+
+
 def _build_mobileone(width: float, rate: float) -> Any:
     design = model_cfgs["mobileone_s0"]
     # Not timm's `width_factor`: it rounds the stem otherwise than the depthwise block behind it, which then fails.
@@ -89,8 +111,9 @@ PHONE_BACKBONES: Final[dict[str, Callable[[float, float], Any]]] = {
     "mobilenetv3_large": partial(_build_generated, _gen_mobilenet_v3, "mobilenetv3_large_100"),
     "mobilenetv4_conv_small": partial(_build_generated, _gen_mobilenet_v4, "mobilenetv4_conv_small"),
     "efficientnet_lite0": partial(_build_generated, _gen_efficientnet_lite, "efficientnet_lite0"),
-    # Depthwise token mixer and pointwise channel mixer; a plain chain of depthwise and pointwise convolutions. Both
-    # train as parallel branches, which are merged before export.
+    # A plain chain of 3 x 3 convolutions; depthwise token mixer and pointwise channel mixer; a plain chain of depthwise
+    # and pointwise convolutions. All three train as parallel branches, which are merged before export.
+    "repvgg_face": _build_repvgg,
     "repvit_m0_9": _build_repvit,
     "mobileone_s0": _build_mobileone,
 }
