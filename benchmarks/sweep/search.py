@@ -1,83 +1,110 @@
-"""What the sweep finds under three budgets, beside a width grid and random search at as many trained epochs.
+"""What the sweep finds under three budgets, beside a width grid, random search and a recipe made by hand.
 
-    .venv/bin/python benchmarks/sweep/search.py PATH [--images 3000] [--epochs 6] [--work DIR]
+    .venv/bin/python benchmarks/sweep/search.py PATH --work DIR [--budgets 250000 …] [--trainings 10] [--faces 9000]
+        [--epochs 12] [--seeds 7 8] [--show]
 
-PATH is a folder in AffectNet's CSV layout. A clone of HEAD validates it and cuts the faces at 32 pixels; a part of them
-is trained on. The grid takes the shipped recipe through architectures and widths. Random search and the sweep (as
-params.yaml has it: warm start, TPE, ASHA) may also choose precision and recipe, and stop when they have trained as many
-epochs as the grid's networks within the budget did. Kill it and repeat the command: it goes on in DIR.
+PATH is FER2013 with FER+ (docs/data.md). A clone of HEAD takes it in with the recipe for photographs, sets a part of
+training apart that chooses, and cuts the faces at 48 pixels; `--faces` of them are trained on. Each method may train as
+many epochs as `--trainings` whole trainings have. Its best trial by the choosing part is exported, and the shipped file
+answers PublicTest, which nothing was chosen on. Kill it and repeat the command: it goes on in DIR, from the epoch that
+a training had reached. `--show` prints what is there, also while another process is at it.
+
+The width grid takes the recipe through the designs, each at the widest width that fits and at four fifths of it. Random
+search and the sweep (as params.yaml has it: warm start, TPE, ASHA) may also choose precision and recipe. By hand: the
+row of `benchmarks/accuracy` for that budget.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "accuracy"))
+
+from rows import OUR_MODEL, OUR_TRAIN, ROWS
+
+from pocketaffect import paths
+from pocketaffect.arithmetic import pin_arithmetic
+from pocketaffect.files import write_atomically, write_json
+
 REPOSITORY = Path(__file__).resolve().parents[2]
-SIZE = 32
+SIZE = 48
 BUDGETS = (250_000, 500_000, 1_000_000)
-ARCHITECTURES = ["vgg", "mobilenet"]
-WIDTHS = [0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.7]
+ARCHITECTURES = ["vgg", "resnet10", "repvgg_face", "mobilenet", "mobilenetv3_small"]
+WIDTHS = {"low": 0.1, "high": 1.5, "log": True}
 SEARCHED: dict[str, Any] = {
     "model.architecture": ARCHITECTURES,
-    "model.width": {"low": min(WIDTHS), "high": max(WIDTHS), "log": True},
+    "model.width": WIDTHS,
     "export.precision": ["int8", "palette6"],
     "train.learning_rate": {"low": 0.0003, "high": 0.006, "log": True},
     "train.weight_decay": {"low": 0.003, "high": 0.1, "log": True},
-    "train.class_weights": ["none", "balanced", "effective"],
+    "train.logit_adjustment": {"low": 0.0, "high": 1.0},
     "train.va_weight": {"low": 1.0, "high": 10.0, "log": True},
 }
+PLAIN: dict[str, Any] = {"sampler": "random", "pruner": "none", "warm_start": False}
+GRID, BY_HAND = "width grid", "by hand"
 METHODS: dict[str, dict[str, Any]] = {
-    "random search": {"sampler": "random", "pruner": "none", "warm_start": False},
+    BY_HAND: PLAIN,
+    GRID: PLAIN,
+    "random search": PLAIN,
     "sweep": {"sampler": "tpe", "pruner": "asha", "warm_start": True},
 }
 MOST_TRIALS = 400
-ENOUGH = 0.95
+NARROWER = 0.8
+ANSWERS, FACTS = "answers.parquet", "facts.json"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One method under one budget, by one seed, and what it may spend."""
+
+    method: str
+    budget: int
+    seed: int
+    trainings: int
+    faces: int
+    epochs: int
+
+    @property
+    def folder(self) -> str:
+        """Names its results."""
+        name = self.method.replace(" ", "-")
+        return f"{name}-{self.budget}-seed{self.seed}-{self.trainings}x{self.epochs}-of-{self.faces}"
 
 
 def main() -> None:
-    """Prints one row for each budget and method."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("path", type=Path)
-    parser.add_argument("--images", type=int, default=3000, help="training images")
-    parser.add_argument("--epochs", type=int, default=6, help="of a whole training")
-    parser.add_argument("--seed", type=int, default=2018)
-    parser.add_argument("--work", type=Path, default=REPOSITORY / ".work" / "benchmark-sweep")
-    arguments = parser.parse_args()
-    from pocketaffect.arithmetic import pin_arithmetic
-
+    """Runs what is missing, then prints the table."""
+    arguments = parse()
     pin_arithmetic(threads=1, instructions="avx2")
-    root = arguments.work.resolve()
-    prepare_faces(root, arguments.path.resolve(), arguments.images)
-
-    grid = search_grid(root, arguments.epochs, arguments.seed)
-    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; {arguments.images} training images of {SIZE} px")
-    print(
-        "| budget | method | epochs | best score | bytes | epochs to 95 % of the grid's best | over budget, trained |"
-    )
-    print("|---|---|---|---|---|---|---|")
-    for budget in BUDGETS:
-        fitting = [row for row in grid if row.bytes <= budget]
-        epochs = sum(row.epochs for row in fitting)
-        goal = ENOUGH * max(row.score for row in fitting)
-        print_row(budget, "width grid", fitting, goal)
-        for name, method in METHODS.items():
-            rows = search(root, budget, epochs, arguments.epochs, arguments.seed, method)
-            print_row(budget, name, rows, goal)
+    work = arguments.work.resolve()
+    root = work / f"clone-{arguments.faces}"
+    cases = [
+        Case(method, budget, seed, arguments.trainings, arguments.faces, arguments.epochs)
+        for budget in arguments.budgets
+        for seed in arguments.seeds
+        for method in arguments.methods
+    ]
+    if not arguments.show:
+        prepare_faces(root, arguments.path.resolve(), arguments.faces)
+        for case in cases:
+            if not (work / "results" / case.folder).is_dir():
+                run_case(case, root, work / "results" / case.folder)
+    show(cases, work / "results")
 
 
 def prepare_faces(root: Path, data: Path, images: int) -> None:
     """A clone with manifest and shards of a part of the faces."""
-    from pocketaffect import paths
-
     if not root.exists():
+        root.parent.mkdir(parents=True, exist_ok=True)
         draft = root.with_name(f"{root.name}.draft")
-        subprocess.run(["rm", "-rf", str(draft)], check=True)
+        shutil.rmtree(draft, ignore_errors=True)
         subprocess.run(["git", "clone", "--quiet", str(REPOSITORY), str(draft)], check=True)
         draft.rename(root)
     if (root / paths.SHARDS).exists():
@@ -89,9 +116,8 @@ def prepare_faces(root: Path, data: Path, images: int) -> None:
     for command in (["pocketaffect", "data", "use", str(data)], ["dvc", "repro", "validate"]):
         subprocess.run(command, cwd=root, env=environment, check=True, stdout=sys.stderr)
     thin_out(root / paths.MANIFEST_TABLE, images)
-    subprocess.run(
-        [sys.executable, "pipelines/preprocess.py"], cwd=root, env=environment, check=True, stdout=sys.stderr
-    )
+    command = [sys.executable, "pipelines/preprocess.py"]
+    subprocess.run(command, cwd=root, env=environment, check=True, stdout=sys.stderr)
 
 
 def thin_out(manifest: Path, images: int) -> None:
@@ -108,67 +134,109 @@ def thin_out(manifest: Path, images: int) -> None:
     pq.write_table(pa.concat_tables([kept, table.filter(pc.invert(training))]), manifest)
 
 
-def make_params(root: Path, **sweep: Any) -> Any:
-    """The clone's settings with another sweep."""
+def run_case(case: Case, root: Path, target: Path) -> None:
+    """Searches, exports the best, and keeps its answers and what it took."""
+    from pocketaffect.sweep.results import best_first, count_epochs
+    from pocketaffect.sweep.winner import PACKAGE_FOLDER, measure_winner
+
+    plan, rows = search(case, root)
+    winner, unfit = measure_winner(plan, rows)
+    if winner is None:
+        raise SystemExit(f"{case.folder}: no package is fit to ship: {unfit}")
+    best = next(row for row in best_first(rows) if row.number == winner.trial)
+    facts = {
+        "trials": len(rows),
+        "trainings": sum(row.outcome == "done" for row in rows),
+        "epochs": count_epochs(rows),
+        "hours": sum(row.seconds or 0 for row in rows) / 3600,
+        "score": winner.score,
+        "bytes": winner.bytes,
+        "macs": best.macs,
+        "settings": dict(best.settings),
+        "commit": ask_commit(),
+    }
+    with write_atomically(target) as draft:
+        draft.mkdir(parents=True)
+        shutil.copy(plan.folder / PACKAGE_FOLDER / paths.SHIPPED_PREDICTIONS.name, draft / ANSWERS)
+        write_json(draft / FACTS, facts)
+
+
+def search(case: Case, root: Path) -> tuple[Any, list[Any]]:
+    """Trial after trial until the epochs are spent; a last one that would go beyond them is left out.
+
+    The grid and the recipe by hand are queued points, which are trained to the end.
+    """
+    from pocketaffect.sweep.results import count_epochs
+    from pocketaffect.sweep.worker import run_worker
+
+    wanted = case.trainings * case.epochs
+    points = list_points(case, root)
+    trials = len(points)
+    while trials < MOST_TRIALS:
+        trials += not points
+        sweep = begin(make_params(case, root, trials), root)
+        if points and not sweep.study.trials:
+            for point in points:
+                sweep.study.enqueue_trial(point)
+        run_worker(sweep.plan)
+        rows = sweep.rows()
+        if points:
+            return sweep.plan, rows
+        spent = count_epochs(rows)
+        print(f"  {case.folder}: {spent} of {wanted} epochs", file=sys.stderr, flush=True)
+        if spent >= wanted:
+            break
+    return sweep.plan, rows[:-1] if spent > wanted else rows
+
+
+def list_points(case: Case, root: Path) -> list[dict[str, Any]]:
+    """The grid's points: each design at its widest width that fits, and narrower; none for a method that samples."""
+    from pocketaffect.sweep.budget import list_first_points
+    from pocketaffect.sweep.space import read_space
+
+    if case.method == BY_HAND:
+        return [{"model.architecture": find_row(case.budget).architecture}]
+    if case.method != GRID:
+        return []
+    params = make_params(case, root, 1)
+    widest = list_first_points(params, read_space(params))
+    narrower = [point | {"model.width": round(NARROWER * point["model.width"], 4)} for point in widest]
+    return [point for pair in zip(widest, narrower, strict=True) for point in pair][: case.trainings]
+
+
+def find_row(budget: int) -> Any:
+    """The accuracy table's recipe for the budget."""
+    return next(row for row in ROWS if row.recipe == "ours" and row.budget_bytes == budget)
+
+
+def make_params(case: Case, root: Path, trials: int) -> Any:
+    """The clone's settings, with the case's sweep."""
     from pocketaffect.config import Params
     from pocketaffect.files import read_yaml
 
     content = read_yaml(root / "params.yaml")
-    content["sweep"] |= {"objectives": "score", "workers": 1, "executor": "local", "storage": "journal"} | sweep
+    content["train"] |= {"seed": case.seed, "threads": 1}
+    content["export"] |= {"precision": "int8"}
+    space: Mapping[str, Any] = SEARCHED
+    if case.method == GRID:
+        space = {name: SEARCHED[name] for name in ("model.architecture", "model.width")}
+    elif case.method == BY_HAND:
+        row = find_row(case.budget)
+        content["model"] |= OUR_MODEL | {"architecture": row.architecture, "width": row.width}
+        content["train"] |= OUR_TRAIN | {"logit_adjustment": 0.0} | dict(row.train)
+        space = {"model.architecture": [row.architecture]}
+    content["sweep"] |= {
+        **{"objectives": "score", "workers": 1, "executor": "local", "storage": "journal", "faces": None},
+        **{"budget_bytes": case.budget, "budget_macs": None, "trials": trials, "epochs": case.epochs},
+        **{"seed": case.seed, "space": dict(space)},
+        **METHODS[case.method],
+    }
     return Params.model_validate(content)
 
 
-def search_grid(root: Path, epochs: int, seed: int) -> list[Any]:
-    """Every architecture at every width, trained to the end."""
+def begin(params: Any, root: Path) -> Any:
+    """The study of these settings, or a new one: each case asks its own question."""
     from pocketaffect.sweep.run import prepare_sweep
-    from pocketaffect.sweep.worker import run_worker
-
-    points = [
-        {"model.architecture": name, "model.width": width} for name, width in itertools.product(ARCHITECTURES, WIDTHS)
-    ]
-    params = make_params(
-        root,
-        budget_bytes=10**9,
-        trials=len(points),
-        epochs=epochs,
-        sampler="random",
-        pruner="none",
-        warm_start=False,
-        seed=seed,
-        space={"model.architecture": ARCHITECTURES, "model.width": WIDTHS},
-    )
-    sweep = begin(prepare_sweep, params, root)
-    if not sweep.study.trials:
-        for point in points:
-            sweep.study.enqueue_trial(point)
-    run_worker(sweep.plan)
-    return [row for row in sweep.rows() if row.outcome == "done"]
-
-
-def search(root: Path, budget: int, wanted: int, epochs: int, seed: int, method: dict[str, Any]) -> list[Any]:
-    """Trial after trial until as many epochs were trained as wanted; the last one may go beyond and is left out."""
-    from pocketaffect.sweep.results import count_epochs
-    from pocketaffect.sweep.run import prepare_sweep
-    from pocketaffect.sweep.worker import run_worker
-
-    trials = 0
-    while trials < MOST_TRIALS:
-        trials += 1
-        params = make_params(
-            root, budget_bytes=budget, trials=trials, epochs=epochs, seed=seed, space=SEARCHED, **method
-        )
-        sweep = begin(prepare_sweep, params, root)
-        run_worker(sweep.plan)
-        rows = sweep.rows()
-        if count_epochs(rows) >= wanted:
-            return rows[:-1] if count_epochs(rows) > wanted else rows
-        print(f"  {budget:,} {method['sampler']}: {count_epochs(rows)} of {wanted} epochs", file=sys.stderr, flush=True)
-    return rows
-
-
-def begin(prepare_sweep: Any, params: Any, root: Path) -> Any:
-    """The study of these settings, or a new one: each method and budget asks its own question."""
-    from pocketaffect import paths
     from pocketaffect.sweep.storage import open_storage
     from pocketaffect.sweep.study import ask_question
 
@@ -176,22 +244,74 @@ def begin(prepare_sweep: Any, params: Any, root: Path) -> Any:
     return prepare_sweep(params, root, new=ask_question(params, root).name not in names)
 
 
-def print_row(budget: int, name: str, rows: list[Any], goal: float) -> None:
-    """The method's best within the budget, and what it took to come near the grid's."""
-    from pocketaffect.sweep.results import best_first, count_epochs
+def show(cases: list[Case], results: Path) -> None:
+    """Prints what is there: each case's best, and its shipped file beside the one by hand, face by face."""
+    print(f"commit {ask_commit()}; {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}\n")
+    titles = ("budget", "seed", "method", "trainings, epochs", "hours", "found", "bytes", "MMACs", "score")
+    print("| " + " | ".join([*titles, "balanced accuracy", "minus by hand"]) + " |")
+    print("|---" * (len(titles) + 2) + "|")
+    for case in cases:
+        folder = results / case.folder
+        if folder.is_dir():
+            print(describe(case, folder, results), flush=True)
+        else:
+            print(f"| {case.budget:,} | {case.seed} | {case.method} | not run |" + " |" * 7)
 
-    spent, reached = 0, "not reached"
-    for row in rows:
-        spent += row.epochs
-        if row.outcome == "done" and row.score >= goal:
-            reached = str(spent)
-            break
-    best = best_first(rows)[0]
-    trained = sum(row.bytes > budget and row.epochs > 0 for row in rows if row.bytes)
-    print(
-        f"| {budget:,} | {name} | {count_epochs(rows)} | {best.score:.4f} | {best.bytes:,} | {reached} | {trained} |",
-        flush=True,
-    )
+
+def describe(case: Case, folder: Path, results: Path) -> str:
+    """One row of the table."""
+    import json
+    from dataclasses import replace
+
+    from pocketaffect.evaluation.intervals import bootstrap_metrics, compare_predictions
+    from pocketaffect.evaluation.prediction_table import read_predictions
+    from pocketaffect.sweep.table import describe_settings
+
+    facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+    answers = read_predictions(folder / ANSWERS)
+    own = bootstrap_metrics(answers.predictions, answers.labels)["balanced_accuracy"]
+    hand = results / replace(case, method=BY_HAND).folder
+    beside = ""
+    if case.method != BY_HAND and hand.is_dir():
+        theirs = read_predictions(hand / ANSWERS)
+        assert theirs.paths == answers.paths
+        one = compare_predictions(answers.predictions, theirs.predictions, answers.labels)["balanced_accuracy"]
+        beside = f"{one.difference:+.3f} ({one.low:+.3f} to {one.high:+.3f})"
+    cells = [
+        f"{case.budget:,}",
+        str(case.seed),
+        case.method,
+        f"{facts['trainings']}, {facts['epochs']}",
+        f"{facts['hours']:.2f}",
+        describe_settings(facts["settings"]),
+        f"{facts['bytes']:,}",
+        f"{facts['macs'] / 1e6:.2f}",
+        f"{facts['score']:.4f}",
+        f"{own.value:.3f} ({own.low:.3f} to {own.high:.3f})",
+        beside,
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def ask_commit() -> str:
+    """The commit of the code that runs."""
+    command = ["git", "-C", str(REPOSITORY), "rev-parse", "--short", "HEAD"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def parse() -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("path", type=Path)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--budgets", type=int, nargs="*", default=BUDGETS, choices=BUDGETS)
+    parser.add_argument("--methods", nargs="*", default=list(METHODS), choices=list(METHODS))
+    parser.add_argument("--trainings", type=int, default=10, help="whole trainings that each method may spend")
+    parser.add_argument("--faces", type=int, default=9000, help="training faces")
+    parser.add_argument("--epochs", type=int, default=12, help="of a whole training")
+    parser.add_argument("--seeds", type=int, nargs="*", default=[7, 8])
+    parser.add_argument("--show", action="store_true", help="print what is there, train nothing")
+    return parser.parse_args()
 
 
 if __name__ == "__main__":
