@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Page, Playwright
 from skimage import data
 
 READY = "html[data-ready]"
-TIMEOUT = 40_000  # ms: two shared cores may be busy
+TIMEOUT = 120_000  # ms: two shared cores may be busy
 SCRIPT_ERRORS: list[str] = []
 """Of the pages that `open_page` opened; to fail in playwright's callback would end the browser of all tests."""
 
