@@ -65,7 +65,7 @@ class PackSummary:
         """Writes what was packed, and what was not, for a terminal."""
         there = f", {self.kept_parts} of them there before" if self.kept_parts else ""
         lines = [f"{self.members:,} files in {len(self.parts)} parts{there}: {self.bytes:,} bytes"]
-        lines.append(f"lists: {', '.join(self.lists) or 'none (the 8-label release has its own files)'}")
+        lines.append(f"lists: {', '.join(self.lists) or 'none beside the archives, which hold all files'}")
         for what, left in (
             ("listed, but missing", self.missing),
             ("listed, but not readable", self.unreadable),
