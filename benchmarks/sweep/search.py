@@ -194,12 +194,12 @@ def list_points(case: Case, root: Path) -> list[dict[str, Any]]:
     from pocketaffect.sweep.budget import list_first_points
     from pocketaffect.sweep.space import read_space
 
-    if case.method == BY_HAND:
-        return [{"model.architecture": find_row(case.budget).architecture}]
-    if case.method != GRID:
+    if case.method not in (GRID, BY_HAND):
         return []
     params = make_params(case, root, 1)
     widest = list_first_points(params, read_space(params))
+    if case.method == BY_HAND:  # the table's `precision: auto` takes the finest that fits, too
+        return widest
     narrower = [point | {"model.width": round(NARROWER * point["model.width"], 4)} for point in widest]
     return [point for pair in zip(widest, narrower, strict=True) for point in pair][: case.trainings]
 
@@ -224,7 +224,7 @@ def make_params(case: Case, root: Path, trials: int) -> Any:
         row = find_row(case.budget)
         content["model"] |= OUR_MODEL | {"architecture": row.architecture, "width": row.width}
         content["train"] |= OUR_TRAIN | {"logit_adjustment": 0.0} | dict(row.train)
-        space = {"model.architecture": [row.architecture]}
+        space = {"export.precision": ["int8", "palette6", "palette4"]}
     content["sweep"] |= {
         **{"objectives": "score", "workers": 1, "executor": "local", "storage": "journal", "faces": None},
         **{"budget_bytes": case.budget, "budget_macs": None, "trials": trials, "epochs": case.epochs},
