@@ -195,14 +195,14 @@ def test_gc_removes_archived_versions_failed_runs_and_ownerless_files_and_nothin
 
 def test_a_version_whose_files_were_removed_gets_them_back_when_its_bytes_are_registered_again(store, three, tmp_path):
     archive_version(store, MODEL, "1")
-    assert "archived" in survey(store, MODEL).to_text()
+    assert "archived" in survey(store, MODEL)
     collect_garbage(store, MODEL)
-    assert "archived, files removed" in survey(store, MODEL).to_text()
+    assert "archived, files removed" in survey(store, MODEL)
     again = register(store, tmp_path / "again", "one")
     assert (again.version, again.aliases) == (1, ("candidate",))
     assert not {"archived", "artifacts.removed"} & again.tags.keys()
     assert [state.damages for state in verify_registry(store, MODEL)] == [()] * 3
-    assert "archived" not in survey(store, MODEL).to_text()
+    assert "archived" not in survey(store, MODEL)
 
 
 def test_an_archived_version_can_be_taken_back_and_its_bytes_may_have_another_version(store, three, tmp_path):

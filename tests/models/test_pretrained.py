@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from network_parts import PHONE, build, faces
+from pocketaffect.designs import CATALOGUE
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.export.layers import reparameterize
 from pocketaffect.models.network import AffectNetwork
@@ -47,7 +48,10 @@ def expected_features(model: torch.nn.Module, images: torch.Tensor) -> torch.Ten
         return model.forward_head(model.forward_features(images), pre_logits=True)
 
 
-@pytest.mark.parametrize("name", [SMALL, *(pytest.param(name, marks=pytest.mark.slow) for name in PHONE[1:])])
+WITH_WEIGHTS = [name for name in PHONE if CATALOGUE[name].weights]
+
+
+@pytest.mark.parametrize("name", [SMALL, *(pytest.param(name, marks=pytest.mark.slow) for name in WITH_WEIGHTS[1:])])
 def test_a_local_file_gives_timms_features_and_leaves_the_heads_alone(name, tmp_path):
     model = classifier_of(name)
     save_file(model.state_dict(), tmp_path / "weights.safetensors")

@@ -137,7 +137,7 @@ def test_the_champion_again_is_no_promotion(store, registrar, params):
         ),
         ({"verification": None}, "verification_passed", "no verification report"),
         ({"contract": {"rows": 10, "quarantined": 1}}, "contract_passed", "10.00% of the rows quarantined"),
-        ({"dirty": True, "dirty_paths": ("params.yaml",)}, "lineage_complete", r"uncommitted changes (params.yaml)"),
+        ({"dirty_paths": ("params.yaml",)}, "lineage_complete", r"uncommitted changes (params.yaml)"),
         ({"commit": "no git"}, "lineage_complete", "commit: no git"),
         ({"commit": "a" * 40}, "lineage_complete", "commit aaaaaaaaaaaa is on no branch or tag"),
         ({"data_md5": "none"}, "lineage_complete", "no data.md5"),

@@ -53,7 +53,7 @@ def test_all_problems_of_a_space_are_told_at_once():
 
 def test_the_shipped_space_is_one():
     space = read_space(load_params(ROOT / "params.yaml"))
-    assert space["model.width"] == Range(0.1, 0.75, whole=False, log=True)
+    assert space["model.width"] == Range(0.1, 1.0, whole=False, log=True)
     assert space["preprocess.image_size"] == Choice((48, 64))
 
 
