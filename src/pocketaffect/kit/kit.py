@@ -53,8 +53,8 @@ class Kit:
         sha256: `package_digest` of the .mlpackage in it.
         version: Number of the registered version; None where the model is none.
         system: The oldest systems that open it.
-        model_bytes: Of the .mlpackage.
-        other_bytes: Of all the rest.
+        model_bytes: How large the .mlpackage is.
+        other_bytes: How large all the rest is.
     """
 
     folder: Path

@@ -19,7 +19,7 @@ FEWEST_TRIALS: Final = 10
 """Trained to the end: of fewer nobody can tell what mattered."""
 
 DRAWS: Final = 200
-"""Of the bootstrap over trials behind each 95 % interval, by a seed of its own."""
+"""How often the bootstrap behind each 95 % interval draws trials, by a seed of its own."""
 
 CORRELATIONS: Final = {"Spearman": stats.spearmanr, "Kendall": stats.kendalltau}
 

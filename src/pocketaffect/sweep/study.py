@@ -32,7 +32,7 @@ from pocketaffect.sweep.space import FURTHER, SECTIONS
 Direction = Literal["minimize", "maximize"]
 
 FEWEST_FINALISTS: Final = 3
-"""Of fewer pairs nothing correlates."""
+"""Fewer pairs have no correlation to speak of."""
 
 SETTINGS_ATTRIBUTE: Final = "settings"
 TRIAL: Final = ("pocketaffect.arithmetic", "pocketaffect.sweep.objective", "pocketaffect.sweep.budget")
