@@ -1,7 +1,7 @@
 """What the sweep finds under three budgets, beside a width grid, random search and a recipe made by hand.
 
     .venv/bin/python benchmarks/sweep/search.py PATH --work DIR [--budgets 250000 …] [--trainings 10] [--faces 9000]
-        [--epochs 12] [--seeds 7 8] [--show]
+        [--epochs 12] [--seeds 7 8] [--instructions avx2] [--show]
 
 PATH is FER2013 with FER+ (docs/data.md). A clone of HEAD takes it in with the recipe for photographs, sets a part of
 training apart that chooses, and cuts the faces at 48 pixels; `--faces` of them are trained on. Each method may train as
@@ -71,6 +71,7 @@ class Case:
     trainings: int
     faces: int
     epochs: int
+    instructions: str
 
     @property
     def folder(self) -> str:
@@ -82,11 +83,11 @@ class Case:
 def main() -> None:
     """Runs what is missing, then prints the table."""
     arguments = parse()
-    pin_arithmetic(threads=1, instructions="avx2")
+    pin_arithmetic(threads=1, instructions=arguments.instructions)
     work = arguments.work.resolve()
     root = work / f"clone-{arguments.faces}"
     cases = [
-        Case(method, budget, seed, arguments.trainings, arguments.faces, arguments.epochs)
+        Case(method, budget, seed, arguments.trainings, arguments.faces, arguments.epochs, arguments.instructions)
         for budget in arguments.budgets
         for seed in arguments.seeds
         for method in arguments.methods
@@ -215,7 +216,7 @@ def make_params(case: Case, root: Path, trials: int) -> Any:
     from pocketaffect.files import read_yaml
 
     content = read_yaml(root / "params.yaml")
-    content["train"] |= {"seed": case.seed, "threads": 1}
+    content["train"] |= {"seed": case.seed, "threads": 1, "instructions": case.instructions}
     content["export"] |= {"precision": "int8"}
     space: Mapping[str, Any] = SEARCHED
     if case.method == GRID:
@@ -310,6 +311,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--faces", type=int, default=9000, help="training faces")
     parser.add_argument("--epochs", type=int, default=12, help="of a whole training")
     parser.add_argument("--seeds", type=int, nargs="*", default=[7, 8])
+    parser.add_argument("--instructions", default="avx2", choices=["avx2", "native"], help="as train.instructions")
     parser.add_argument("--show", action="store_true", help="print what is there, train nothing")
     return parser.parse_args()
 
