@@ -9,7 +9,7 @@ draws the images into a scratch folder (or takes the JPEGs below PATH), then in 
   resize, digest, statistics, write; and the index
 - the paper's: cv2.imread, slice by the box, cv2.resize, cv2.imwrite (as JPEG)
 - decoding alone: simplejpeg's full decode of the same files, the limit of any way that decodes them whole; and their
-  decode at the smallest of libjpeg-turbo's fast sizes that the face needs, the limit of ours
+  decode at the size that ours chooses, without and with the cut: what is left to the rest of ours
 
 Images per CPU second (user and system time, of this process), the median of the rounds; and the wall time of
 `write_shards`, and of decoding alone, with two processes beside one.
@@ -18,6 +18,7 @@ Images per CPU second (user and system time, of this process), the median of the
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import shutil
 import statistics
@@ -90,6 +91,7 @@ def main() -> None:
             "paper": lambda: crop_by_opencv(folder, root / "crops", arguments.size),
             "decode": lambda: decode_files([str(folder.source / path) for path in folder.paths]),
             "least": lambda: decode_as_needed(folder, arguments.size),
+            "cut": lambda: cut_faces(folder, arguments.size),
         }
         rates: dict[str, list[float]] = {name: [] for name in ways}
         for _ in range(arguments.rounds + 1):  # the first one warms up
@@ -103,7 +105,8 @@ def main() -> None:
             ("ours", "write_shards"),
             ("paper", "imread, slice, resize, imwrite"),
             ("decode", "decode"),
-            ("least", "decode as far as the face needs"),
+            ("least", "decode at the size that ours chooses"),
+            ("cut", "… and cut, averaging over areas"),
         ):
             rounds = " ".join(f"{value:.0f}" for value in rates[name][1:])
             beside = f"{median[name] / median['paper']:.2f}"
@@ -161,10 +164,20 @@ def decode_files(files: list[str]) -> None:
 
 def decode_as_needed(folder: Folder, size: int) -> None:
     """The floor of ours: the same decoder at the same sizes, and nothing done with the pictures."""
+    from pocketaffect.data.faces.crop import LEAST_DETAIL
     from pocketaffect.data.faces.images import decode_image
 
+    least = math.ceil(LEAST_DETAIL * size)
     for path, box in zip(folder.paths, folder.boxes.tolist(), strict=True):
-        decode_image((folder.source / path).read_bytes(), least_side=size, face_side=max(box[2:]))
+        decode_image((folder.source / path).read_bytes(), least_side=least, face_side=max(box[2:]))
+
+
+def cut_faces(folder: Folder, size: int) -> None:
+    """The same, and the faces cut out of them."""
+    from pocketaffect.data.faces.crop import FaceBox, decode_face
+
+    for path, box in zip(folder.paths, folder.boxes.tolist(), strict=True):
+        decode_face((folder.source / path).read_bytes(), FaceBox(*box), margin=0.0, size=size)
 
 
 def take_photographs(root: Path, source: Path, count: int, box_share: float) -> Folder:
