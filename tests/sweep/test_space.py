@@ -57,6 +57,21 @@ def test_the_shipped_space_is_one():
     assert space["preprocess.image_size"] == Choice((48, 64))
 
 
+def test_values_that_contradict_other_settings_are_left_out(caplog):
+    lists = {"train.class_weights": ["none", "balanced", "effective"]}
+    undoing = {"train.logit_adjustment": 0.2, "train.class_weights": "effective"}
+    params = apply_settings(make_params(space=lists), undoing)
+    assert read_space(params)["train.class_weights"] == Choice(("none", "effective"))
+    assert "sweep.space.train.class_weights: balanced is left out: train.logit_adjustment: 0.2 and " in caplog.text
+    either = params.model_copy(
+        update={"sweep": make_params(space=lists | {"train.logit_adjustment": [0.0, 0.5]}).sweep}
+    )
+    assert read_space(either)["train.class_weights"].corners() == ("none", "balanced", "effective")
+    neither = params.model_copy(update={"sweep": make_params(space={"train.class_weights": ["balanced"]}).sweep})
+    with pytest.raises(PocketAffectError, match=r"train\.class_weights: balanced: train\.logit_adjustment: 0\.2 and"):
+        read_space(neither)
+
+
 def test_every_whole_number_of_a_short_range_is_checked_and_known():
     params = make_params(space={"preprocess.image_size": {"low": 32, "high": 80, "step": 16}})
     assert read_space(params)["preprocess.image_size"].corners() == (32, 48, 64, 80)

@@ -6,12 +6,13 @@ A trial's settings go back into params.yaml as they are: floats have four signif
 from __future__ import annotations
 
 import difflib
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from pocketaffect.config import Params, Section
+from pocketaffect.config import Params, Section, find_contradictions
 from pocketaffect.errors import PocketAffectError
 from pocketaffect.precisions import AUTO, PRECISIONS, readable_precisions
 from pocketaffect.recipes import Value, apply_settings
@@ -120,9 +121,11 @@ def suggest_settings(space: Space, trial: Trial) -> dict[str, Value]:
 def read_space(params: Params) -> Space:
     """Reads the space of `sweep.space`, every value of it held to what the setting itself allows.
 
+    Values of a list that contradict a setting which is not searched are left out, and said to be.
+
     Raises:
         PocketAffectError: An unknown setting, one that no trial may change, a value that it does not allow, an empty
-            or upside-down range; all of them are named.
+            or upside-down range, a list whose every value contradicts other settings; all of them are named.
     """
     dimensions: dict[str, Dimension] = {}
     problems: list[str] = []
@@ -134,9 +137,37 @@ def read_space(params: Params) -> Space:
                 _check_value(params, name, value)
         except ValueError as error:
             problems.append(f"  - sweep.space.{name}: {error}")
+    for name, dimension in () if problems else list(dimensions.items()):
+        if isinstance(dimension, Choice):
+            contradictions = _find_contradictions(params, dimensions, name)
+            values = tuple(value for value in dimension.values if value not in contradictions)
+            if values:
+                dimensions[name] = Choice(values)
+                for value, problem in contradictions.items():
+                    logging.getLogger(__name__).warning("sweep.space.%s: %s is left out: %s", name, value, problem)
+            else:
+                problems += [f"  - sweep.space.{name}: {value}: {why}" for value, why in contradictions.items()]
     if problems:
         raise PocketAffectError(f"params.yaml: {len(problems)} problem(s) in the search space\n" + "\n".join(problems))
     return dimensions
+
+
+def _find_contradictions(params: Params, space: Space, name: str) -> dict[Value, str]:
+    """Finds the values of a list whose trials could only end in an error, whatever else of the space they have."""
+
+    def ask(settings: Mapping[str, Value]) -> list[str]:
+        try:
+            applied = apply_settings(params, settings)
+        except ValueError as error:
+            return [str(error)]
+        return find_contradictions(applied.model, applied.train)
+
+    found = {}
+    for value in space[name].corners():
+        others = ((other, corner) for other in space if other != name for corner in space[other].corners())
+        if (problems := ask({name: value})) and all(ask({name: value, other: corner}) for other, corner in others):
+            found[value] = "; ".join(problems)
+    return found
 
 
 def read_present(params: Params) -> dict[str, Value]:
