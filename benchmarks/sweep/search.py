@@ -11,7 +11,7 @@ a training had reached. `--show` prints what is there, also while another proces
 
 The width grid takes the recipe through the designs, each at the widest width that fits and at four fifths of it. Random
 search and the sweep (as params.yaml has it: warm start, TPE, ASHA) may also choose precision and recipe. By hand: the
-row of `benchmarks/accuracy` for that budget.
+row of `benchmarks/accuracy` for that budget. The recipe: what `data use` writes, at the widest width that fits.
 """
 
 from __future__ import annotations
@@ -49,9 +49,10 @@ SEARCHED: dict[str, Any] = {
     "train.va_weight": {"low": 1.0, "high": 10.0, "log": True},
 }
 PLAIN: dict[str, Any] = {"sampler": "random", "pruner": "none", "warm_start": False}
-GRID, BY_HAND = "width grid", "by hand"
+GRID, BY_HAND, RECIPE = "width grid", "by hand", "the recipe"
 METHODS: dict[str, dict[str, Any]] = {
     BY_HAND: PLAIN,
+    RECIPE: PLAIN,
     GRID: PLAIN,
     "random search": PLAIN,
     "sweep": {"sampler": "tpe", "pruner": "asha", "warm_start": True},
@@ -195,11 +196,11 @@ def list_points(case: Case, root: Path) -> list[dict[str, Any]]:
     from pocketaffect.sweep.budget import list_first_points
     from pocketaffect.sweep.space import read_space
 
-    if case.method not in (GRID, BY_HAND):
+    if case.method not in (GRID, BY_HAND, RECIPE):
         return []
     params = make_params(case, root, 1)
     widest = list_first_points(params, read_space(params))
-    if case.method == BY_HAND:  # the table's `precision: auto` takes the finest that fits, too
+    if case.method != GRID:  # the table's `precision: auto` takes the finest that fits, too
         return widest
     narrower = [point | {"model.width": round(NARROWER * point["model.width"], 4)} for point in widest]
     return [point for pair in zip(widest, narrower, strict=True) for point in pair][: case.trainings]
@@ -221,6 +222,8 @@ def make_params(case: Case, root: Path, trials: int) -> Any:
     space: Mapping[str, Any] = SEARCHED
     if case.method == GRID:
         space = {name: SEARCHED[name] for name in ("model.architecture", "model.width")}
+    elif case.method == RECIPE:
+        space = {"model.architecture": [content["model"]["architecture"]], "model.width": WIDTHS}
     elif case.method == BY_HAND:
         row = find_row(case.budget)
         content["model"] |= OUR_MODEL | {"architecture": row.architecture, "width": row.width}
