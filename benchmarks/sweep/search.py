@@ -138,13 +138,18 @@ def thin_out(manifest: Path, images: int) -> None:
 
 def run_case(case: Case, root: Path, target: Path) -> None:
     """Searches, exports the best, and keeps its answers and what it took."""
+    plan, rows = search(case, root)
+    keep_best(plan, rows, target)
+
+
+def keep_best(plan: Any, rows: list[Any], target: Path) -> None:
+    """Exports the best trial; its answers, and the facts of all trials, become folder `target`."""
     from pocketaffect.sweep.results import best_first, count_epochs
     from pocketaffect.sweep.winner import PACKAGE_FOLDER, measure_winner
 
-    plan, rows = search(case, root)
     winner, unfit = measure_winner(plan, rows)
     if winner is None:
-        raise SystemExit(f"{case.folder}: no package is fit to ship: {unfit}")
+        raise SystemExit(f"{target.name}: no package is fit to ship: {unfit}")
     best = next(row for row in best_first(rows) if row.number == winner.trial)
     facts = {
         "trials": len(rows),

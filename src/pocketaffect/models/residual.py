@@ -26,7 +26,7 @@ class BasicBlock(nn.Module):
     Args:
         previous: Channels that come in.
         channels: Channels that go out.
-        stride: Of the first convolution.
+        stride: The first convolution's.
     """
 
     def __init__(self, previous: int, channels: int, stride: int) -> None:

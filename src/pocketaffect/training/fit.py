@@ -70,7 +70,7 @@ def train_network(
     """
     run = prepare_run(shards, model, params, part)
     if run.network.spec.colour == "grey" and params.augment.tint:
-        logger.warning("train.augment.tint is left out: training faces are grey, and the network reads luma alone")
+        logger.info("train.augment.tint is left out: training faces are grey, and the network reads luma alone")
         params = params.model_copy(update={"augment": params.augment.model_copy(update={"tint": 0.0})})
     spec, count = run.network.spec, f"{count_parameters(run.network):,}"
     logger.info(
