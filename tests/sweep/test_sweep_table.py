@@ -61,6 +61,16 @@ def test_a_line_is_written_for_each_trial_that_ends_and_one_for_all_before():
     assert lines[4].endswith("left")
 
 
+def test_no_time_is_promised_before_a_trial_on_all_faces_has_ended():
+    lines = []
+    watcher = TrialLines(PARAMS.sweep.model_copy(update={"faces": 600}), lines.append)  # six trials of nine on a part
+    part = [make_row(number, faces=600) for number in range(6)]
+    for rows in ([], part[:3], part, [*part, make_row(6)]):
+        watcher.update(rows)
+    assert len(lines) == 7
+    assert [line.endswith("left") for line in lines] == [False] * 6 + [True]
+
+
 def test_the_table_has_score_bytes_budget_best_and_time():
     text = io.StringIO()
     Console(file=text, width=160).print(draw_table(ROWS, PARAMS.sweep, 3700))

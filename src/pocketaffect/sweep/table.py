@@ -17,6 +17,7 @@ from rich.text import Text
 from pocketaffect.config import SweepParams
 from pocketaffect.recipes import Value
 from pocketaffect.sweep.results import FINISHED, TrialRow, best_first, count_epochs
+from pocketaffect.sweep.study import count_finalists
 
 SHOWN_TRIALS: Final = 14
 STYLES: Final = {"over budget": "dim", "stopped early": "dim", "failed": "red", "running": "cyan", "waiting": "cyan"}
@@ -128,14 +129,21 @@ def watch(params: SweepParams) -> Iterator[Callable[[Sequence[TrialRow]], None]]
 
 
 class _Pace:
-    """Estimates how long the rest takes, at the pace since the first look."""
+    """Estimates how long the rest takes, at the pace since the first look.
+
+    The last trials of a sweep that begins on a part of the faces take longer than the others: nothing is known of the
+    whole before the first of them has ended, and theirs is the pace from then on.
+    """
 
     def __init__(self, params: SweepParams) -> None:
         self.trials = params.trials
+        self.part = 0 if params.faces is None else params.trials - count_finalists(params.trials)
         self._first: tuple[float, int] | None = None
 
     def estimate(self, rows: Sequence[TrialRow]) -> float | None:
         """Estimates the seconds that are left; None before a trial has ended."""
         now, ended = time.monotonic(), sum(row.outcome in FINISHED for row in rows)
+        if ended < self.part:
+            return None
         begun, before = self._first = self._first or (now, ended)
         return (now - begun) / (ended - before) * (self.trials - ended) if ended > before else None
