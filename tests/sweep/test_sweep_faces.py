@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import optuna
 import pytest
 from scipy import stats
 from sweep_parts import begin, make_root
@@ -42,6 +43,23 @@ def test_the_last_trials_train_on_all_faces_what_did_best_on_a_part(root):
     assert all(rows[row.part].settings == row.settings and row.score > rows[row.part].score for row in wholes)
     assert {row.number for row in best_first(rows)} == {row.number for row in wholes}
     assert find_front(rows)[-1] in wholes
+
+
+def test_where_few_were_trained_to_their_end_those_that_were_stopped_last_train_on_all(root):
+    def stop_most(plan, params, trial, folder):
+        score = score_by_faces(plan, params, trial, folder)
+        if FACES in trial.user_attrs and trial.number:
+            trial.set_user_attr(EPOCHS, 1 + trial.number % 2)
+            trial.report(score, 1)
+            raise optuna.TrialPruned
+        return score
+
+    sweep = begin(root, stop_most, trials=15, faces=100)
+    run_worker(sweep.plan)
+    rows = sweep.rows()
+    later = sorted((row for row in rows[1:12] if row.epochs == 2), key=lambda row: -row.score)
+    assert [row.part for row in rows[12:]] == [0, *(row.number for row in later[:2])]
+    assert pair_parts(rows) == [(rows[0], rows[12])]  # their scores are of fewer epochs: nothing to compare ranks by
 
 
 def test_more_trials_go_on_with_the_part_and_end_with_others_on_all(root):

@@ -21,7 +21,7 @@ def train(trial: optuna.Trial, scores: list[float], *, begun: int = 0) -> PruneB
 
 @pytest.fixture
 def study():
-    study = optuna.create_study(direction="maximize", pruner=make_pruner("asha", 9))
+    study = optuna.create_study(direction="maximize", pruner=make_pruner("asha", 9, warmup_epochs=0))
     for level in (0.5, 0.6, 0.7):
         trial = study.ask()
         train(trial, [level] * 9)
@@ -37,13 +37,14 @@ def test_a_trial_that_falls_behind_is_stopped_at_a_rung_and_every_epoch_was_repo
 
 
 @pytest.mark.parametrize("pruner", ["asha", "hyperband"])
-@pytest.mark.parametrize("epochs", [2, 9, 16])
-def test_no_pruner_judges_by_the_first_epoch(pruner, epochs):
-    study = optuna.create_study(direction="maximize", pruner=make_pruner(pruner, epochs))
+@pytest.mark.parametrize(("epochs", "warmup"), [(2, 0), (9, 0), (16, 0), (9, 1), (12, 3), (6, 8)])
+def test_no_pruner_judges_by_the_first_epoch_or_one_of_the_warm_up(pruner, epochs, warmup):
+    study = optuna.create_study(direction="maximize", pruner=make_pruner(pruner, epochs, warmup))
     for _ in range(40):
         trial = study.ask()
-        trial.report(trial.number / 100, 1)
-        assert not trial.should_prune()
+        for epoch in range(1, max(1, warmup) + 1):
+            trial.report(trial.number / 100, epoch)
+            assert not trial.should_prune()
         study.tell(trial, trial.number / 100)
 
 

@@ -97,9 +97,9 @@ def find_front(rows: Sequence[TrialRow], cost: Cost = "bytes") -> list[TrialRow]
 
 
 def pair_parts(rows: Sequence[TrialRow]) -> list[tuple[TrialRow, TrialRow]]:
-    """Pairs the networks that were trained on a part of the faces and on all, in this order."""
-    by_number = {row.number: row for row in rows}
-    return [(by_number[row.part], row) for row in rows if row.part in by_number and row.outcome == "done"]
+    """Pairs the networks that were trained to their end on a part of the faces and on all, in this order."""
+    done = {row.number: row for row in rows if row.outcome == "done"}
+    return [(done[row.part], row) for row in done.values() if row.part in done]
 
 
 def count_epochs(rows: Sequence[TrialRow]) -> int:

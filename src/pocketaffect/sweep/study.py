@@ -124,7 +124,7 @@ def open_study(storage: BaseStorage, question: Question, params: Params, *, new:
         study_name=name,
         directions=directions,
         sampler=make_sampler(params.sweep.sampler, params.sweep.seed, 0),
-        pruner=make_pruner(params.sweep.pruner, params.sweep.epochs),
+        pruner=make_pruner(params.sweep.pruner, params.sweep.epochs, params.train.warmup_epochs),
         load_if_exists=True,
     )
     if SETTINGS_ATTRIBUTE not in study.user_attrs:
@@ -174,13 +174,13 @@ def make_sampler(name: str, seed: int, trial: int) -> BaseSampler:
     return optuna.samplers.TPESampler(seed=own, multivariate=True, constant_liar=True)
 
 
-def make_pruner(name: str, epochs: int) -> BasePruner:
+def make_pruner(name: str, epochs: int, warmup_epochs: int) -> BasePruner:
     """Makes the pruner, whose resource is the epoch.
 
-    It judges from a quarter of the training on, and never by the first epoch, in which learning rates warm up: what
-    learns slowly at first is not yet behind.
+    It judges from a quarter of the training on, and never by the first epoch or one in which learning rates warm up:
+    what learns slowly at first is not yet behind.
     """
-    first = max(2, epochs // 4)
+    first = max(2, epochs // 4, warmup_epochs + 1)
     if name == "hyperband":
         return optuna.pruners.HyperbandPruner(
             min_resource=first, max_resource=max(first, epochs), reduction_factor=REDUCTION

@@ -88,7 +88,7 @@ def _take(plan: Plan, study: Study, worker: str) -> tuple[Trial | None, bool]:
                 return None, True
             enqueue_finalists(study, sweep.trials - counted)
         study.sampler = make_sampler(sweep.sampler, sweep.seed, find_place(study))
-        study.pruner = make_pruner(sweep.pruner, sweep.epochs)
+        study.pruner = make_pruner(sweep.pruner, sweep.epochs, plan.params.train.warmup_epochs)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Heartbeat of storage")  # `work_on` keeps it
             trial = study.ask()
@@ -97,15 +97,20 @@ def _take(plan: Plan, study: Study, worker: str) -> tuple[Trial | None, bool]:
 
 
 def enqueue_finalists(study: Study, most: int) -> None:
-    """Queues the best networks of a part of the faces, with two objectives those of their front, to train on all."""
+    """Queues the best networks of a part of the faces, with two objectives those of their front, to train on all.
+
+    Where fewer were trained to their end, the rest are those that were stopped last, the best of them first.
+    """
     rows = read_rows(study)
     chosen = {row.part for row in rows}
     best = {row.first: row for row in reversed(best_first([row for row in rows if row.faces is not None]))}
     parts = list(best.values())  # settings once
     front = find_front(parts) if len(study.directions) > 1 else []
     left = {row.number: row for row in [*reversed(front), *best_first(parts)] if row.number not in chosen}
+    stopped = [row for row in rows if row.outcome == "stopped early" and row.number not in chosen]
+    stopped.sort(key=lambda row: (-row.epochs, -(row.score or 0.0), row.number))
     trials = {trial.number: trial for trial in study.get_trials(deepcopy=False)}
-    for number in list(left)[:most]:
+    for number in [*left, *(row.number for row in stopped)][:most]:
         study.enqueue_trial(trials[number].params, user_attrs={PART: number})
 
 
