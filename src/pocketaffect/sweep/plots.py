@@ -54,16 +54,20 @@ def draw_fronts(
     """Draws score against bytes and against multiply-accumulates, by architecture, with fronts, budgets and references.
 
     A reference without a score on these faces is a line at what it costs. `architecture` is what trials have that did
-    not search it.
+    not search it. What was trained on a part of the faces is hollow.
     """
-    figure, axes = make_axes(1, 2, (9.6, 4.6), margins=(0.6, 0.15, 0.75, 0.5), gap=0.35, share_y=True)
+    figure, axes = make_axes(1, 2, (9.6, 4.6), margins=(0.75, 0.15, 0.75, 0.5), gap=0.35, share_y=True)
     best = best_first(rows)[:1]
     for axis, (cost, unit, title) in zip(axes, COSTS, strict=True):
         done = [row for row in _with(rows, "done") if getattr(row, cost)]
         designs = [str(row.settings.get("model.architecture", architecture)) for row in done]
         for design, marker in zip(dict.fromkeys(sorted(designs)), itertools.cycle(MARKERS), strict=False):
             own = [row for row, name in zip(done, designs, strict=True) if name == design]
-            axis.scatter(*_costs(own, cost, unit), s=20, marker=marker, alpha=0.75, label=design)
+            whole, part = ([row for row in own if (row.faces is None) == wanted] for wanted in (True, False))
+            drawn = axis.scatter(*_costs(whole, cost, unit), s=20, marker=marker, alpha=0.75, label=design)
+            axis.scatter(
+                *_costs(part, cost, unit), s=20, marker=marker, edgecolors=drawn.get_facecolor(), facecolors="none"
+            )
         places, scores = _costs([row for row in find_front(rows, cost) if getattr(row, cost)], cost, unit)
         limit = getattr(sweep, f"budget_{cost}")
         if places:
