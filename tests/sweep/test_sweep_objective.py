@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
 
 import optuna
@@ -37,12 +38,14 @@ def test_a_trial_that_falls_behind_is_stopped_at_a_rung_and_every_epoch_was_repo
 
 
 @pytest.mark.parametrize("pruner", ["asha", "hyperband"])
-@pytest.mark.parametrize(("epochs", "warmup"), [(2, 0), (9, 0), (16, 0), (9, 1), (12, 3), (6, 8)])
+@pytest.mark.parametrize(
+    ("epochs", "warmup"), [(2, 0.0), (9, 0.0), (16, 0.0), (9, 1.0), (12, 2.5), (12, 3.0), (6, 8.0)]
+)
 def test_no_pruner_judges_by_the_first_epoch_or_one_of_the_warm_up(pruner, epochs, warmup):
     study = optuna.create_study(direction="maximize", pruner=make_pruner(pruner, epochs, warmup))
     for _ in range(40):
         trial = study.ask()
-        for epoch in range(1, max(1, warmup) + 1):
+        for epoch in range(1, max(1, math.ceil(warmup)) + 1):
             trial.report(trial.number / 100, epoch)
             assert not trial.should_prune()
         study.tell(trial, trial.number / 100)

@@ -5,6 +5,7 @@ The same settings go on with the same study; changed ones are refused with the d
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -174,13 +175,13 @@ def make_sampler(name: str, seed: int, trial: int) -> BaseSampler:
     return optuna.samplers.TPESampler(seed=own, multivariate=True, constant_liar=True)
 
 
-def make_pruner(name: str, epochs: int, warmup_epochs: int) -> BasePruner:
+def make_pruner(name: str, epochs: int, warmup_epochs: float) -> BasePruner:
     """Makes the pruner, whose resource is the epoch.
 
     It judges from a quarter of the training on, and never by the first epoch or one in which learning rates warm up:
     what learns slowly at first is not yet behind.
     """
-    first = max(2, epochs // 4, warmup_epochs + 1)
+    first = max(2, epochs // 4, math.ceil(warmup_epochs) + 1)  # an int: Optuna takes a float for no number at all
     if name == "hyperband":
         return optuna.pruners.HyperbandPruner(
             min_resource=first, max_resource=max(first, epochs), reduction_factor=REDUCTION
