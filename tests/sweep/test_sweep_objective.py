@@ -46,9 +46,9 @@ def test_no_pruner_judges_by_the_first_epoch_or_one_of_the_warm_up(pruner, epoch
     for _ in range(40):
         trial = study.ask()
         for epoch in range(1, max(1, math.ceil(warmup)) + 1):
-            trial.report(trial.number / 100, epoch)
+            trial.report(-trial.number / 100, epoch)
             assert not trial.should_prune()
-        study.tell(trial, trial.number / 100)
+        study.tell(trial, -trial.number / 100)
 
 
 def test_a_trial_that_starts_slowly_and_leads_from_the_second_epoch_on_is_trained_to_the_end(study):
