@@ -254,17 +254,17 @@ def begin(params: Any, root: Path) -> Any:
 
 
 def show(cases: list[Case], results: Path) -> None:
-    """Prints what is there: each case's best, and its shipped file beside the one by hand, face by face."""
+    """Prints what is there: each case's best, and its shipped file beside those of no search, face by face."""
     print(f"commit {ask_commit()}; {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}\n")
     titles = ("budget", "seed", "method", "trainings, epochs", "hours", "found", "bytes", "MMACs", "score")
-    print("| " + " | ".join([*titles, "balanced accuracy", "minus by hand"]) + " |")
-    print("|---" * (len(titles) + 2) + "|")
+    print("| " + " | ".join([*titles, "balanced accuracy", "minus by hand", "minus the recipe"]) + " |")
+    print("|---" * (len(titles) + 3) + "|")
     for case in cases:
         folder = results / case.folder
         if folder.is_dir():
             print(describe(case, folder, results), flush=True)
         else:
-            print(f"| {case.budget:,} | {case.seed} | {case.method} | not run |" + " |" * 7)
+            print(f"| {case.budget:,} | {case.seed} | {case.method} | not run |" + " |" * 8)
 
 
 def describe(case: Case, folder: Path, results: Path) -> str:
@@ -279,13 +279,16 @@ def describe(case: Case, folder: Path, results: Path) -> str:
     facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
     answers = read_predictions(folder / ANSWERS)
     own = bootstrap_metrics(answers.predictions, answers.labels)["balanced_accuracy"]
-    hand = results / replace(case, method=BY_HAND).folder
-    beside = ""
-    if case.method != BY_HAND and hand.is_dir():
-        theirs = read_predictions(hand / ANSWERS)
+    beside = []
+    for reference in (BY_HAND, RECIPE):
+        other = results / replace(case, method=reference).folder
+        if case.method in (BY_HAND, reference) or not other.is_dir():
+            beside.append("")
+            continue
+        theirs = read_predictions(other / ANSWERS)
         assert theirs.paths == answers.paths
         one = compare_predictions(answers.predictions, theirs.predictions, answers.labels)["balanced_accuracy"]
-        beside = f"{one.difference:+.3f} ({one.low:+.3f} to {one.high:+.3f})"
+        beside.append(f"{one.difference:+.3f} ({one.low:+.3f} to {one.high:+.3f})")
     cells = [
         f"{case.budget:,}",
         str(case.seed),
@@ -297,7 +300,7 @@ def describe(case: Case, folder: Path, results: Path) -> str:
         f"{facts['macs'] / 1e6:.2f}",
         f"{facts['score']:.4f}",
         f"{own.value:.3f} ({own.low:.3f} to {own.high:.3f})",
-        beside,
+        *beside,
     ]
     return "| " + " | ".join(cells) + " |"
 
